@@ -1,0 +1,106 @@
+"""The tasks: one row each. A new task is a row here, a handler file and a starter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What the stages need to know of a task.
+
+    `name` names configs/NAME.yaml, handlers/NAME.py and pipeline/starters/NAME; `mode` is the reference
+    example's word for it. `head` is how the class names in a config.json's `architectures` end.
+    `samples` are requests in the handler's format, of different lengths, packed when the user gives none.
+    """
+
+    name: str
+    mode: str
+    auto_class: str
+    head: str
+    outputs: tuple[str, ...]
+    labelled: bool
+    samples: tuple[dict[str, Any], ...] = field(repr=False)
+
+
+_ROWS = (
+    Task(
+        name="seq_classification",
+        mode="sequence_classification",
+        auto_class="AutoModelForSequenceClassification",
+        head="ForSequenceClassification",
+        outputs=("logits",),
+        labelled=True,
+        samples=(
+            {"text": "The room was spotless and the staff could not have been kinder."},
+            {"text": "Awful."},
+            {
+                "text": "We waited for an hour, the soup was cold when it came, and nobody said sorry: "
+                "we are not going back there any time soon."
+            },
+            {"text": "Good value, and it arrived a day early!"},
+        ),
+    ),
+    Task(
+        name="token_classification",
+        mode="token_classification",
+        auto_class="AutoModelForTokenClassification",
+        head="ForTokenClassification",
+        outputs=("logits",),
+        labelled=True,
+        samples=(
+            {"text": "Maria Lopez moved from Madrid to Berlin in March."},
+            {"text": "Call Daniel."},
+            {
+                "text": "Last week Anna Schmidt of Siemens met James Carter in London to talk about "
+                "a new factory near Warsaw, as the papers there reported."
+            },
+            {"text": "Nothing of note happened today."},
+        ),
+    ),
+    Task(
+        name="question_answering",
+        mode="question_answering",
+        auto_class="AutoModelForQuestionAnswering",
+        head="ForQuestionAnswering",
+        outputs=("start_logits", "end_logits"),
+        labelled=False,
+        samples=(
+            {
+                "question": "Where does Tom work?",
+                "context": "Tom is a baker. He works in a small shop in Lisbon and gets up at four.",
+            },
+            {"question": "Who won?", "context": "Nora won."},
+            {
+                "question": "When does the library open on Saturdays?",
+                "context": "The town library is in Mill Street. It opens at nine on weekdays. On Saturdays "
+                "it opens at ten and closes at two, and on Sundays it stays shut.",
+            },
+        ),
+    ),
+    Task(
+        name="text_generation",
+        mode="text_generation",
+        auto_class="AutoModelForCausalLM",
+        head="LMHeadModel",
+        outputs=("logits",),
+        labelled=False,
+        samples=(
+            {"prompt": "Once upon a time", "parameters": {"max_new_tokens": 16, "do_sample": False}},
+            {"prompt": "The", "parameters": {"max_new_tokens": 16, "do_sample": False}},
+            {
+                "prompt": "In the morning the old man opened the door, looked at the sky, and",
+                "parameters": {"max_new_tokens": 16, "do_sample": False},
+            },
+        ),
+    ),
+)
+
+TASKS: dict[str, Task] = {task.name: task for task in _ROWS}
+MODES: dict[str, Task] = {task.mode: task for task in _ROWS}
+
+
+def find(word: str) -> Task | None:
+    """The task called `word`, by its own name or by the reference example's mode."""
+    return TASKS.get(word) or MODES.get(word)
