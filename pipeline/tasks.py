@@ -11,14 +11,15 @@ class Task:
     """What the stages need to know of a task.
 
     `name` names configs/NAME.yaml, handlers/NAME.py and pipeline/starters/NAME; `mode` is the reference
-    example's word for it. `head` is how the class names in a config.json's `architectures` end.
+    example's word for it. `heads` are how the class names in a config.json's
+    `architectures` end.
     `samples` are requests in the handler's format, of different lengths, packed when the user gives none.
     """
 
     name: str
     mode: str
     auto_class: str
-    head: str
+    heads: tuple[str, ...]
     outputs: tuple[str, ...]
     labelled: bool
     samples: tuple[dict[str, Any], ...] = field(repr=False)
@@ -29,7 +30,7 @@ _ROWS = (
         name="seq_classification",
         mode="sequence_classification",
         auto_class="AutoModelForSequenceClassification",
-        head="ForSequenceClassification",
+        heads=("ForSequenceClassification",),
         outputs=("logits",),
         labelled=True,
         samples=(
@@ -46,7 +47,7 @@ _ROWS = (
         name="token_classification",
         mode="token_classification",
         auto_class="AutoModelForTokenClassification",
-        head="ForTokenClassification",
+        heads=("ForTokenClassification",),
         outputs=("logits",),
         labelled=True,
         samples=(
@@ -63,7 +64,7 @@ _ROWS = (
         name="question_answering",
         mode="question_answering",
         auto_class="AutoModelForQuestionAnswering",
-        head="ForQuestionAnswering",
+        heads=("ForQuestionAnswering", "ForQuestionAnsweringSimple"),
         outputs=("start_logits", "end_logits"),
         labelled=False,
         samples=(
@@ -83,7 +84,7 @@ _ROWS = (
         name="text_generation",
         mode="text_generation",
         auto_class="AutoModelForCausalLM",
-        head="LMHeadModel",
+        heads=("LMHeadModel", "ForCausalLM"),
         outputs=("logits",),
         labelled=False,
         samples=(

@@ -1,0 +1,70 @@
+# One command each; `make help` lists them. All work happens in .venv, which the first of them sets up.
+PYTHON ?= python3
+VENV   ?= .venv
+OUT    ?= build
+BIN    := $(VENV)/bin
+MAR    := $(BIN)/mar
+
+# `make mar` builds CONFIG, or the task's own config; MODEL, REVISION and SAVE_MODE override what it says.
+ifdef CONFIG
+  what := $(CONFIG) $(if $(TASK),--task "$(TASK)")
+else ifdef TASK
+  what := --task "$(TASK)"
+endif
+overrides := $(if $(MODEL),--model "$(MODEL)") $(if $(REVISION),--revision "$(REVISION)") \
+             $(if $(SAVE_MODE),--save-mode "$(SAVE_MODE)")
+
+.PHONY: help setup mar smoke serve test test-fast lint starters clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "TASK is one of seq_classification, token_classification, question_answering, text_generation."
+	@echo "make mar TASK=... [MODEL=<Hub id or folder>] [REVISION=...] [SAVE_MODE=torchscript] [OUT=build]"
+	@echo "make mar CONFIG=file.yaml"
+
+# The stamp is written last, so an interrupted set-up starts again.
+$(VENV)/.ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "error: $$($(PYTHON) --version) is too old: Python 3.10 or newer is needed (make PYTHON=python3.12 ...)"; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { echo "error: python3 cannot make a virtual environment; on Debian: apt-get install python3-venv"; exit 2; }
+	@echo "installing mar-pipeline and what it needs into $(VENV) (about 1.5 GB, once)" >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[serve,test]' >&2
+	@touch $@
+
+setup: $(VENV)/.ready  ## the environment alone, with what serving and testing need
+
+$(VENV)/.lint: $(VENV)/.ready
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[serve,test,lint]' >&2
+	@touch $@
+
+mar: $(VENV)/.ready  ## build an archive: make mar TASK=seq_classification
+	@$(if $(what),,echo "error: say what to build: make mar TASK=seq_classification, or CONFIG=file.yaml" >&2; exit 2)
+	@$(MAR) build $(what) $(overrides) --out "$(OUT)"
+
+smoke: $(VENV)/.ready  ## build it, then have a real TorchServe answer
+	@$(if $(what),$(MAR) build $(what) $(overrides) --out "$(OUT)",true)
+	@$(MAR) smoke --out "$(OUT)"
+
+serve: $(VENV)/.ready  ## TorchServe on the model store, in the foreground
+	@$(MAR) serve --out "$(OUT)"
+
+test: $(VENV)/.ready  ## every test
+	@$(BIN)/python -m pytest
+
+test-fast: $(VENV)/.ready  ## the tests that load no model and start no server
+	@$(BIN)/python -m pytest -m "not slow"
+
+lint: $(VENV)/.lint  ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+starters: $(VENV)/.ready  ## train the starter models again
+	@for task in seq_classification token_classification question_answering text_generation; do \
+	  $(BIN)/python -m pipeline.starters.training $$task || exit 1; done
+
+clean:  ## remove the output and the environment; the cache stays (mar cache gc)
+	rm -rf "$(OUT)" $(VENV) dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,5 @@
+"""`python -m pipeline` is `mar`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,281 @@
+"""TorchScript: a graph traced by torch.jit.trace, and graph.json, which says how to call it.
+
+An encoder's graph is called with the tensors that graph.json's `inputs` name, [batch, length] int64 each, and
+returns the task's outputs. A decoder's is called with input_ids [batch, new], attention_mask [batch, past + new] and a
+key and a value tensor for each layer, [batch, heads, past, head_dim]; it returns the last position's logits [batch, 1,
+vocabulary] and the longer keys and values. With `past` = 0 that is the prefill.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..child import work
+from ..errors import StageError
+
+if TYPE_CHECKING:
+    from ..stage import Build, Job
+    from ..tree import Entry
+    from ..worker import Report
+
+TOOLS = ("torch", "transformers", "tokenizers")
+GRAPH = "model.pt"
+FACTS = "graph.json"
+
+# Largest difference that reordered float32 sums made between a trace and eager, on every family tried, was 2e-5.
+TOLERANCE = 1e-4
+
+# Shapes that the check uses beside the model's longest: batch and length, with the side that is padded.
+SHAPES = ((1, 5, "right"), (3, 1, "right"), (4, 40, "left"), (2, 17, "right"))
+
+
+def params(build: Build) -> dict[str, Any]:
+    from ..resolve import max_length
+
+    handler = build.config.handler
+    return {
+        "max_length": max_length(build),
+        "hardware": handler.hardware,
+        "dtype": handler.dtype,
+        "attn_implementation": handler.attn_implementation,
+    }
+
+
+def serialize(job: Job) -> Iterable[Entry]:
+    """Trace the model in a worker; what comes out is model.pt and graph.json."""
+    from ..resolve import load_settings, max_length
+
+    build = job.build
+    work(
+        "trace",
+        {
+            **load_settings(build, job.lay_out("download")),
+            "out": str(job.folder),
+            "task": build.config.task.name,
+            "outputs": build.config.task.outputs,
+            "max_length": max_length(build),
+            "device": "cuda" if build.config.handler.hardware == "gpu" else "cpu",
+        },
+        scratch=job.scratch,
+        progress=job.progress,
+    )
+    return []
+
+
+# From here on: worker side.
+
+
+def trace(job: dict[str, Any], report: Report) -> dict[str, Any]:
+    """Trace the job's model, hold the trace against the model at shapes that it was not made with, and save it."""
+    import torch
+
+    from ..loading import model as load
+    from ..loading import takes_token_types
+
+    if job["device"] == "cuda" and not torch.cuda.is_available():
+        raise StageError(
+            "handler.hardware is gpu, and torch finds no GPU here: a trace is made on the device that it is for.",
+            fix="Build on a machine with a GPU and a CUDA build of torch, or set handler.hardware: cpu.",
+        )
+    report("loading the checkpoint", 0, None)
+    model = load(job).to(job["device"])
+    model.config.use_cache = job["task"] == "text_generation"
+    facts: dict[str, Any] = {
+        "format": 1,
+        "task": job["task"],
+        "inputs": ["input_ids", "attention_mask"],
+        "outputs": list(job["outputs"]),
+        "device": job["device"],
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "max_length": job["max_length"],
+        "torch": torch.__version__.split("+")[0],
+        "cache": None,
+    }
+    with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracers warn of each Python branch; the check below is what counts
+        report("tracing", 0, None)
+        if job["task"] == "text_generation":
+            graph, facts["cache"] = _trace_decoder(model, job, report)
+        else:
+            if takes_token_types(model):
+                facts["inputs"].append("token_type_ids")
+            graph = _trace_encoder(model, facts, job, report)
+        report("saving the trace", 0, None)
+        torch.jit.save(graph, str(Path(job["out"]) / GRAPH))
+    (Path(job["out"]) / FACTS).write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return facts
+
+
+def _ids(model: Any, batch: int, length: int, seed: int) -> Any:
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    size = model.get_input_embeddings().num_embeddings
+    return torch.randint(0, size, (batch, length), generator=generator).to(model.device)
+
+
+def _mask(model: Any, batch: int, length: int, side: str) -> Any:
+    """Row i has i columns fewer, cut from `side`; every row keeps one at least."""
+    import torch
+
+    mask = torch.ones(batch, length, dtype=torch.long)
+    for row in range(batch):
+        cut = min(row * max(1, length // 8), length - 1)
+        if cut:
+            mask[row, slice(0, cut) if side == "left" else slice(length - cut, None)] = 0
+    return mask.to(model.device)
+
+
+def _agree(got: Sequence[Any], wanted: Sequence[Any], where: str) -> None:
+    import torch
+
+    for index, (one, other) in enumerate(zip(got, wanted, strict=True)):
+        if one.shape != other.shape:
+            raise StageError(
+                f"The trace gives an output of shape {list(one.shape)} at {where}, and the model {list(other.shape)}.",
+                "The architecture takes a path that depends on its input, which a trace cannot hold.",
+                "Build this model with save_mode: pretrained.",
+            )
+        difference = (one.float() - other.float()).abs()
+        limit = TOLERANCE if one.dtype == torch.float32 else 2e-2
+        worst = float(difference.max()) if difference.numel() else 0.0
+        if not worst <= limit * max(1.0, float(other.float().abs().max()) if other.numel() else 1.0):
+            raise StageError(
+                f"The trace differs from the model by {worst:.2g} in output {index} at {where}.",
+                "The architecture takes a path that depends on its input, which a trace cannot hold.",
+                "Build this model with save_mode: pretrained, or try handler.attn_implementation: eager.",
+            )
+
+
+def _trace_encoder(model: Any, facts: dict[str, Any], job: dict[str, Any], report: Report) -> Any:
+    import torch
+
+    class Encoder(torch.nn.Module):
+        """Tensors in by position, tensors out: what a graph can have."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, *tensors: Any) -> Any:
+            out = self.model(**dict(zip(facts["inputs"], tensors, strict=True)), return_dict=True)
+            return tuple(out[name] for name in facts["outputs"])
+
+    def example(batch: int, length: int, side: str) -> tuple[Any, ...]:
+        ids, mask = _ids(model, batch, length, batch * 1000 + length), _mask(model, batch, length, side)
+        # A segment of ones behind a segment of zeros, as pairs have.
+        types = ((torch.arange(length) >= length // 2).long()[None] * mask.cpu()).to(model.device)
+        return (ids, mask, types)[: len(facts["inputs"])]
+
+    eager, longest = Encoder().eval(), job["max_length"]
+    # Batch 2 and a padded row: a trace made at batch 1, or of full rows, can hold that as a constant.
+    graph = torch.jit.trace(  # type: ignore[no-untyped-call]
+        eager, example(2, min(12, longest), "right"), check_trace=False, strict=False
+    )
+    shapes = [
+        *(shape for shape in SHAPES if shape[1] <= longest),
+        (1, longest, "right"),
+        (2, longest, "left"),
+    ]
+    for number, (batch, length, side) in enumerate(shapes):
+        report("checking the trace", number, len(shapes))
+        inputs = example(batch, length, side)
+        keep = inputs[1].bool()
+        got, wanted = graph(*inputs), eager(*inputs)
+        if wanted[0].dim() >= 2 and wanted[0].shape[:2] == keep.shape and job["task"] != "seq_classification":
+            got, wanted = (
+                [o[keep] for o in got],
+                [o[keep] for o in wanted],
+            )  # what stands at a padded place is nobody's
+        _agree(got, wanted, f"batch {batch}, length {length}, {side} padding")
+    return graph
+
+
+def _new_cache(past: Sequence[Any]) -> Any:
+    from transformers import DynamicCache
+
+    cache = DynamicCache()
+    for layer in range(len(past) // 2):
+        cache.update(past[2 * layer], past[2 * layer + 1], layer)
+    return cache
+
+
+def _flat(cache: Any) -> list[Any]:
+    """Key and value of each layer, in order; transformers 4.5x and before has two lists, later ones have layers."""
+    if hasattr(cache, "layers"):
+        return [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]
+    return [tensor for pair in zip(cache.key_cache, cache.value_cache, strict=True) for tensor in pair]
+
+
+def _trace_decoder(model: Any, job: dict[str, Any], report: Report) -> tuple[Any, dict[str, Any]]:
+    import torch
+
+    from ..loading import takes
+
+    extra = {"logits_to_keep": 1} if takes(model, "logits_to_keep") else {}
+    positions = takes(model, "position_ids")
+
+    class Decoder(torch.nn.Module):
+        """The model over a flat cache; positions count the tokens that are no padding."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, input_ids: Any, attention_mask: Any, *past: Any) -> Any:
+            inputs = dict(extra)
+            if positions:
+                ids = (attention_mask.cumsum(-1) - 1).clamp(min=0)
+                inputs["position_ids"] = ids[:, -input_ids.shape[1] :]
+            out = self.model(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                past_key_values=_new_cache(past),
+                use_cache=True,
+                return_dict=True,
+                **inputs,
+            )
+            return (out.logits[:, -1:], *_flat(out.past_key_values))
+
+    # What the cache looks like is read off the model's own first step.
+    ids = _ids(model, 2, 3, 1)
+    first = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=True, return_dict=True)
+    cache = getattr(first, "past_key_values", None)
+    flat = _flat(cache) if cache is not None and (hasattr(cache, "layers") or hasattr(cache, "key_cache")) else []
+    shapes = {(tensor.shape[1], tensor.shape[3]) for tensor in flat if tensor is not None and tensor.dim() == 4}
+    if len(shapes) != 1 or any(tensor is None or tensor.dim() != 4 for tensor in flat):
+        raise StageError(
+            f"{type(model).__name__} keeps no plain key-value cache of one shape, which the traced loop needs.",
+            fix="Build this model with save_mode: pretrained.",
+        )
+    ((heads, head_dim),) = shapes
+    facts = {
+        "layers": len(flat) // 2,
+        "heads": heads,
+        "head_dim": head_dim,
+        "dtype": str(flat[0].dtype).removeprefix("torch."),
+    }
+
+    def example(batch: int, past: int, new: int) -> tuple[Any, ...]:
+        mask = _mask(model, batch, past + new, "left")
+        keys = (
+            torch.randn(batch, heads, past, head_dim, generator=torch.Generator().manual_seed(index))
+            for index in range(len(flat))
+        )
+        return (_ids(model, batch, new, past + new), mask, *(key.to(flat[0]) for key in keys))
+
+    eager, longest = Decoder().eval(), job["max_length"]
+    graph = torch.jit.trace(  # type: ignore[no-untyped-call]
+        eager, example(2, 4, 3), check_trace=False, strict=False
+    )
+    shapes_to_check = [(1, 0, 5), (3, 0, 1), (4, 7, 1), (2, 9, 3), (2, longest - 1, 1), (2, 0, longest)]
+    for number, (batch, past, new) in enumerate(shapes_to_check):
+        report("checking the trace", number, len(shapes_to_check))
+        if past + new <= longest:
+            inputs = example(batch, past, new)
+            _agree(graph(*inputs), eager(*inputs), f"batch {batch}, {past} tokens cached, {new} new")
+    return graph, facts

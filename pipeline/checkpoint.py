@@ -1,0 +1,159 @@
+"""A checkpoint: which of its files are needed, and what its config.json says."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterable
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from .errors import InputError
+from .tasks import TASKS, Task
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+# The tokenizers' own files, as transformers names them (`VOCAB_FILES_NAMES` of its tokenizers and
+# `tokenization_utils_base`), and what generation reads.
+SIDE_FILES = (
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "bpe.codes",
+    "spiece.model",
+    "spm.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+    "chat_template.jinja",
+)
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "bpe.codes", "*.model")
+PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
+FOREIGN = ("tf_model.h5", "flax_model.msgpack", "*.onnx", "rust_model.ot")
+
+
+def needed(files: Iterable[str], where: str) -> list[str]:
+    """The files of a checkpoint that an archive needs, out of all its `files` (paths with `/`), but for shards
+    that an index names. Raises InputError if there is no config.json, no tokenizer or no safetensors."""
+    present = set(files)
+    if CONFIG not in present:
+        raise InputError(
+            f"{where} holds no config.json, so it is no Hugging Face checkpoint.",
+            fix="Point at the folder that save_pretrained() wrote, or at a model's Hub id.",
+        )
+    weights = [name for name in (INDEX, WEIGHTS) if name in present][:1]
+    if not weights:
+        raise InputError(f"{where} holds no model.safetensors.", *_why_no_weights(present))
+    side = [name for name in SIDE_FILES if name in present]
+    if not any(fnmatch(name, pattern) for name in side for pattern in VOCABULARIES):
+        raise InputError(
+            f"{where} holds no tokenizer (no tokenizer.json, vocab.txt, vocab.json or *.model).",
+            "A model saved without its tokenizer cannot answer texts.",
+            "Save it beside the weights: AutoTokenizer.from_pretrained(<its base model>).save_pretrained(<folder>).",
+        )
+    return [CONFIG, *weights, *side]
+
+
+def _why_no_weights(present: set[str]) -> tuple[str, str]:
+    def any_of(patterns: tuple[str, ...]) -> str | None:
+        return next((name for name in sorted(present) for p in patterns if fnmatch(name, p)), None)
+
+    if name := any_of(PICKLES):
+        return (
+            f"Its weights are pickled ({name}), and loading a pickle can run any code.",
+            "Convert them once: AutoModel...from_pretrained(folder).save_pretrained(new_folder) writes safetensors.",
+        )
+    if name := any_of(FOREIGN):
+        return (
+            f"Its weights are another framework's ({name}).",
+            "Convert the model to PyTorch with transformers, and save it with save_pretrained().",
+        )
+    return "There are no weights in it.", "Save the model with save_pretrained(), or name another one."
+
+
+def shards(index: str, where: str) -> list[str]:
+    """The weight files that an index (its JSON text) names, sorted. Raises InputError if it is no index, or if
+    a name leads out of the folder."""
+    try:
+        names = sorted(set(json.loads(index)["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise InputError(f"{where}/{INDEX} is no index of safetensors: it has no weight_map.") from None
+    for name in names:
+        path = PurePosixPath(str(name))
+        if path.is_absolute() or ".." in path.parts or path.suffix != ".safetensors":
+            raise InputError(f"{where}/{INDEX} names {name!r}, which is no safetensors file of this folder.")
+    return names
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object from a file of a checkpoint. Raises InputError if it is none."""
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise InputError(
+            f"{file} cannot be read as JSON: {error}.", fix="Restore it, or save the model again."
+        ) from None
+    if not isinstance(value, dict):
+        raise InputError(f"{file} holds no JSON object.", fix="Restore it, or save the model again.")
+    return value
+
+
+def tensors(file: Path) -> dict[str, Any]:
+    """The header of a safetensors file: tensor name -> {dtype, shape, data_offsets}. Raises InputError if the file
+    is damaged or cut short (https://github.com/huggingface/safetensors#format)."""
+    try:
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            size = file.stat().st_size
+            header = json.loads(stream.read(length)) if length <= size - 8 else None
+        if not isinstance(header, dict):
+            raise ValueError("its header is longer than the file")
+        header.pop("__metadata__", None)
+        end = max((item["data_offsets"][1] for item in header.values()), default=0)
+        if 8 + length + end != size:
+            raise ValueError(f"it should have {8 + length + end:,} bytes, and has {size:,}")
+    except (ValueError, KeyError, TypeError, struct.error) as error:
+        raise InputError(
+            f"{file.name} is no whole safetensors file: {error}.",
+            "A download or a copy was cut short, or it is a Git LFS pointer.",
+            "Fetch the file again (`git lfs pull` in a clone).",
+        ) from None
+    return header
+
+
+def task_of(config: dict[str, Any]) -> Task | None:
+    """The task whose head the checkpoint's class has, by `architectures` in its config.json."""
+    for name in config.get("architectures") or ():
+        for task in TASKS.values():
+            if str(name).endswith(task.heads):
+                return task
+    return None
+
+
+def labels(config: dict[str, Any]) -> dict[int, str]:
+    """Index -> label name, as transformers' PretrainedConfig reads it (two labels where nothing is said)."""
+    names = config.get("id2label")
+    if names:
+        return {int(index): str(name) for index, name in sorted(names.items(), key=lambda item: int(item[0]))}
+    return {index: f"LABEL_{index}" for index in range(int(config.get("num_labels") or config.get("_num_labels") or 2))}
+
+
+def positions(config: dict[str, Any], tokenizer_config: dict[str, Any]) -> int | None:
+    """The most tokens that the model takes, or None where nothing limits it."""
+    limits = []
+    size = config.get("max_position_embeddings") or config.get("n_positions")
+    if size:
+        # Families that count positions from behind the padding index (RoBERTa and its kin) have rows to spare
+        # for it: 514 for 512 tokens. OPT keeps those rows out of its config.
+        limits.append(size - 2 if size % 8 == 2 else size)
+    stated = tokenizer_config.get("model_max_length")
+    if isinstance(stated, int | float) and 0 < stated < 10**9:
+        limits.append(int(stated))
+    return min(limits) if limits else None

@@ -1,0 +1,147 @@
+"""Runs the worker, and other programs, in a process of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .errors import InputError, StageError
+
+_ERRORS = {InputError.exit_code: InputError, StageError.exit_code: StageError}
+
+
+_running: set[subprocess.Popen[str]] = set()
+
+
+class WorkerCrash(Exception):
+    """The worker ended in a way nobody expected; the message is its traceback, or the end of what it printed."""
+
+
+def environment(extra: dict[str, str] | None = None) -> dict[str, str]:
+    """The environment of a child: no network for transformers, no token of the user's, nothing drawn."""
+    env = {name: value for name, value in os.environ.items() if name not in {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"}}
+    env |= {
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "PYTHONUNBUFFERED": "1",
+        # The worker's folder is its working folder, so the package must be found without it.
+        "PYTHONPATH": os.pathsep.join(
+            part for part in (str(Path(__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")) if part
+        ),
+    }
+    return env | (extra or {})
+
+
+def run(
+    command: list[str],
+    *,
+    cwd: Path,
+    log: Path,
+    env: dict[str, str] | None = None,
+    on_line: Callable[[str], None] | None = None,
+) -> int:
+    """Run a program to its end; its exit code. What it prints to standard error goes to `log`, each line of
+    its standard output to `on_line`. It is killed with all that it started if we are interrupted."""
+    with log.open("ab") as errors:
+        process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=environment(env),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,
+        )
+    _running.add(process)
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if on_line:
+                on_line(line)
+        return process.wait()
+    except BaseException:
+        _kill(process)
+        raise
+    finally:
+        _running.discard(process)
+        for pipe in (process.stdin, process.stdout):
+            if pipe:
+                pipe.close()
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def stop() -> None:
+    """End every program that `run` started and that still runs, in whichever thread."""
+    for process in list(_running):
+        _kill(process)
+
+
+def work(
+    op: str,
+    job: dict[str, Any],
+    *,
+    scratch: Path,
+    progress: Callable[[str, int, int | None], None] | None = None,
+    python: str = sys.executable,
+    env: dict[str, str] | None = None,
+) -> Any:
+    """Have a worker do `op` (`worker.OPERATIONS`) and return its result.
+
+    Raises the InputError or StageError that the worker met, StageError if it was killed, WorkerCrash otherwise.
+    """
+    folder = scratch / f"{op}-{uuid.uuid4().hex[:8]}"
+    folder.mkdir(parents=True)
+    job_file, log = folder / "job.json", folder / "log.txt"
+    job_file.write_text(json.dumps({"op": op, **job}), encoding="utf-8")
+    messages: list[dict[str, Any]] = []
+
+    def on_line(line: str) -> None:
+        message = json.loads(line)
+        if "progress" in message:
+            if progress:
+                progress(*message["progress"])
+        else:
+            messages.append(message)
+
+    code = run([python, "-m", "pipeline.worker", str(job_file)], cwd=folder, log=log, env=env, on_line=on_line)
+    last = messages[-1] if messages else {}
+    if "result" in last:
+        return last["result"]
+    if "error" in last:
+        error = last["error"]
+        if error["code"] in _ERRORS:
+            raise _ERRORS[error["code"]](error["what"], error["why"], error["fix"])
+        raise WorkerCrash(error["traceback"])
+    if code < 0:
+        raise StageError(
+            f"The worker was ended by {signal.Signals(-code).name} while it was at {op}.",
+            "SIGKILL mostly means that the machine ran out of memory." if code == -signal.SIGKILL else "",
+            "Look at `dmesg`, free memory, or build on a larger machine.",
+        )
+    raise WorkerCrash(tail(log) or f"the worker ended with exit code {code} and said nothing")
+
+
+def tail(log: Path, lines: int = 40) -> str:
+    """The last lines of a log."""
+    try:
+        return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+    except OSError:
+        return ""

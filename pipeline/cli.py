@@ -1,0 +1,400 @@
+"""The command `mar`: parses, calls, renders. Nothing below it prints."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import __version__, console
+from .cache_cli import EPILOG, CacheOption, JsonOption
+from .cache_cli import app as cache_app
+from .cache_cli import store as open_store
+from .errors import OK, UNEXPECTED, InputError, MarError
+
+if TYPE_CHECKING:
+    from .config import BuildConfig
+    from .stage import Build
+    from .store import Store
+
+INTERRUPTED = 130
+"""As shells have it: 128 and the number of SIGINT."""
+
+
+app = typer.Typer(
+    name="mar",
+    help="From a Hugging Face transformer to a TorchServe archive that answers like the original.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.add_typer(cache_app, name="cache")
+
+Configs = Annotated[list[Path] | None, typer.Argument(help="Config files (YAML).", show_default=False)]
+TaskOption = Annotated[str | None, typer.Option("--task", help="The task; without a config, its packaged one is used.")]
+ModelOption = Annotated[str | None, typer.Option("--model", help="A Hub id, a checkpoint folder, or starter:NAME.")]
+RevisionOption = Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit on the Hub.")]
+SaveModeOption = Annotated[str | None, typer.Option("--save-mode", help="pretrained or torchscript.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any setting, as handler.max_length=256."),
+]
+OutOption = Annotated[Path, typer.Option("--out", help="The output folder.")]
+OfflineOption = Annotated[bool, typer.Option("--offline", help="Use no network: what is cached has to do.")]
+ForceOption = Annotated[
+    list[str] | None, typer.Option("--force", metavar="STAGE", help="Run a stage though it is cached.")
+]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"mar-pipeline {__version__}")
+        raise typer.Exit
+
+
+@app.callback(epilog=EPILOG)
+def _main(
+    _version_asked: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _configs(
+    files: list[Path] | None,
+    task: str | None,
+    model: str | None,
+    revision: str | None,
+    save_mode: str | None,
+    settings: list[str] | None,
+) -> list[BuildConfig]:
+    from . import config
+
+    if not files and task is None:
+        raise InputError("Neither a config nor a task is given.", fix="Try: mar build --task seq_classification")
+    overrides = config.Overrides(
+        task=task, model=model, revision=revision, save_mode=save_mode, settings=tuple(settings or ())
+    )
+    return config.load_all(files or [config.packaged(str(task))], overrides)
+
+
+def _builds(configs: list[BuildConfig], store: Store, out: Path, offline: bool) -> list[Build]:
+    from .stage import Build
+
+    for text in dict.fromkeys(text for config in configs for text in config.notes):
+        console.note(text)
+    return [Build(config=config, store=store, out=out, offline=offline) for config in configs]
+
+
+def _forced(stages: list[str] | None) -> tuple[str, ...]:
+    import difflib
+
+    from .plan import NAMES
+
+    for name in stages or ():
+        if name not in NAMES:
+            near = difflib.get_close_matches(name, NAMES, 1)
+            raise InputError(
+                f"--force {name}: no such stage." + (f" Did you mean {near[0]}?" if near else ""),
+                fix=f"The stages are {', '.join(NAMES)}.",
+            )
+    return tuple(stages or ())
+
+
+@app.command(epilog=EPILOG)
+def build(
+    configs: Configs = None,
+    task: TaskOption = None,
+    model: ModelOption = None,
+    revision: RevisionOption = None,
+    save_mode: SaveModeOption = None,
+    settings: SetOption = None,
+    out: OutOption = Path("build"),
+    cache: CacheOption = None,
+    offline: OfflineOption = False,
+    force: ForceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Build archives: download, serialize, handler, archive, verify, model_store; what is cached is not done again."""
+    from . import plan as planning
+    from .model_store import FOLDER
+    from .stages.archive import filename
+
+    forced, store = _forced(force), open_store(cache)
+    loaded = _configs(configs, task, model, revision, save_mode, settings)
+    results = []
+    with store.in_use(), console.events() as events:
+        for one in _builds(loaded, store, out, offline):
+            done = planning.run(one, forced, events)
+            results.append((one, done))
+    archives = []
+    for one, done in results:
+        tree = one.trees["archive"]
+        path = out / FOLDER / filename(one)
+        archives.append(
+            {
+                "name": one.config.archive.name,
+                "path": str(path),
+                "sha256": tree.entries[0].sha256 if path.is_file() else tree.digest,
+                "size": tree.size,
+                "verified": True,
+                "stages": [stage.as_dict() for stage in done],
+            }
+        )
+    if as_json:
+        print(json.dumps({"archives": archives}))
+        return
+    for archive in archives:
+        _summary(archive)
+    print(f"\nTry it:     mar run {archives[-1]['path']}")
+    print(f"Serve it:   mar smoke --out {out}   or   mar serve --out {out}")
+
+
+def _summary(archive: dict[str, Any]) -> None:
+    print(f"\n{archive['path']}")
+    print(f"  {console.size(archive['size'])}, answers like the original model")
+    print(f"  SHA-256 {archive['sha256']}")
+    rows = [
+        [f"  {stage['stage']}", "cached" if stage["cached"] else "done", console.seconds(stage["seconds"])]
+        for stage in archive["stages"]
+    ]
+    print(console.table(["  stage", "", "time"], rows))
+
+
+@app.command(epilog=EPILOG)
+def plan(
+    configs: Configs = None,
+    task: TaskOption = None,
+    model: ModelOption = None,
+    revision: RevisionOption = None,
+    save_mode: SaveModeOption = None,
+    settings: SetOption = None,
+    out: OutOption = Path("build"),
+    cache: CacheOption = None,
+    offline: OfflineOption = False,
+    force: ForceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what `build` would run, what is cached, and why; do nothing."""
+    from . import plan as planning
+
+    forced, store = _forced(force), open_store(cache)
+    archives: list[dict[str, Any]] = []
+    for one in _builds(_configs(configs, task, model, revision, save_mode, settings), store, out, offline):
+        found = planning.plan(one, forced)
+        stages = [
+            {"stage": s.stage, "cached": s.cached, "seconds": 0.0, "key": s.key, "reasons": list(s.reasons)}
+            for s in found
+        ]
+        verified = next(s.cached for s in found if s.stage == "verify")
+        archives.append({"name": one.config.archive.name, "verified": verified, "stages": stages})
+    if as_json:
+        print(json.dumps({"archives": archives}))
+        return
+    for archive in archives:
+        print(archive["name"])
+        rows = [
+            [
+                f"  {s['stage']}",
+                "cached" if s["cached"] else "would run",
+                (s["key"] or "-")[:12],
+                "; ".join(s["reasons"]),
+            ]
+            for s in archive["stages"]
+        ]
+        print(console.table(["  stage", "", "key", "why"], rows))
+
+
+def _parsed(text: str) -> Any:
+    """What --input says: `-` is standard input, @file a file; JSON if it is JSON, else plain text."""
+    try:
+        if text == "-":
+            text = sys.stdin.read()
+        elif text.startswith("@"):
+            text = Path(text[1:]).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"--input {text}: {error}.", fix="Give JSON or text itself, @file, or - for standard input."
+        ) from None
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _answers(store: Store, path: Path, requests: list[Any]) -> dict[str, Any]:
+    """What the archive's own handler answers to each request, in a process of its own."""
+    from .archive import Archive
+    from .child import work
+
+    archive = Archive(path)
+    # A traced archive promises to need no transformers, so it gets none.
+    traced = any(member.path == "graph.json" for member in archive.members())
+    with store.in_use(), store.scratch() as scratch:
+        job = {
+            "folder": str(archive.unpack(scratch / "model")),
+            "requests": requests,
+            "without_transformers": traced,
+        }
+        return dict(work("answer", job, scratch=scratch))
+
+
+@app.command(epilog=EPILOG)
+def run(
+    archive: Annotated[Path, typer.Argument(help="A .mar, a .tar.gz or a folder.", show_default=False)],
+    request: Annotated[
+        str | None,
+        typer.Option(
+            "--input",
+            help="JSON or text, @file, or - for standard input; the archive's samples if not given.",
+        ),
+    ] = None,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Answer requests by the archive's own handler, in a process here: no Java, no server."""
+    from .archive import Archive
+
+    opened = Archive(archive)
+    requests = opened.json("samples.json") if request is None else [_parsed(request)]
+    if not requests:
+        raise InputError(f"{archive} holds no samples.json.", fix='Give a request: --input \'{"text": "..."}\'')
+    found = _answers(open_store(cache), archive, requests)
+    single = found["single"]
+    if request is None:
+        print(json.dumps(single, ensure_ascii=False, indent=None if as_json else 2))
+    else:
+        print(json.dumps(single[0], ensure_ascii=False, indent=None if as_json else 2))
+    if bad := [status for status in found["statuses"] if status != 200]:
+        raise InputError(f"The handler refused the request ({bad[0]}); its answer says why.")
+
+
+@app.command(epilog=EPILOG)
+def smoke(
+    archives: Annotated[list[Path] | None, typer.Argument(help="Archives; all of --out if not given.")] = None,
+    out: OutOption = Path("build"),
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Start a real TorchServe on free loopback ports, send the samples, compare with `mar run`, stop it."""
+    from . import smoke as smoking
+
+    store = open_store(cache)
+    paths = archives or _stored(out)
+
+    def answer(path: Path, requests: list[Any]) -> list[Any]:
+        return list(_answers(store, path, requests)["single"])
+
+    results = smoking.smoke(paths, answer, (lambda _text: None) if as_json else _say)
+    if as_json:
+        from dataclasses import asdict
+
+        print(json.dumps({"archives": [asdict(result) for result in results]}))
+        return
+    rows = [[r.name, str(r.requests), f"{r.median_ms:.1f} ms", f"{r.ready_seconds:.1f} s"] for r in results]
+    print(console.table(["archive", "requests", "median", "ready after"], rows))
+    print("TorchServe answers as `mar run` does.")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _stored(out: Path) -> list[Path]:
+    from .model_store import FOLDER
+    from .model_store import archives as stored
+
+    found = [out / FOLDER / name for name in stored(out)]
+    if not found:
+        raise InputError(
+            f"{out / FOLDER} holds no archive.", fix="Build one first: mar build --task seq_classification"
+        )
+    return found
+
+
+@app.command(epilog=EPILOG)
+def serve(out: OutOption = Path("build")) -> None:
+    """Run TorchServe on the model store, in the foreground, until Ctrl-C."""
+    from . import torchserve
+
+    _stored(out)
+    raise typer.Exit(torchserve.serve(out, _say))
+
+
+@app.command(epilog=EPILOG)
+def inspect(
+    archive: Annotated[Path, typer.Argument(help="A .mar, a .tar.gz or a folder.", show_default=False)],
+    as_json: JsonOption = False,
+) -> None:
+    """Show what is in an archive: its files, settings and provenance."""
+    from .inspect import describe, show
+
+    found = describe(archive)
+    print(json.dumps(found, ensure_ascii=False) if as_json else show(found))
+
+
+@app.command(epilog=EPILOG)
+def doctor(cache: CacheOption = None, out: OutOption = Path("build"), as_json: JsonOption = False) -> None:
+    """Look at this machine: versions, Java, disk, compilers; and say how to mend what is missing."""
+    from dataclasses import asdict
+
+    from .doctor import checks
+
+    found = checks(cache=open_store(cache).root, out=out)
+    if as_json:
+        print(json.dumps({"checks": [asdict(check) for check in found]}))
+    else:
+        print(console.table(["", "what", "found"], [[c.status, c.name, c.found] for c in found]))
+        for check in found:
+            if check.fix:
+                print(f"\n{check.name}: {check.fix}")
+    if any(check.status == "fail" for check in found):
+        raise typer.Exit(InputError.exit_code)
+
+
+def _terminated(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: list[str] | None) -> int:
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        return int(app(arguments, standalone_mode=False) or OK)
+    except MarError as error:
+        console.failed(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("Interrupted. Finished stages are cached: the next build goes on from there.", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone (`mar inspect X | head`); let nothing more be written at exit.
+        sys.stderr.close()
+        return UNEXPECTED
+    except Exception as error:
+        if hasattr(error, "show") and hasattr(error, "exit_code"):  # the parser's own: usage, bad values
+            error.show()
+            return int(error.exit_code)
+        from .child import WorkerCrash
+
+        if isinstance(error, WorkerCrash):
+            print(error, file=sys.stderr)
+        else:
+            traceback.print_exc()
+        print(
+            "Unexpected: this is a fault of mar-pipeline, or of a library under it. Please report the lines above.",
+            file=sys.stderr,
+        )
+        return UNEXPECTED

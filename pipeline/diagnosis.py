@@ -1,0 +1,226 @@
+"""What TorchServe's logs say about a model that does not load. Pure: text in, text out.
+
+A line of `model_log.log` is what a worker printed, of `ts_log.log` what the server did:
+
+    2026-11-24T12:07:47,172 [INFO ] W-9000-NAME_1.0-stdout MODEL_LOG - Traceback (most recent call last):
+    2026-11-24T12:07:47,543 [DEBUG] W-9000-NAME_1.0 org...WorkerThread - ... WORKER_STARTED -> WORKER_STOPPED
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_RECORD = re.compile(r"\d{4}-\d\d-\d\dT[\d:,]+ \[(?P<level>\w+) *\] (?P<thread>\S+) (?P<logger>\S+) - (?P<text>.*)")
+_EXCEPTION = re.compile(r"(?P<type>[A-Za-z_][\w.]*)(?:: (?P<message>.*))?$")
+
+# What TorchServe raises on top of the handler's own exception: it looks for a handler that cannot be imported
+# among its built-in ones, and ends a worker that answered a load with an error.
+_ON_TOP = re.compile(r"No module named 'ts\.torch_handler\.|RuntimeError: 50[07] - (Unknown exception|System out of memory)")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record of a log, with the lines that follow it (a Java stack trace, say)."""
+
+    level: str
+    thread: str
+    logger: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Death:
+    """Why a worker died: the exception's line, the usual cause, what to do, and the worker's whole traceback."""
+
+    line: str
+    why: str
+    fix: str
+    details: str
+
+
+# Searched in the exception's line and, failing that, in everything the worker printed. The first that matches counts.
+_CAUSES: tuple[tuple[str, str, str], ...] = (
+    (
+        r"ModuleNotFoundError: No module named '(?P<module>[\w.]+)'",
+        "The archive's code imports {module}, which the Python that serves it does not have.",
+        "Install it there (`{python} -m pip install` the package that holds {module}), or build with a handler "
+        "that does without it.",
+    ),
+    (
+        r"Expected only one class in custom service code",
+        "TorchServe takes the one class of a handler file as the handler, and this file defines none or several.",
+        "Leave exactly one class in the handler file and move the others to a module beside it.",
+    ),
+    (
+        r"Expect handle method in class",
+        "The class in the handler file has no `handle` method.",
+        "Give it `initialize(self, context)` and `handle(self, data, context)`.",
+    ),
+    (
+        r"'NoneType' object has no attribute 'split'",
+        "The archive names no handler: it has no readable MAR-INF/MANIFEST.json, so it is no archive of "
+        "torch-model-archiver.",
+        "Build it again with `mar build`.",
+    ),
+    (
+        r"No space left on device|Errno 28",
+        "TorchServe unpacks every archive into its temporary folder, and that disk is full.",
+        "Free some space, or set TMPDIR to a folder on a larger disk.",
+    ),
+    (
+        r"CUDA out of memory|CUBLAS_STATUS_NOT_INITIALIZED",
+        "The model does not fit into the GPU's free memory.",
+        "Use fewer workers (maxWorkers), a smaller dtype, or a GPU that nothing else uses.",
+    ),
+    (
+        r"CUDA|NVIDIA driver|cuDNN|HIP error",
+        "The archive wants a GPU that this machine, or this build of torch, does not offer.",
+        "Build it with `hardware: cpu`, or serve it where `nvidia-smi` and torch see the GPU.",
+    ),
+    (
+        r"MemoryError|not enough memory|[Cc]annot allocate memory|OutOfMemory",
+        "The machine has too little free memory for this model and its workers.",
+        "Use fewer workers (maxWorkers), free memory, or serve it on a larger machine.",
+    ),
+    (
+        r"SafetensorError|PytorchStreamReader|BadZipFile|EOFError|UnpicklingError|unexpected pos",
+        "A file of weights in the archive is cut short or damaged.",
+        "Build it again with `mar build --force archive`.",
+    ),
+    (
+        r"FileNotFoundError|IsADirectoryError|PermissionError",
+        "The handler reads a file that is not in the archive, or may not read it.",
+        "Build it again with `mar build`; a file of yours belongs into the archive.",
+    ),
+    (
+        r"huggingface\.co|HF_HUB_OFFLINE|offline mode|ConnectionError|MaxRetryError|LocalEntryNotFoundError",
+        "The handler wants to download something, and archives are served without the network.",
+        "Build it with `mar build`, which packs the tokenizer and the weights.",
+    ),
+    (
+        r"ImportError",
+        "A package that the archive's code needs is installed in another version than the one it was written for.",
+        "Compare `mar doctor` with the versions in the archive's provenance.json.",
+    ),
+    (r"SyntaxError|IndentationError", "The handler file is not valid for this version of Python.", "Mend that line."),
+)
+_OTHER = ("The handler raised this while it loaded the model.", "Look at the traceback in {log}.")
+_SILENT = (
+    "It left no traceback: mostly the machine ran out of memory and killed it, or a native library crashed.",
+    "Look at `dmesg`, use fewer workers, or serve it on a larger machine.",
+)
+_SLOW = (
+    "Loading the model took longer than its start-up time-out ({seconds} s).",
+    "Set startupTimeout to more seconds in the config and build again, or look at what the handler waits for.",
+)
+
+_REFUSALS: tuple[tuple[str, str, str], ...] = (
+    (
+        r"EOFException|ZipException|ZIP|GZIP|Gzip|not in .*format|Corrupted|TarException",
+        "The archive is cut short or is no archive at all.",
+        "Copy it again, or build it again with `mar build`.",
+    ),
+    (
+        r"Model not found at",
+        "There is no such file or folder in the model store.",
+        "Build it with `mar build`, or take its name out of load_models in config.properties.",
+    ),
+    (
+        r"No space left",
+        "TorchServe unpacks every archive into its temporary folder, and that disk is full.",
+        "Free some space, or set TMPDIR to a folder on a larger disk.",
+    ),
+    (
+        r"already registered|ConflictStatus",
+        "Another archive of the model store has the same name.",
+        "Remove one of them from the model store.",
+    ),
+    (
+        r"allowed URL",
+        "allowed_urls in config.properties does not allow this URL.",
+        "Put the archive into the model store and name it in load_models.",
+    ),
+)
+
+
+def records(log: str) -> list[Record]:
+    """The records of a log, oldest first."""
+    found: list[Record] = []
+    for line in log.splitlines():
+        match = _RECORD.match(line)
+        if match:
+            found.append(Record(match["level"], match["thread"], match["logger"], match["text"]))
+        elif found:
+            last = found[-1]
+            found[-1] = Record(last.level, last.thread, last.logger, f"{last.text}\n{line}")
+    return found
+
+
+def of_model(log: str, name: str) -> list[Record]:
+    """The records of the threads that look after the workers of `name`: the server's own and their output's."""
+    thread = re.compile(rf"W-\d+-{re.escape(name)}_[^_]*")
+    return [record for record in records(log) if thread.fullmatch(record.thread)]
+
+
+def printed(model_log: str, name: str) -> str:
+    """What the workers of `name` printed."""
+    return "\n".join(record.text for record in of_model(model_log, name))
+
+
+def deaths(server_log: str, name: str) -> int:
+    """How often a worker of `name` died, whole and read to its last word."""
+    return sum(
+        record.text.endswith("-> WORKER_STOPPED") and record.logger.endswith("WorkerThread")
+        for record in of_model(server_log, name)
+    )
+
+
+def explain(server_log: str, model_log: str, name: str, *, python: str = "python", log: str = "the log") -> Death:
+    """Why the workers of `name` died last, as far as the logs tell."""
+    output = printed(model_log, name)
+    # A worker says this first; what it printed since is about its last attempt, if that has got to a traceback yet.
+    attempts = [part for part in re.split(r"(?m)^Listening on ", output) if "Traceback (most recent call last)" in part]
+    if not attempts:
+        history = [record.text for record in of_model(server_log, name)]
+        if any("did not respond in given time" in text for text in history):
+            seconds = re.findall(r"startupTimeout: ?(\d+)", "\n".join(history)) or ["see startupTimeout"]
+            why, fix = _SLOW
+            return Death("its worker did not answer in time", why.format(seconds=seconds[-1]), fix, output)
+        return Death("its worker died", *_SILENT, output)
+    details = attempts[-1][attempts[-1].index("Traceback (most recent call last)") :].strip()
+    line = cause(details)
+    for text in (line, details):
+        for pattern, why, fix in _CAUSES:
+            match = re.search(pattern, text)
+            if match:
+                known = {"python": python, "log": log, **match.groupdict()}
+                return Death(line, why.format(**known), fix.format(**known), details)
+    return Death(line, _OTHER[0], _OTHER[1].format(log=log), details)
+
+
+def cause(traceback: str) -> str:
+    """The line of the exception to show: the last of the chain that is not TorchServe's own."""
+    lines: list[str] = []
+    inside = False
+    for line in traceback.splitlines():
+        if line.startswith("Traceback (most recent call last)"):
+            inside = True
+        elif inside and line and not line[0].isspace() and _EXCEPTION.match(line):
+            lines.append(line)
+            inside = False
+    own = [line for line in lines if not _ON_TOP.search(line)]
+    return (own or lines or ["unknown"])[-1]
+
+
+def refusal(server_log: str, archive: str) -> Death | None:
+    """Why TorchServe did not take `archive` (its name in the model store) at all; None if it says nothing of it."""
+    for record in reversed(records(server_log)):
+        if record.text.startswith("Failed to load model: ") and record.text.splitlines()[0].endswith(archive):
+            lines = record.text.splitlines()
+            line = lines[1].rsplit(".", 1)[-1] if len(lines) > 1 and ": " not in lines[1] else ": ".join(lines[1:2])
+            for pattern, why, fix in _REFUSALS:
+                if re.search(pattern, record.text):
+                    return Death(line, why, fix, record.text)
+            return Death(line, "TorchServe cannot read it.", "Build it again with `mar build`.", record.text)
+    return None

@@ -1,0 +1,123 @@
+"""Worker side: the original checkpoint, loaded by transformers itself."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import InputError
+
+if TYPE_CHECKING:
+    from .worker import Report
+
+SEED = 20_240_601
+"""Of a head that may be untrained, so that every load of it gives the same one."""
+
+
+def model(job: dict[str, Any]) -> Any:
+    """The eager model of a job, in evaluation mode on the CPU, in float32 unless the job's `dtype` says otherwise.
+
+    The job holds `checkpoint` (a folder), `auto_class`, `num_labels` and `labels` or None, `allow_untrained_head`.
+    Raises InputError if the class does not fit, or if the checkpoint lacks weights of the model.
+    """
+    import torch
+    import transformers
+
+    folder = job["checkpoint"]
+    changes: dict[str, Any] = {}
+    if job.get("labels"):
+        changes["id2label"] = {int(index): name for index, name in job["labels"].items()}
+        changes["label2id"] = {name: int(index) for index, name in job["labels"].items()}
+    elif job.get("num_labels"):
+        changes["num_labels"] = job["num_labels"]
+    torch.manual_seed(SEED)
+    auto = getattr(transformers, job["auto_class"])
+    dtype = getattr(torch, job.get("dtype") or "float32")
+    # transformers 5 renamed torch_dtype.
+    word = "dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_dtype"
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, **changes)
+        loaded, info = auto.from_pretrained(
+            folder,
+            config=config,
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=bool(job["allow_untrained_head"]),
+            **{word: dtype},
+            **({"attn_implementation": job["attn_implementation"]} if job.get("attn_implementation") else {}),
+        )
+    except (ValueError, KeyError, ImportError) as error:
+        raise InputError(
+            f"transformers {transformers.__version__} cannot load this checkpoint as {job['auto_class']}: "
+            f"{first_line(error)}",
+            "The model's architecture has no such head, or is newer than the installed transformers.",
+            "Use another --task, or upgrade transformers.",
+        ) from None
+    except RuntimeError as error:
+        if "size mismatch" not in str(error) and "mismatch" not in str(error):
+            raise
+        raise InputError(
+            f"The checkpoint's head has another shape than its settings say: {first_line(error)}",
+            fix="Leave handler.num_labels and labels out, or set allow_untrained_head: true for a new head.",
+        ) from None
+    missing = sorted(info["missing_keys"])
+    if missing and not job["allow_untrained_head"]:
+        shown = ", ".join(missing[:6]) + (f" and {len(missing) - 6} more" if len(missing) > 6 else "")
+        raise InputError(
+            f"The checkpoint does not hold the weights {shown}: {type(loaded).__name__} would answer at random.",
+            "It was not fine-tuned for this task, or was saved by another class.",
+            "Use a fine-tuned model, or set handler.allow_untrained_head: true if that is meant.",
+        )
+    return loaded.eval()
+
+
+def tokenizer(folder: str | Path, **settings: Any) -> Any:
+    """The checkpoint's tokenizer. Raises InputError if it has none that transformers can load."""
+    import transformers
+
+    try:
+        return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, **settings)
+    except Exception as error:
+        raise InputError(
+            f"transformers cannot load the tokenizer of this checkpoint: {first_line(error)}",
+            "Its files are incomplete or damaged, or it needs a package (sentencepiece, tiktoken).",
+            "Save the tokenizer again with save_pretrained(), beside the weights.",
+        ) from None
+
+
+def convert_tokenizer(job: dict[str, Any], report: Report) -> list[str]:
+    """Write the tokenizer.json of a checkpoint that has only the older files, and say which files were written."""
+    report("converting the tokenizer", 0, None)
+    made = tokenizer(job["checkpoint"])
+    if not getattr(made, "is_fast", False):
+        raise InputError(
+            f"{type(made).__name__} has no tokenizer.json form, so the archive's handler could not tokenize.",
+            fix="Save the model with a fast tokenizer: AutoTokenizer.from_pretrained(..., use_fast=True).",
+        )
+    made.save_pretrained(job["out"])
+    return sorted(file.name for file in Path(job["out"]).iterdir())
+
+
+def save(job: dict[str, Any], report: Report) -> list[str]:
+    """Load the checkpoint as the task's class and save it as such: config.json and safetensors."""
+    report("loading the checkpoint", 0, None)
+    loaded = model(job)
+    report("saving it in Hugging Face's format", 0, None)
+    loaded.save_pretrained(job["out"])
+    return sorted(file.name for file in Path(job["out"]).iterdir())
+
+
+def takes(module: Any, name: str) -> bool:
+    """Whether the model's forward has an argument of that name."""
+    return name in inspect.signature(module.forward).parameters
+
+
+def takes_token_types(module: Any) -> bool:
+    """Whether the segments of a pair matter to the model: RoBERTa's forward has the argument, and one type only."""
+    return takes(module, "token_type_ids") and (getattr(module.config, "type_vocab_size", 0) or 0) > 1
+
+
+def first_line(error: BaseException) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[0].strip() if lines else type(error).__name__

@@ -1,0 +1,97 @@
+"""Worker side: an archive's own handler, run in this process as TorchServe's worker runs it."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from .errors import StageError
+
+if TYPE_CHECKING:
+    from .worker import Report
+
+
+class LocalContext:
+    """What TorchServe's `ts.context.Context` offers a handler, without a server."""
+
+    def __init__(self, model_dir: Path) -> None:
+        self.manifest = json.loads((model_dir / "MAR-INF" / "MANIFEST.json").read_text(encoding="utf-8"))
+        config_file = self.manifest["model"].get("configFile")
+        text = (model_dir / config_file).read_text(encoding="utf-8") if config_file else ""
+        self.model_yaml_config: dict[str, Any] = yaml.safe_load(text) or {}
+        self.model_name = self.manifest["model"]["modelName"]
+        self.system_properties: dict[str, Any] = {
+            "model_dir": str(model_dir),
+            "gpu_id": 0 if self.model_yaml_config.get("deviceType") == "gpu" else None,
+            "batch_size": self.model_yaml_config.get("batchSize", 1),
+            "server_name": "mar",
+            "server_version": "local",
+        }
+        self.request_ids: dict[int, str] = {}
+        self.statuses: dict[int, tuple[int, str]] = {}
+        self.metrics = None
+
+    def get_all_request_header(self, _index: int) -> dict[str, str]:
+        return {}
+
+    def get_request_header(self, _index: int, _key: str) -> str | None:
+        return None
+
+    def get_request_id(self, index: int = 0) -> str:
+        return self.request_ids.get(index, str(index))
+
+    def set_response_status(self, code: int = 200, phrase: str = "", idx: int = 0) -> None:
+        self.statuses[idx] = (code, phrase)
+
+    def set_response_content_type(self, _index: int, _value: str) -> None:
+        pass
+
+    def set_response_header(self, _index: int, _key: str, _value: str) -> None:
+        pass
+
+
+def load(model_dir: Path) -> tuple[Any, LocalContext]:
+    """The initialized handler of an unpacked archive, and its context. Raises StageError if it does not load."""
+    os.chdir(model_dir)
+    sys.path.insert(0, str(model_dir))
+    context = LocalContext(model_dir)
+    name = context.manifest["model"]["handler"].split(":")[0].removesuffix(".py")
+    module = importlib.import_module(name)
+    classes = [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__]
+    if len(classes) != 1:
+        raise StageError(f"The handler {name}.py defines {len(classes)} classes, and TorchServe wants one.")
+    handler = classes[0]()
+    handler.initialize(context)
+    return handler, context
+
+
+def answers(job: dict[str, Any], report: Report) -> dict[str, Any]:
+    """Answer `requests` (JSON values) by the unpacked archive in `folder`, one by one and, if `batched`, all in one
+    batch too: {"single": [...], "batched": [...], "statuses": [HTTP code of each]}.
+
+    With `without_transformers`, that package cannot be imported: what a TorchScript archive promises to do without.
+    """
+    if job.get("without_transformers"):
+        sys.modules["transformers"] = None  # type: ignore[assignment]
+    report("loading the archive's handler", 0, None)
+    handler, context = load(Path(job["folder"]))
+    requests = job["requests"]
+    single, statuses = [], []
+    for number, request in enumerate(requests):
+        report("asking the archive", number, len(requests))
+        context.statuses = {}
+        context.request_ids = {0: f"local-{number}"}
+        single.append(handler.handle([{"body": request}], context)[0])
+        statuses.append(context.statuses.get(0, (200, ""))[0])
+    batched = None
+    if job.get("batched"):
+        context.statuses = {}
+        context.request_ids = {index: f"batch-{index}" for index in range(len(requests))}
+        batched = handler.handle([{"body": request} for request in requests], context)
+    return {"single": single, "batched": batched, "statuses": statuses}

@@ -1,0 +1,233 @@
+"""Walks a config through the stages. `plan` and `run` ask the same `status` whether a result is there, and why not."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from . import model_store
+from .errors import StageError
+from .stage import Build, Job, NotReadYet, Stage, versions
+from .stages import STAGES
+from .store import Record, key_of
+from .tree import Tree
+
+NAMES = (*(stage.name for stage in STAGES), model_store.NAME)
+
+
+@dataclass(frozen=True)
+class Status:
+    """Whether a stage's result is there. `key` is None where it depends on a stage that has to run first."""
+
+    stage: str
+    key: str | None
+    cached: bool
+    reasons: tuple[str, ...]
+    record: Record | None = None
+    material: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Done:
+    """A stage that was gone through: `seconds` it took, and whether its result was there."""
+
+    stage: str
+    cached: bool
+    seconds: float
+    key: str | None
+    reasons: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "seconds": round(self.seconds, 3), "reasons": list(self.reasons)}
+
+
+class Events(Protocol):
+    """Who is told how a build goes."""
+
+    def started(self, build: Build, status: Status) -> None: ...
+
+    def progress(self, what: str, done: int, total: int | None) -> None: ...
+
+    def finished(self, build: Build, done: Done) -> None: ...
+
+
+def status(build: Build, stage: Stage, force: Collection[str] = ()) -> Status:
+    """The one answer to whether a stage has to run. Raises InputError if the config and the checkpoint contradict."""
+    absent = [name for name in stage.inputs if name not in build.trees]
+    if absent:
+        return Status(stage.name, None, False, (f"{absent[-1]} runs first",))
+    try:
+        build.params[stage.name] = stage.params(build)
+    except NotReadYet as reason:
+        return Status(stage.name, None, False, (str(reason),))
+    material = {
+        "stage": stage.name,
+        "version": stage.version,
+        "params": build.params[stage.name],
+        "tools": versions(stage.tools(build)),
+        "inputs": {name: build.trees[name].digest for name in stage.inputs},
+    }
+    key = build.keys[stage.name] = key_of(material)
+    if stage.name in force:
+        return Status(stage.name, key, False, ("forced",), None, material)
+    record = build.store.find(stage.name, key)
+    if record is not None:
+        return Status(stage.name, key, True, (), record, material)
+    return Status(stage.name, key, False, _why(build, stage.name, key, material), None, material)
+
+
+def _why(build: Build, stage: str, key: str, material: dict[str, Any]) -> tuple[str, ...]:
+    before = build.store.latest(stage, build.subject)
+    if before is None:
+        return ("not built before",)
+    if key_of(before) == key:
+        return ("its cached result is gone or damaged",)
+    old, new = _flat(before), _flat(material)
+    changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
+    return tuple(_change(name, old, new) for name in changed)
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        return {
+            key: item for k, v in value.items() for key, item in _flat(v, f"{name}.{k}" if name else str(k)).items()
+        }
+    return {name: value}
+
+
+def _change(name: str, old: dict[str, Any], new: dict[str, Any]) -> str:
+    kind, _, rest = name.partition(".")
+    if kind == "inputs":
+        return f"the result of {rest} changed"
+    if kind in ("stage", "version"):
+        return "mar-pipeline does this stage in another way now"
+    label = rest.removeprefix("settings.") if kind == "params" else f"version of {rest}"
+
+    def show(values: dict[str, Any]) -> str:
+        value = values.get(name)
+        return str(value)[:12] if isinstance(value, str) and len(value) == 64 else str(value)
+
+    if name not in old or name not in new:
+        return f"{label} {'added' if name not in old else 'removed'}"
+    return f"{label} {show(old)} -> {show(new)}"
+
+
+def plan(build: Build, force: Collection[str] = ()) -> list[Status]:
+    """Every stage's status, doing nothing."""
+    found = []
+    for stage in STAGES:
+        now = status(build, stage, force)
+        found.append(now)
+        if now.record is not None:
+            _accept(build, stage.name, now.record)
+    found.append(_store_status(build, force))
+    return found
+
+
+def _store_status(build: Build, force: Collection[str]) -> Status:
+    if "archive" not in build.trees or "verify" not in build.trees:
+        absent = "verify" if "archive" in build.trees else "archive"
+        return Status(model_store.NAME, None, False, (f"{absent} runs first",))
+    key, reasons = model_store.status(build)
+    if model_store.NAME in force:
+        reasons = ("forced",)
+    return Status(model_store.NAME, key, not reasons, reasons)
+
+
+def _accept(build: Build, name: str, record: Record) -> None:
+    build.trees[name] = build.store.tree(record.tree)
+    if record.origin is not None:
+        build.origin = record.origin
+
+
+def run(build: Build, force: Collection[str], events: Events) -> list[Done]:
+    """Bring the config through all its stages. Raises MarError; what was finished stays cached."""
+    done = []
+    for stage in STAGES:
+        with _explained(build, stage.name):
+            start = time.perf_counter()
+            now = status(build, stage, force)
+            if now.material is None and stage.prepare is not None:
+                events.started(build, now)
+                stage.prepare(build, events.progress)
+                after = status(build, stage, force)
+                now = Status(stage.name, after.key, False, now.reasons, after.record, after.material)
+            if now.record is None:
+                events.started(build, now)
+                now = _make(build, stage, now, events, force)
+            assert now.record is not None
+            _accept(build, stage.name, now.record)
+            build.store.touch(now.record, build.subject)
+            done.append(Done(stage.name, now.cached, time.perf_counter() - start, now.key, now.reasons))
+            events.finished(build, done[-1])
+    with _explained(build, model_store.NAME):
+        start = time.perf_counter()
+        last = _store_status(build, force)
+        if not last.cached:
+            events.started(build, last)
+            model_store.place(build)
+        done.append(Done(model_store.NAME, last.cached, time.perf_counter() - start, last.key, last.reasons))
+        events.finished(build, done[-1])
+    return done
+
+
+def _make(build: Build, stage: Stage, now: Status, events: Events, force: Collection[str]) -> Status:
+    """Run a stage, unless another build has made its result while we waited for the lock."""
+    assert now.key is not None
+    assert now.material is not None
+    store = build.store
+    with store.lock(now.key), store.scratch() as scratch:
+        record = None if stage.name in force else store.find(stage.name, now.key)
+        if record is not None:
+            return Status(stage.name, now.key, True, ("another build made it just now",), record, now.material)
+        job = Job(build, scratch / "out", scratch / "work", events.progress)
+        job.folder.mkdir()
+        job.scratch.mkdir()
+        kept = list(stage.run(job))
+        _unchanged(build)
+        tree = Tree.of([*kept, *store.take(job.folder)])
+        record = Record(
+            key=now.key,
+            stage=stage.name,
+            tree=tree.digest,
+            material=now.material,
+            subject=build.subject,
+            origin=build.origin if kept else None,
+        )
+        store.commit(record, tree)
+    return Status(stage.name, now.key, False, now.reasons, record, now.material)
+
+
+def _unchanged(build: Build) -> None:
+    """Raises StageError if the checkpoint's files are not those that the build began with."""
+    for entry in build.trees.get("download", Tree(())):
+        if build.store.locate(entry, build.origin) is None:
+            raise StageError(
+                f"{entry.path} of the checkpoint changed during the build.",
+                "Something wrote to the folder, a training run perhaps.",
+                "Build again when it is finished.",
+            )
+
+
+@contextmanager
+def _explained(build: Build, stage: str) -> Iterator[None]:
+    """What the disk says, in our words."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StageError(
+                f"The disk is full: {stage} could not write to {error.filename or build.store.root}.",
+                f"The cache is {build.store.root}, the output {build.out}.",
+                "Free some space (`mar cache gc --max-size 5GB`), or use --cache for another disk; then build again.",
+            ) from None
+        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+            raise StageError(
+                f"{stage} may not write to {error.filename}.",
+                fix="Make it writable, or use --cache and --out for folders that are.",
+            ) from None
+        raise

@@ -1,0 +1,96 @@
+"""What a config means for the checkpoint that was found: settings resolved, contradictions refused."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .checkpoint import labels as labels_of
+from .checkpoint import positions, task_of
+from .errors import InputError
+
+if TYPE_CHECKING:
+    from .stage import Build
+
+# Where neither the config nor the model limits it: attention over longer texts costs more than most servers have.
+DEFAULT_MAX_LENGTH = 512
+
+
+def _config(build: Build) -> dict[str, Any]:
+    return build.read_json("download", "config.json")
+
+
+def max_length(build: Build) -> int:
+    """Tokens of the longest input, special ones counted. Raises InputError if the model takes fewer."""
+    limit = positions(_config(build), build.read_json("download", "tokenizer_config.json"))
+    asked = build.config.handler.max_length
+    if asked is None:
+        return min(limit or DEFAULT_MAX_LENGTH, DEFAULT_MAX_LENGTH)
+    if limit is not None and asked > limit:
+        raise InputError(
+            f"handler.max_length is {asked}, and {build.config.model.name} takes {limit} tokens at most.",
+            fix=f"Set handler.max_length to {limit} or less; longer texts are split into windows, or cut.",
+        )
+    return asked
+
+
+def check_task(build: Build) -> None:
+    """Raises InputError if the checkpoint is fine-tuned for another task."""
+    config, task = _config(build), build.config.task
+    found = task_of(config)
+    if found is not None and found != task and not build.config.handler.allow_untrained_head:
+        name = ", ".join(str(item) for item in config["architectures"])
+        raise InputError(
+            f"{build.config.model.name} is a {name}: a model for {found.name}, not for {task.name}.",
+            fix=f"Use --task {found.name}, or a model that was fine-tuned for {task.name}.",
+        )
+    if config.get("is_encoder_decoder"):
+        raise InputError(
+            f"{build.config.model.name} ({config.get('model_type')}) is an encoder-decoder: no handler serves it.",
+            fix="Use an encoder for classification and question answering, or a decoder for text generation.",
+        )
+
+
+def labels(build: Build) -> dict[int, str] | None:
+    """Index -> name of the task's labels, None where it has none. Raises InputError on a contradiction."""
+    handler, task = build.config.handler, build.config.task
+    if not task.labelled:
+        return None
+    own = labels_of(_config(build))
+    asked = handler.labels
+    number = len(asked) if asked else handler.num_labels
+    if number and number != len(own) and not handler.allow_untrained_head:
+        key = "handler.labels" if asked else "handler.num_labels"
+        names = ", ".join(list(own.values())[:6]) + (", ..." if len(own) > 6 else "")
+        raise InputError(
+            f"{number} labels are asked for ({key}), and the checkpoint has {len(own)}: {names}.",
+            fix=f"Leave it out to take the checkpoint's, or use {len(own)}.",
+        )
+    if asked:
+        return dict(asked)
+    if number and number != len(own):
+        return {index: f"LABEL_{index}" for index in range(number)}
+    return own
+
+
+def load_settings(build: Build, folder: Path) -> dict[str, Any]:
+    """The part of a worker's job that says how to load the original model (`loading.model`)."""
+    handler = build.config.handler
+    own = labels(build)
+    return {
+        "checkpoint": str(folder),
+        "auto_class": build.config.task.auto_class,
+        "labels": own,
+        "num_labels": len(own) if own else None,
+        "allow_untrained_head": handler.allow_untrained_head,
+        "attn_implementation": handler.attn_implementation,
+        "dtype": None if handler.dtype == "auto" else handler.dtype,
+    }
+
+
+@lru_cache
+def handler_sources() -> dict[str, Path]:
+    """Every file of the `handlers` package that ships, by its path below it."""
+    root = Path(__file__).resolve().parent.parent / "handlers"
+    return {file.relative_to(root).as_posix(): file for file in sorted(root.rglob("*.py"))}

@@ -1,0 +1,96 @@
+"""What a stage is, and what it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from . import checkpoint
+from .config import BuildConfig
+from .store import Store
+from .tree import Entry, Tree
+
+Progress = Callable[[str, int, int | None], None]
+"""Told what is being done, how much of it is done, and how much there is (bytes, or None where unknown)."""
+
+
+class NotReadYet(Exception):
+    """A stage's parameters cannot be told without reading what is to be read; the message is the reason."""
+
+
+@dataclass
+class Build:
+    """One config on its way through the stages: what is known so far."""
+
+    config: BuildConfig
+    store: Store
+    out: Path
+    offline: bool = False
+    trees: dict[str, Tree] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+    params: dict[str, dict[str, Any]] = field(default_factory=dict)
+    origin: str | None = None
+    """The folder outside the store that holds the checkpoint's files."""
+
+    @property
+    def subject(self) -> str:
+        """What a miss is explained against: this archive, out of this config."""
+        return f"{self.config.path or ''}#{self.config.archive.name}"
+
+    def find(self, stage: str, path: str) -> Path | None:
+        """A file of a stage's result, where it lies; None if there is none."""
+        entry = self.trees[stage].get(path)
+        return self.store.locate(entry, self.origin) if entry else None
+
+    def read_json(self, stage: str, path: str) -> dict[str, Any]:
+        """A JSON object out of a stage's result; empty if it has no such file."""
+        file = self.find(stage, path)
+        return checkpoint.read_json(file) if file else {}
+
+
+@dataclass
+class Job:
+    """What a stage's `run` gets: the build, a fresh `folder` to fill, a `scratch` folder, and whom to tell."""
+
+    build: Build
+    folder: Path
+    scratch: Path
+    progress: Progress
+
+    def lay_out(self, stage: str, name: str | None = None) -> Path:
+        """A folder with (links to) a stage's result; not to be written to."""
+        folder = self.scratch / (name or stage)
+        if not folder.exists():
+            self.build.store.lay_out(self.build.trees[stage], self.build.origin, folder)
+        return folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A step. Its key is made of `name`, `version`, `params`, `tools` and the digests of the `inputs`' trees.
+
+    `run` fills the job's folder, and returns the entries of its inputs that are part of its result as they are.
+    `prepare`, if there is one, reads what `params` raised NotReadYet for.
+    """
+
+    name: str
+    version: int
+    inputs: tuple[str, ...]
+    params: Callable[[Build], dict[str, Any]]
+    tools: Callable[[Build], Iterable[str]]
+    run: Callable[[Job], Iterable[Entry]]
+    prepare: Callable[[Build, Progress], None] | None = None
+
+
+def versions(names: Iterable[str]) -> dict[str, str]:
+    """The installed version of each distribution ("absent" if there is none), without importing it."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "absent"
+    return found

@@ -1,0 +1,8 @@
+"""The stages, in the order that they run in. A new stage is a module with a `STAGE`, and a line here."""
+
+from __future__ import annotations
+
+from ..stage import Stage
+from . import archive, download, handler, serialize, verify
+
+STAGES: tuple[Stage, ...] = (download.STAGE, serialize.STAGE, handler.STAGE, archive.STAGE, verify.STAGE)

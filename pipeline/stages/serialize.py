@@ -1,0 +1,81 @@
+"""Serialize: weights or a graph, made by a backend; the tokenizer's files and config.json are the same for all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable
+from typing import Any
+
+from .. import resolve, tokenizer_files
+from ..backends import BACKENDS
+from ..checkpoint import CONFIG, SIDE_FILES, read_json
+from ..child import work
+from ..stage import Build, Job, Stage
+from ..tree import Entry
+
+
+def params(build: Build) -> dict[str, Any]:
+    """What a backend's result depends on, beside the checkpoint. Raises InputError where the two contradict."""
+    resolve.check_task(build)
+    handler = build.config.handler
+    return {
+        "backend": handler.save_mode,
+        "task": build.config.task.name,
+        "labels": resolve.labels(build),
+        "num_labels": handler.num_labels or None,
+        "do_lower_case": handler.do_lower_case,
+        "allow_untrained_head": handler.allow_untrained_head,
+        **BACKENDS[handler.save_mode].params(build),
+    }
+
+
+def run(job: Job) -> Iterable[Entry]:
+    build = job.build
+    _tokenizer(job)
+    kept = list(BACKENDS[build.config.handler.save_mode].serialize(job))
+    _config(job)
+    return kept
+
+
+def _tokenizer(job: Job) -> None:
+    """The tokenizer's own files, with tokenizer.json among them: the handlers read that one."""
+    checkpoint = job.lay_out("download")
+    for name in SIDE_FILES:
+        if (checkpoint / name).exists():
+            shutil.copyfile(checkpoint / name, job.folder / name)
+    if not (job.folder / "tokenizer.json").exists():
+        made = job.scratch / "tokenizer"
+        made.mkdir()
+        for name in work(
+            "tokenizer",
+            {"checkpoint": str(checkpoint), "out": str(made)},
+            scratch=job.scratch,
+            progress=job.progress,
+        ):
+            shutil.copyfile(made / name, job.folder / name)
+    if job.build.config.handler.do_lower_case is not None:
+        tokenizer_files.set_lower_case(job.folder, job.build.config.handler.do_lower_case)
+
+
+def _config(job: Job) -> None:
+    """config.json: the backend's, or the checkpoint's, with the labels that the config asks for."""
+    target = job.folder / CONFIG
+    if not target.exists():
+        shutil.copyfile(job.lay_out("download") / CONFIG, target)
+    if job.build.config.handler.labels:
+        names = resolve.labels(job.build) or {}
+        config = read_json(target)
+        config["id2label"] = {str(index): name for index, name in names.items()}
+        config["label2id"] = {name: index for index, name in names.items()}
+        target.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+STAGE = Stage(
+    name="serialize",
+    version=1,
+    inputs=("download",),
+    params=params,
+    tools=lambda build: BACKENDS[build.config.handler.save_mode].TOOLS,
+    run=run,
+)

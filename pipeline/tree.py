@@ -1,0 +1,94 @@
+"""A tree: the listing of a folder's files by content, and how files are digested."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+CHUNK = 1 << 20
+
+Tick = Callable[[int], None]
+"""Told of every so many bytes that were read or written."""
+
+
+def canonical(value: Any) -> str:
+    """The one JSON text of `value`: sorted keys, no spaces, ASCII. Digests of values are made of it."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def text_digest(text: str) -> str:
+    """Hexadecimal SHA-256 of a text's UTF-8 bytes."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, order=True)
+class Entry:
+    """A file: its path in the folder (with `/`), hexadecimal SHA-256, size in bytes, CRC-32 as in zip files."""
+
+    path: str
+    sha256: str
+    size: int
+    crc32: int
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A folder's files, sorted by path; equal contents have equal digests, wherever they lie."""
+
+    entries: tuple[Entry, ...]
+
+    @classmethod
+    def of(cls, entries: Iterable[Entry]) -> Tree:
+        """The tree of these entries; a ValueError if two of them have one path."""
+        found = tuple(sorted(entries))
+        paths = [entry.path for entry in found]
+        if len(set(paths)) != len(paths):
+            raise ValueError(f"two files with one path: {sorted({p for p in paths if paths.count(p) > 1})}")
+        return cls(found)
+
+    @classmethod
+    def from_json(cls, text: str) -> Tree:
+        return cls(tuple(Entry(**item) for item in json.loads(text)))
+
+    def to_json(self) -> str:
+        return canonical([asdict(entry) for entry in self.entries])
+
+    @property
+    def digest(self) -> str:
+        return text_digest(self.to_json())
+
+    @property
+    def size(self) -> int:
+        """Bytes in all."""
+        return sum(entry.size for entry in self.entries)
+
+    def get(self, path: str) -> Entry | None:
+        return next((entry for entry in self.entries if entry.path == path), None)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.entries)
+
+
+def scan(file: Path, path: str, tick: Tick | None = None) -> Entry:
+    """Read `file` once and make its entry under `path`."""
+    sha, crc, size = hashlib.sha256(), 0, 0
+    with file.open("rb") as stream:
+        while chunk := stream.read(CHUNK):
+            sha.update(chunk)
+            crc = zlib.crc32(chunk, crc)
+            size += len(chunk)
+            if tick:
+                tick(len(chunk))
+    return Entry(path, sha.hexdigest(), size, crc)
+
+
+def walk(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Every file below `folder`, sorted, with its path in it."""
+    for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            yield file, file.relative_to(folder).as_posix()

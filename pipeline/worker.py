@@ -1,0 +1,65 @@
+"""The worker: the one process that imports torch and transformers. Run as `python -m pipeline.worker JOB.json`.
+
+It reads a JSON job, does its operation, and says how it goes in JSON lines on standard output:
+{"progress": [what, done, total]}, at last {"result": ...} or {"error": {code, what, why, fix, traceback}}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from .errors import UNEXPECTED, MarError
+
+Report = Callable[[str, int, int | None], None]
+
+OPERATIONS = {
+    "tokenizer": "pipeline.loading:convert_tokenizer",
+    "save": "pipeline.loading:save",
+    "trace": "pipeline.backends.torchscript:trace",
+    "eager": "pipeline.eager:answers",
+    "answer": "pipeline.local:answers",
+}
+
+
+def _end_with_the_parent() -> None:
+    # Our standard input is a pipe that nobody writes to: it ends when the parent does, however it does.
+    sys.stdin.buffer.read()
+    os._exit(UNEXPECTED)
+
+
+def main() -> None:
+    """Do the job whose file is the first argument."""
+    # Libraries print; the lines that the parent reads must be ours alone.
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+    def say(message: dict[str, Any]) -> None:
+        print(json.dumps(message), file=out, flush=True)
+
+    def report(what: str, done: int = 0, total: int | None = None) -> None:
+        say({"progress": [what, done, total]})
+
+    try:
+        with open(sys.argv[1], encoding="utf-8") as file:  # noqa: PTH123
+            job = json.load(file)
+        module, name = OPERATIONS[job["op"]].split(":")
+        say({"result": getattr(import_module(module), name)(job, report)})
+    except MarError as error:
+        say({"error": {"code": error.exit_code, "what": error.what, "why": error.why, "fix": error.fix}})
+    except BaseException:
+        say({"error": {"code": UNEXPECTED, "traceback": traceback.format_exc()}})
+    out.flush()
+    # Not sys.exit: tearing torch down takes time, and its threads can hang.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

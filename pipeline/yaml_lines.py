@@ -1,0 +1,225 @@
+"""YAML that remembers its lines: plain values, the line of every key, and every problem with its line.
+
+Stricter than YAML: one document, plain values only (no tags, no dates, no base-60 numbers), no key twice, no
+`.nan` or `.inf`. Keys are taken as they are written, so `yes:` is the key "yes". Aliases and merge keys work,
+within limits that a file written by a person never meets.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import yaml
+
+Where = tuple[str | int, ...]
+
+# A config has some fifty values; these bound what an alias bomb can make us do.
+MAX_BYTES = 1 << 20
+MAX_VALUES = 20_000
+MAX_DEPTH = 32
+MAX_DIGITS = 18
+
+_TAG = "tag:yaml.org,2002:"
+_PLAIN = re.compile(r"tag:yaml\.org,2002:(str|int|float|bool|null|map|seq|merge)\Z")
+_WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+# What a plain word means. YAML 1.1 as TorchServe reads it, less what surprises: `1:30` (90), `010` (8) and
+# dates stay text, and `1e-4` is a number, as it is to everyone but YAML 1.1.
+_RESOLVERS = (
+    ("bool", r"yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF", "yYnNtTfFoO"),
+    ("int", r"[-+]?(?:0|[1-9][0-9_]*)|0x[0-9a-fA-F]+", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+0123456789.",
+    ),
+    ("merge", r"<<", "<"),
+    ("null", r"~|null|Null|NULL|", "~nN\0"),
+)
+
+
+class Problem(NamedTuple):
+    """What is wrong with the value at `where` (its keys from the top), on `line` (from 1; 0: unknown)."""
+
+    where: Where
+    line: int
+    message: str
+
+
+@dataclass(frozen=True)
+class Document:
+    """A parsed text: its `data`, the `lines` of keys and list items (from 1), and its scalars as written."""
+
+    data: Any = None
+    lines: dict[Where, int] = field(default_factory=dict)
+    texts: dict[Where, str] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def loader(base: Any) -> Any:
+    """A PyYAML loader class over `base` that only composes nodes, with the resolvers above."""
+    made: Any = type("ConfigLoader", (base,), {"yaml_implicit_resolvers": {}})
+    for name, pattern, first in _RESOLVERS:
+        letters = ["" if letter == "\0" else letter for letter in first]
+        made.add_implicit_resolver(_TAG + name, re.compile(rf"(?:{pattern})\Z"), letters)
+    return made
+
+
+# The C parser is some ten times as fast; it is absent where PyYAML was built without libyaml.
+_LOADER = loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+def parse(text: str) -> Document:
+    """The document in `text`. Never raises: what is wrong is in `problems`, and `data` is what could be read."""
+    try:
+        node = yaml.compose(text, Loader=_LOADER)
+    except yaml.YAMLError as error:
+        return Document(problems=[_syntax(text, error)])
+    except RecursionError:
+        return Document(problems=[Problem((), 1, "brackets are nested too deeply")])
+    if node is None:
+        return Document()
+    walk = _Walk()
+    try:
+        data = walk.value(node, (), 0)
+    except _TooMuch as error:
+        return Document(lines=walk.lines, problems=[*walk.problems, error.problem])
+    return Document(data, walk.lines, walk.texts, walk.problems)
+
+
+class _TooMuch(Exception):
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+
+
+class _Walk:
+    """Turns nodes into values, noting lines and problems on the way."""
+
+    def __init__(self) -> None:
+        self.lines: dict[Where, int] = {}
+        self.texts: dict[Where, str] = {}
+        self.problems: list[Problem] = []
+        self._count = 0
+
+    def value(self, node: yaml.Node, where: Where, depth: int) -> Any:
+        line = node.start_mark.line + 1
+        self.lines.setdefault(where, line)
+        self._count += 1
+        if depth > MAX_DEPTH:
+            message = f"nested more than {MAX_DEPTH} deep, or an alias of itself"
+            raise _TooMuch(Problem(where[:4], line, message))
+        if self._count > MAX_VALUES:
+            raise _TooMuch(Problem(where[:4], line, f"more than {MAX_VALUES:,} values, aliases written out"))
+        if not _PLAIN.match(node.tag):
+            tag = node.tag.replace(_TAG, "!!")
+            self.problems.append(Problem(where, line, f"the tag {tag[:60]} is not allowed: write a plain value"))
+            return None
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, where, depth)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.value(item, (*where, index), depth + 1) for index, item in enumerate(node.value)]
+        return self._scalar(node, where, line)
+
+    def _mapping(self, node: yaml.MappingNode, where: Where, depth: int) -> dict[str, Any]:
+        made: dict[str, Any] = {}
+        merged: list[yaml.Node] = []
+        for key, value in node.value:
+            line, at = key.start_mark.line + 1, (*where, key.value)
+            if not isinstance(key, yaml.ScalarNode):
+                self.problems.append(Problem(where, line, "a key must be one word, not a list or a mapping"))
+            elif key.tag == _TAG + "merge":
+                merged += value.value if isinstance(value, yaml.SequenceNode) else [value]
+            elif key.value in made:
+                message = f"given twice (first on line {self.lines[at]}): remove one"
+                self.problems.append(Problem(at, line, message))
+            else:
+                self.lines[at] = line
+                made[key.value] = self.value(value, at, depth + 1)
+        for source in merged:
+            self._merge(source, made, where, depth)
+        return made
+
+    def _merge(self, source: yaml.Node, made: dict[str, Any], where: Where, depth: int) -> None:
+        """What `<<` brings in: keys that are not there yet, as the merge type's definition has it."""
+        if not isinstance(source, yaml.MappingNode):
+            line = source.start_mark.line + 1
+            self.problems.append(Problem((*where, "<<"), line, "a merge key (<<) takes a mapping, or a list of them"))
+            return
+        inner = _Walk()
+        inner._count = self._count
+        values = inner.value(source, where, depth + 1)
+        self._count = inner._count
+        self.problems += inner.problems
+        for key, value in (values or {}).items():
+            if key in made:
+                continue
+            path = (*where, key)
+            size = len(path)
+            made[key] = value
+            self.lines.update({at: n for at, n in inner.lines.items() if at[:size] == path})
+            self.texts.update({at: t for at, t in inner.texts.items() if at[:size] == path})
+
+    def _scalar(self, node: yaml.Node, where: Where, line: int) -> Any:
+        text: str = node.value
+        self.texts[where] = text
+        kind = node.tag.removeprefix(_TAG)
+        try:
+            value = _plain(kind, text)
+        except (ValueError, KeyError):
+            self.problems.append(Problem(where, line, f"{text[:40]} is no {_KINDS.get(kind, kind)}"))
+            return None
+        if isinstance(value, float) and not math.isfinite(value):
+            self.problems.append(Problem(where, line, f"{text[:40]} is not a finite number"))
+            return None
+        return value
+
+
+_KINDS = {"int": f"whole number of at most {MAX_DIGITS} digits", "float": "number", "bool": "true or false"}
+
+
+def _plain(kind: str, text: str) -> Any:
+    """The value of a scalar. Raises ValueError or KeyError where a tag (`!!int`) says what the text is not."""
+    if kind == "null":
+        return None
+    if kind == "bool":
+        return _WORDS[text.lower()]
+    if kind == "int":
+        if len(text) > MAX_DIGITS:
+            raise ValueError
+        return int(text.replace("_", ""), 16 if text.startswith("0x") else 10)
+    if kind == "float":
+        return float(re.sub(r"\.(inf|nan)$", r"\1", text, flags=re.IGNORECASE))
+    return text
+
+
+def _syntax(text: str, error: yaml.YAMLError) -> Problem:
+    """A parser's complaint in words that say what to change."""
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    if mark is None:
+        position = getattr(error, "position", None)
+        line = text.count("\n", 0, position) + 1 if isinstance(position, int) else 0
+        return Problem((), line, "a character that YAML does not allow: save it as plain UTF-8 text")
+    rows = text.split("\n")
+    row = rows[mark.line] if mark.line < len(rows) else ""
+    said = str(getattr(error, "problem", "") or "")
+    if "\t" in row[: len(row) - len(row.lstrip())]:
+        advice = "indented with a tab: use spaces"
+    elif "mapping values are not allowed" in said:
+        advice = "a second ': ' on this line, or wrong indentation: put quotes around text that holds ': '"
+    elif "undefined alias" in said:
+        advice = "an alias (*name) of which there is no anchor (&name): put quotes around text that starts with *"
+    elif "single document" in said:
+        advice = "a second document (---) starts here: a config is one document"
+    elif "block end" in said or "expected ':'" in said or "block mapping" in said:
+        advice = "not a 'key: value' line, or its indentation differs from its neighbours'"
+    elif "cannot start any token" in said:
+        advice = "a value cannot start with this character: put quotes around it"
+    elif "end of stream" in said or "end of the stream" in said or "unexpected end" in said or "',' or" in said:
+        advice = "a bracket or a quote is opened and not closed"
+    else:
+        advice = said or "cannot be read"
+    return Problem((), mark.line + 1, f"not valid YAML: {advice}")
