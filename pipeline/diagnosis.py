@@ -16,7 +16,9 @@ _EXCEPTION = re.compile(r"(?P<type>[A-Za-z_][\w.]*)(?:: (?P<message>.*))?$")
 
 # What TorchServe raises on top of the handler's own exception: it looks for a handler that cannot be imported
 # among its built-in ones, and ends a worker that answered a load with an error.
-_ON_TOP = re.compile(r"No module named 'ts\.torch_handler\.|RuntimeError: 50[07] - (Unknown exception|System out of memory)")
+_ON_TOP = re.compile(
+    r"No module named 'ts\.torch_handler\.|RuntimeError: 50[07] - (Unknown exception|System out of memory)"
+)
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,17 @@ class Death:
     why: str
     fix: str
     details: str
+    certain: bool = True  # False if another attempt might go better
 
 
 # Searched in the exception's line and, failing that, in everything the worker printed. The first that matches counts.
 _CAUSES: tuple[tuple[str, str, str], ...] = (
+    (
+        # Without a manifest TorchServe takes the folder that it unpacks into for the handler.
+        r"No module named '[0-9a-f]{32}'|'NoneType' object has no attribute 'split'",
+        "It names no handler: it has no readable MAR-INF/MANIFEST.json, so it is no archive of torch-model-archiver.",
+        "Build it again with `mar build`.",
+    ),
     (
         r"ModuleNotFoundError: No module named '(?P<module>[\w.]+)'",
         "The archive's code imports {module}, which the Python that serves it does not have.",
@@ -56,12 +65,6 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         r"Expect handle method in class",
         "The class in the handler file has no `handle` method.",
         "Give it `initialize(self, context)` and `handle(self, data, context)`.",
-    ),
-    (
-        r"'NoneType' object has no attribute 'split'",
-        "The archive names no handler: it has no readable MAR-INF/MANIFEST.json, so it is no archive of "
-        "torch-model-archiver.",
-        "Build it again with `mar build`.",
     ),
     (
         r"No space left on device|Errno 28",
@@ -111,7 +114,7 @@ _SILENT = (
     "Look at `dmesg`, use fewer workers, or serve it on a larger machine.",
 )
 _SLOW = (
-    "Loading the model took longer than its start-up time-out ({seconds} s).",
+    "Loading the model took longer than its start-up time-out (startupTimeout, 120 s unless set).",
     "Set startupTimeout to more seconds in the config and build again, or look at what the handler waits for.",
 )
 
@@ -179,15 +182,17 @@ def deaths(server_log: str, name: str) -> int:
 def explain(server_log: str, model_log: str, name: str, *, python: str = "python", log: str = "the log") -> Death:
     """Why the workers of `name` died last, as far as the logs tell."""
     output = printed(model_log, name)
-    # A worker says this first; what it printed since is about its last attempt, if that has got to a traceback yet.
-    attempts = [part for part in re.split(r"(?m)^Listening on ", output) if "Traceback (most recent call last)" in part]
+    # A worker says these first; what it printed since is about one attempt, the last perhaps without a traceback yet.
+    attempts = [
+        part
+        for part in re.split(r"(?m)^(?:s_name_part0=|Listening on )", output)
+        if "Traceback (most recent call last)" in part
+    ]
     if not attempts:
         history = [record.text for record in of_model(server_log, name)]
         if any("did not respond in given time" in text for text in history):
-            seconds = re.findall(r"startupTimeout: ?(\d+)", "\n".join(history)) or ["see startupTimeout"]
-            why, fix = _SLOW
-            return Death("its worker did not answer in time", why.format(seconds=seconds[-1]), fix, output)
-        return Death("its worker died", *_SILENT, output)
+            return Death("its worker did not answer in time", *_SLOW, output)
+        return Death("its worker died", *_SILENT, output, certain=False)
     details = attempts[-1][attempts[-1].index("Traceback (most recent call last)") :].strip()
     line = cause(details)
     for text in (line, details):

@@ -103,15 +103,20 @@ def _tag(model: Any, tokenizer: Any, request: Any, settings: dict[str, Any]) -> 
 
 
 def _find_answer(model: Any, tokenizer: Any, request: dict[str, Any], settings: dict[str, Any]) -> Any:
-    """Every span of context tokens, scored by the product of its softmaxed ends: the best of them."""
+    """Every span of context tokens, scored by the product of its softmaxed ends, widened to words: the best of them.
+
+    This is what transformers 4's question-answering pipeline does; 5 has none. The class token is in the softmax too.
+    """
     import torch
 
     context = request["context"]
     encoded = tokenizer(request["question"], context, return_tensors="pt", return_offsets_mapping=True)
     out = model(**_inputs(model, encoded))
     inside = [index for index, segment in enumerate(encoded.sequence_ids(0)) if segment == 1]
-    starts = torch.softmax(out.start_logits[0, inside].double(), -1)
-    ends = torch.softmax(out.end_logits[0, inside].double(), -1)
+    ids = encoded["input_ids"][0].tolist()
+    null = [ids.index(tokenizer.cls_token_id)] if tokenizer.cls_token_id in ids else []
+    starts = torch.softmax(out.start_logits[0, inside + null].double(), -1)
+    ends = torch.softmax(out.end_logits[0, inside + null].double(), -1)
     longest = request.get("max_answer_length", settings.get("max_answer_length", 30))
     spans = [
         (float(starts[a] * ends[b]), a, b) for a in range(len(inside)) for b in range(a, min(len(inside), a + longest))
@@ -119,6 +124,10 @@ def _find_answer(model: Any, tokenizer: Any, request: dict[str, Any], settings: 
     offsets = encoded["offset_mapping"][0].tolist()
     score, first, last = max(spans)
     start, end = offsets[inside[first]][0], offsets[inside[last]][1]
+    if (word := encoded.token_to_word(0, inside[first])) is not None:
+        start = encoded.word_to_chars(0, word, 1).start
+    if (word := encoded.token_to_word(0, inside[last])) is not None:
+        end = encoded.word_to_chars(0, word, 1).end
     return {"answer": context[start:end], "score": score, "start": start, "end": end}
 
 

@@ -151,13 +151,13 @@ def run(build: Build, force: Collection[str], events: Events) -> list[Done]:
         with _explained(build, stage.name):
             start = time.perf_counter()
             now = status(build, stage, force)
-            if now.material is None and stage.prepare is not None:
+            if now.record is None:
                 events.started(build, now)
+            if now.material is None and stage.prepare is not None:
                 stage.prepare(build, events.progress)
                 after = status(build, stage, force)
                 now = Status(stage.name, after.key, False, now.reasons, after.record, after.material)
             if now.record is None:
-                events.started(build, now)
                 now = _make(build, stage, now, events, force)
             assert now.record is not None
             _accept(build, stage.name, now.record)

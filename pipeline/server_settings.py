@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from .errors import InputError
 
 LOOPBACK = "127.0.0.1"
-SUFFIXES = (".mar", ".tar.gz", ".model")
+SUFFIXES = (".mar", ".tar.gz", ".tgz", ".model")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 # TorchServe hands its whole environment to the workers. An archive never needs the network to load, so a handler
@@ -161,7 +161,9 @@ def read_properties(text: str) -> dict[str, str]:
 def _plain(text: str) -> str:
     def one(match: re.Match[str]) -> str:
         code = match[1]
-        return chr(int(code[1:], 16)) if len(code) == 5 else {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}.get(code, code)
+        return (
+            chr(int(code[1:], 16)) if len(code) == 5 else {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}.get(code, code)
+        )
 
     return re.sub(r"\\(u[0-9a-fA-F]{4}|.)", one, text, flags=re.DOTALL)
 
@@ -174,14 +176,38 @@ def loaded_archives(properties: Mapping[str, str]) -> list[str] | None:
     return [part.split("=", 1)[-1].strip() for part in value.split(",") if part.strip()]
 
 
-def port_of(properties: Mapping[str, str], key: str, default: int) -> tuple[str, int]:
-    """Host and port of an address setting (`inference_address`, ...) or a gRPC one (`grpc_inference_port`)."""
-    if key.startswith("grpc_"):
-        host = properties.get(key.replace("_port", "_address"), LOOPBACK)
-        return host, int(properties.get(key, default))
-    match = re.fullmatch(r"https?://([^:/]+)(?::(\d+))?/?", properties.get(key, f"http://{LOOPBACK}:{default}"), re.I)
-    if match is None:
-        raise InputError(
-            f"{key} is not an address: {properties[key]}", "", f"Write it like http://{LOOPBACK}:{default}."
-        )
-    return match[1], int(match[2] or default)
+_PORT_KEYS = {
+    "inference": "inference_address",
+    "management": "management_address",
+    "metrics": "metrics_address",
+    "grpc_inference": "grpc_inference_port",
+    "grpc_management": "grpc_management_port",
+}
+_DEFAULTS = {"inference": 8080, "management": 8081, "metrics": 8082, "grpc_inference": 7070, "grpc_management": 7071}
+
+
+def listeners(properties: Mapping[str, str]) -> dict[str, tuple[str, int]]:
+    """Where TorchServe will listen: setting -> (host, port). Raises InputError for an address that is none."""
+    found = {}
+    for name, key in _PORT_KEYS.items():
+        default = _DEFAULTS[name]
+        value = properties.get(key, "").strip()
+        match: re.Match[str] | None
+        if key.startswith("grpc_"):
+            host = properties.get(key.replace("_port", "_address"), LOOPBACK)
+            match = re.fullmatch(r"(\d*)", value)
+            port = match[1] if match else ""
+        else:
+            match = re.fullmatch(r"https?://([^:/]+)(?::(\d+))?|", value, re.IGNORECASE)
+            host, port = (match[1] or LOOPBACK, match[2]) if match else ("", "")
+        if match is None:
+            right = default if key.startswith("grpc_") else f"http://{LOOPBACK}:{default}"
+            raise InputError(f"{key}={value} in config.properties is no address.", "", f"Write {key}={right}.")
+        found[key] = (host, int(port or default))
+    return found
+
+
+def ports_of(properties: Mapping[str, str]) -> Ports:
+    """The ports that a config.properties names, or TorchServe's defaults."""
+    places = listeners(properties)
+    return Ports(**{name: places[key][1] for name, key in _PORT_KEYS.items()})

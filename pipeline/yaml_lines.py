@@ -76,11 +76,11 @@ _LOADER = loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 def parse(text: str) -> Document:
     """The document in `text`. Never raises: what is wrong is in `problems`, and `data` is what could be read."""
     try:
+        if (line := _too_deep(text)) is not None:
+            return Document(problems=[Problem((), line, f"nested more than {MAX_DEPTH} deep")])
         node = yaml.compose(text, Loader=_LOADER)
     except yaml.YAMLError as error:
         return Document(problems=[_syntax(text, error)])
-    except RecursionError:
-        return Document(problems=[Problem((), 1, "brackets are nested too deeply")])
     if node is None:
         return Document()
     walk = _Walk()
@@ -89,6 +89,22 @@ def parse(text: str) -> Document:
     except _TooMuch as error:
         return Document(lines=walk.lines, problems=[*walk.problems, error.problem])
     return Document(data, walk.lines, walk.texts, walk.problems)
+
+
+def _too_deep(text: str) -> int | None:
+    """The line where nesting exceeds MAX_DEPTH, if it does. PyYAML composes by recursion, in C without any limit:
+    a few hundred thousand brackets would end the process."""
+    if sum(text.count(letter) for letter in "[{-?:") < MAX_DEPTH:
+        return None
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                return event.start_mark.line + 1 if event.start_mark else 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+    return None
 
 
 class _TooMuch(Exception):
@@ -212,14 +228,14 @@ def _syntax(text: str, error: yaml.YAMLError) -> Problem:
         advice = "a second ': ' on this line, or wrong indentation: put quotes around text that holds ': '"
     elif "undefined alias" in said:
         advice = "an alias (*name) of which there is no anchor (&name): put quotes around text that starts with *"
-    elif "single document" in said:
+    elif "single document" in said or "another document" in said:
         advice = "a second document (---) starts here: a config is one document"
-    elif "block end" in said or "expected ':'" in said or "block mapping" in said:
+    elif any(part in said for part in ("block end", "expected ':'", "expected key", "block mapping")):
         advice = "not a 'key: value' line, or its indentation differs from its neighbours'"
     elif "cannot start any token" in said:
         advice = "a value cannot start with this character: put quotes around it"
-    elif "end of stream" in said or "end of the stream" in said or "unexpected end" in said or "',' or" in said:
+    elif any(part in said for part in ("end of stream", "unexpected end", "',' or", "node content")):
         advice = "a bracket or a quote is opened and not closed"
     else:
         advice = said or "cannot be read"
-    return Problem((), mark.line + 1, f"not valid YAML: {advice}")
+    return Problem((), min(mark.line + 1, len(text.splitlines())), f"not valid YAML: {advice}")

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - the tables read as tables: a line is a case
 """What the user reads when something is wrong with a config."""
 
 from __future__ import annotations
@@ -216,7 +217,7 @@ SYNTAX = {
 @pytest.mark.parametrize(("text", "line"), SYNTAX.values(), ids=SYNTAX)
 def test_what_is_no_yaml_is_said_with_its_line(problems, text, line):
     found = problems(text)
-    assert found[0].startswith(line)
+    assert any(one.startswith(line) for one in found)
     if "not valid YAML" in found[0]:
         assert len(found) == 1
 
@@ -253,8 +254,7 @@ class TestFiles:
     def test_a_folder_is_told_to_be_a_model_perhaps(self):
         Path("model").mkdir()
         assert self.said("model") == (
-            "model is a folder; a config is a YAML file. "
-            "For the model in it: mar build --task TASK --model model"
+            "model is a folder; a config is a YAML file. For the model in it: mar build --task TASK --model model"
         )
 
     def test_bytes_that_are_no_utf8_are_said_with_their_line(self):

@@ -62,9 +62,7 @@ pt2:
 def test_the_reference_examples_configs_load_as_they_are(
     build, mode, model, labels, embedding, parallel, task, found_labels
 ):
-    config = build(
-        REFERENCE.format(mode=mode, model=model, labels=labels, embedding=embedding, parallel=parallel)
-    )
+    config = build(REFERENCE.format(mode=mode, model=model, labels=labels, embedding=embedding, parallel=parallel))
     assert config.task is TASKS[task]
     assert (config.model.kind, config.model.repo, config.archive.name) == ("hub", model, model)
     assert config.handler.num_labels == found_labels
@@ -304,15 +302,11 @@ class TestSeveral:
 
     def test_two_archives_of_one_name_are_refused_with_both_files(self, write):
         one, two = write(configs_text(), "one.yaml"), write(configs_text(), "two.yaml")
-        with pytest.raises(
-            InputError, match=r"^one.yaml and two.yaml both make the archive seq_classification"
-        ):
+        with pytest.raises(InputError, match=r"^one.yaml and two.yaml both make the archive seq_classification"):
             load_all([one, two])
 
     def test_names_that_differ_in_case_only_are_one_name(self, write):
-        paths = [
-            write(configs_text() + f"archive: {{name: {name}}}", f"{name}.yaml") for name in ("one", "ONE")
-        ]
+        paths = [write(configs_text() + f"archive: {{name: {name}}}", f"{name}.yaml") for name in ("one", "ONE")]
         with pytest.raises(InputError, match="both make the archive"):
             load_all(paths)
 

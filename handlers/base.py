@@ -1,0 +1,150 @@
+"""What every task's handler shares: loading, requests one by one, batches by length, one line of log a batch."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from handlers.problem import Problem
+from handlers.requests import Request, parse
+from handlers.tokenization import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+TASKS = {
+    "sequence_classification": "seq_classification",
+    "token_classification": "token_classification",
+    "question_answering": "question_answering",
+    "text_generation": "text_generation",
+}
+"""Mode, as settings have it, -> task, as `schema` has it."""
+
+BATCH_TOKENS = 8192
+"""Tokens, padding counted, of one run of the model at most: 64 texts of 128. More take memory, and no less time."""
+
+WASTE = 0.25
+"""A batch is split by length where padding would be more than this part of it: a run of its own costs about as much
+as a quarter of a small one."""
+
+Item = TypeVar("Item")
+
+
+class Handler:
+    """TorchServe's handler: `initialize` once, then `handle` with the rows of each batch."""
+
+    def initialize(self, context: Any) -> None:
+        """Load tokenizer and model from the worker's model folder. Raises an error of one sentence if that fails."""
+        self.folder = Path(context.system_properties["model_dir"])
+        config = dict(context.model_yaml_config or {})
+        self.settings: dict[str, Any] = dict(config.get("handler") or {})
+        self.task = TASKS[self.settings["mode"]]
+        self.max_length = int(self.settings["max_length"])
+        self.device = _device(context.system_properties.get("gpu_id"))
+        _share_cores(config, self.device)
+        self.tokenizer = Tokenizer(self.folder)
+        runtime = importlib.import_module(f"handlers.runtimes.{self.settings['save_mode']}")
+        compiled = (config.get("pt2") or {}).get("compile")
+        self.model = runtime.load(self.folder, self.settings, compiled, self.device)
+        names = self.folder / "index_to_name.json"
+        found = json.loads(names.read_text(encoding="utf-8")) if names.exists() else {}
+        self.labels = [found[str(index)] for index in range(len(found))]
+        self.prepare()
+
+    def prepare(self) -> None:
+        """What a task does once, when all is loaded."""
+
+    def answer(self, inputs: list[dict[str, Any]]) -> list[Any]:
+        """The answer to each input, a Problem where that input is at fault."""
+        raise NotImplementedError
+
+    def handle(self, data: list[dict[str, Any]], context: Any) -> list[Any]:
+        """One entry for each row: its answer, or what is wrong with it, with its own HTTP code."""
+        began = time.perf_counter()
+        replies: list[Any] = [None] * len(data)
+        requests: dict[int, Request] = {}
+        for index, row in enumerate(data):
+            try:
+                if context.get_request_header(index, "explain") == "True":
+                    raise Problem("this archive has no explanations", status=501)
+                requests[index] = parse(row, self.task)
+            except Problem as problem:
+                replies[index] = _refuse(context, index, problem)
+        answers = iter(self._answers([one for request in requests.values() for one in request.inputs]))
+        for index, request in requests.items():
+            request.answers = [next(answers) for _ in request.inputs]
+            bad = next((answer for answer in request.answers if isinstance(answer, Problem)), None)
+            replies[index] = _refuse(context, index, bad) if bad else request.answer()
+        logger.info(
+            "requests=%d refused=%d inputs=%d ms=%.1f",
+            len(data),
+            sum(1 for reply in replies if isinstance(reply, dict) and "error" in reply),
+            sum(len(request.inputs) for request in requests.values()),
+            1000 * (time.perf_counter() - began),
+        )
+        return replies
+
+    def _answers(self, inputs: list[dict[str, Any]]) -> list[Any]:
+        if not inputs:
+            return []
+        try:
+            return self.answer(inputs)
+        except Exception as error:
+            if len(inputs) == 1:
+                # Our fault, not the request's: its text is not logged, where it happened is.
+                logger.error("an input failed: %s", _where(error))
+                return [Problem("the model failed on this input; the server's log says where", status=500)]
+            return [answer for one in inputs for answer in self._answers([one])]
+
+    def batches(self, items: Sequence[Item], lengths: Sequence[int]) -> Iterator[list[int]]:
+        """Indices of `items` in runs of like length: see BATCH_TOKENS and WASTE."""
+        order = sorted(range(len(items)), key=lambda index: lengths[index])
+        run: list[int] = []
+        for index in order:
+            longest = lengths[index]
+            padded = (len(run) + 1) * longest
+            wasted = padded - sum(lengths[other] for other in run) - longest
+            if run and (padded > BATCH_TOKENS or wasted > max(WASTE * padded, longest)):
+                yield run
+                run = []
+            run.append(index)
+        if run:
+            yield run
+
+
+def _refuse(context: Any, index: int, problem: Problem) -> dict[str, Any]:
+    context.set_response_status(code=problem.status, phrase=_PHRASES.get(problem.status, "Error"), idx=index)
+    return problem.answer()
+
+
+_PHRASES = {400: "Bad Request", 413: "Content Too Large", 500: "Internal Server Error", 501: "Not Implemented"}
+
+
+def _where(error: BaseException) -> str:
+    """An error's type and the places it went through, without its message, which may quote a text."""
+    places, trace = [], error.__traceback__
+    while trace:
+        places.append(f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    return f"{type(error).__name__} at {' > '.join(places)}"
+
+
+def _device(gpu: Any) -> torch.device:
+    if gpu is None or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device(f"cuda:{int(gpu)}")
+
+
+def _share_cores(config: dict[str, Any], device: torch.device) -> None:
+    """Give each of the workers its part of the cores: together they would fight for them otherwise."""
+    if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+        workers = max(int(config.get("maxWorkers") or 1), int(config.get("minWorkers") or 1))
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        torch.set_num_threads(max(1, cores // workers))

@@ -1,0 +1,118 @@
+"""One row of a batch that is being generated: its own parameters, its own random numbers, its own end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from handlers.tokenization import Tokenizer
+
+MAX_NEW_TOKENS = 64
+"""Where neither the request nor the archive says how many."""
+
+
+@dataclass
+class Parameters:
+    """How to go on with a prompt; the names and meanings are transformers'. `seed` None draws a new one."""
+
+    max_new_tokens: int = MAX_NEW_TOKENS
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    return_full_text: bool = False
+
+    @classmethod
+    def of(cls, *layers: dict[str, Any]) -> Parameters:
+        """From mappings, later ones first in rank; names that are none of ours are left aside."""
+        values: dict[str, Any] = {}
+        for layer in layers:
+            values.update({name: value for name, value in layer.items() if name in cls.__dataclass_fields__})
+        values = {name: value for name, value in values.items() if value is not None}
+        stop = values.get("stop", ())
+        values["stop"] = (stop,) if isinstance(stop, str) else tuple(stop)
+        for name in ("max_new_tokens", "top_k", "seed"):
+            if name in values:
+                values[name] = int(values[name])
+        return cls(**values)
+
+
+def penalized(logits: torch.Tensor, seen: torch.Tensor, penalty: float) -> torch.Tensor:
+    """Logits [vocabulary] with those of the `seen` tokens divided by the penalty, or multiplied where negative
+    (https://arxiv.org/abs/1909.05858)."""
+    if penalty == 1.0:
+        return logits
+    score = logits[seen]
+    return logits.scatter(0, seen, torch.where(score < 0, score * penalty, score / penalty))
+
+
+def narrowed(logits: torch.Tensor, temperature: float, top_k: int, top_p: float) -> torch.Tensor:
+    """Logits [vocabulary] over the temperature, with all but the `top_k` best (0: all), and of these all but the best
+    that hold `top_p` of the probability, at minus infinity."""
+    logits = logits / temperature
+    if 0 < top_k < logits.numel():
+        logits = logits.masked_fill(logits < logits.topk(top_k).values[-1], -torch.inf)
+    if top_p < 1.0:
+        ordered, places = logits.sort()
+        drop = ordered.softmax(-1).cumsum(-1) <= 1 - top_p
+        drop[-1] = False
+        logits = logits.masked_fill(torch.zeros_like(drop).scatter(0, places, drop), -torch.inf)
+    return logits
+
+
+@dataclass
+class Row:
+    """A prompt's tokens and what has been written behind them."""
+
+    prompt: list[int]
+    parameters: Parameters
+    tokenizer: Tokenizer
+    ends: frozenset[int]
+    """Tokens that end a text."""
+    new: list[int] = field(default_factory=list)
+    finish: str | None = None
+    """"stop" at the text's own end or at a stop word, "length" at the limit, None while it goes on."""
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        self._random = torch.Generator()
+        if self.parameters.seed is None:
+            self._random.seed()
+        else:
+            self._random.manual_seed(self.parameters.seed)
+
+    def choose(self, logits: torch.Tensor) -> int:
+        """The next token, out of logits [vocabulary]."""
+        chosen = self.parameters
+        logits = logits.float()
+        if chosen.repetition_penalty != 1.0:
+            seen = torch.tensor(self.prompt + self.new, device=logits.device).unique()  # type: ignore[no-untyped-call]
+            logits = penalized(logits, seen, chosen.repetition_penalty)
+        if not chosen.do_sample:
+            return int(logits.argmax())
+        # On the CPU, where one seed gives one text whatever the device is.
+        odds = narrowed(logits, chosen.temperature, chosen.top_k, chosen.top_p).softmax(-1).cpu()
+        return int(torch.multinomial(odds, 1, generator=self._random))
+
+    def accept(self, token: int) -> None:
+        """Add a token, and see whether the text ends with it."""
+        self.new.append(token)
+        if token in self.ends:
+            self.finish = "stop"
+        elif self.parameters.stop and (cut := self._stopped()) is not None:
+            self.text, self.finish = cut, "stop"
+            return
+        elif len(self.new) >= self.parameters.max_new_tokens:
+            self.finish = "length"
+        if self.finish:
+            self.text = self.tokenizer.decode(self.new)
+
+    def _stopped(self) -> str | None:
+        text = self.tokenizer.decode(self.new)
+        places = [place for word in self.parameters.stop if (place := text.find(word)) >= 0]
+        return text[: min(places)] if places else None

@@ -1,0 +1,96 @@
+"""Hugging Face's pretrained format, run by transformers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from handlers.generation import Row
+
+AUTO = {
+    "sequence_classification": "AutoModelForSequenceClassification",
+    "token_classification": "AutoModelForTokenClassification",
+    "question_answering": "AutoModelForQuestionAnswering",
+    "text_generation": "AutoModelForCausalLM",
+}
+
+
+def load(
+    model_dir: Path, settings: dict[str, Any], compiled: dict[str, Any] | None, device: torch.device
+) -> Pretrained:
+    """The model of an unpacked archive. Raises what transformers raises if it cannot be loaded."""
+    import transformers
+
+    options: dict[str, Any] = {"local_files_only": True}
+    # transformers 5 renamed torch_dtype.
+    word = "dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_dtype"
+    dtype = settings.get("dtype") or "float32"
+    options[word] = dtype if dtype == "auto" else getattr(torch, dtype)
+    if settings.get("attn_implementation"):
+        options["attn_implementation"] = settings["attn_implementation"]
+    spread = settings.get("model_parallel") and torch.cuda.device_count() > 1
+    if spread:
+        options["device_map"] = "auto"
+    model = getattr(transformers, AUTO[settings["mode"]]).from_pretrained(model_dir, **options).eval()
+    if not spread:
+        model.to(device)
+    if compiled and compiled.get("enable"):
+        chosen = {name: compiled[name] for name in ("backend", "mode") if name in compiled}
+        model.forward = torch.compile(model.forward, dynamic=True, **chosen)
+    return Pretrained(model, model.device)
+
+
+class Pretrained:
+    """A loaded model."""
+
+    def __init__(self, model: Any, device: torch.device) -> None:
+        self.model, self.device = model, device
+        takes = inspect.signature(type(model).forward).parameters
+        # RoBERTa's forward has the argument too, and knows one type only.
+        types = "token_type_ids" in takes and (getattr(model.config, "type_vocab_size", 0) or 0) > 1
+        self.inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if types else [])]
+
+    @torch.inference_mode()
+    def run(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Outputs by name, on the CPU in float32, for int64 inputs [batch, length]."""
+        inputs = {name: batch[name].to(self.device) for name in self.inputs}
+        found = self.model(**inputs, return_dict=True)
+        names = ("logits", "start_logits", "end_logits")
+        return {name: found[name].float().cpu() for name in names if name in found}
+
+    @torch.inference_mode()
+    def generate(self, rows: Sequence[Row], batch: dict[str, torch.Tensor], pad: int) -> None:
+        """Let transformers write on behind each prompt, left-padded in `batch`, until every row has ended.
+
+        Each row chooses its own tokens, so transformers is left with nothing but the chosen one.
+        """
+        from transformers import LogitsProcessorList, StoppingCriteriaList
+
+        def choose(_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+            only = torch.full_like(scores, -torch.inf)
+            for index, row in enumerate(rows):
+                token = pad
+                if row.finish is None:
+                    token = row.choose(scores[index])
+                    row.accept(token)
+                only[index, token] = 0.0
+            return only
+
+        def ended(ids: torch.Tensor, _scores: Any, **_: Any) -> torch.Tensor:
+            return torch.tensor([row.finish is not None for row in rows], device=ids.device)
+
+        self.model.generate(
+            input_ids=batch["input_ids"].to(self.device),
+            attention_mask=batch["attention_mask"].to(self.device),
+            max_new_tokens=max(row.parameters.max_new_tokens for row in rows),
+            do_sample=False,
+            num_beams=1,
+            repetition_penalty=1.0,
+            pad_token_id=pad,
+            logits_processor=LogitsProcessorList([choose]),
+            stopping_criteria=StoppingCriteriaList([ended]),
+        )

@@ -1,0 +1,63 @@
+"""A traced graph, run by torch alone: transformers need not be installed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from handlers.generation import Row
+
+
+def load(model_dir: Path, settings: dict[str, Any], compiled: dict[str, Any] | None, device: torch.device) -> Traced:
+    """The graph of an unpacked archive. Raises ValueError if it was traced for another kind of device."""
+    del settings, compiled
+    facts = json.loads((model_dir / "graph.json").read_text(encoding="utf-8"))
+    if facts["device"] != device.type:
+        raise ValueError(
+            f"this graph was traced for {facts['device']} and cannot run on {device.type}: "
+            f"set deviceType: {'gpu' if facts['device'] == 'cuda' else 'cpu'}, or build it again for {device.type}"
+        )
+    graph = torch.jit.load(str(model_dir / "model.pt"), map_location=device)  # type: ignore[no-untyped-call]
+    return Traced(graph.eval(), facts, device)
+
+
+class Traced:
+    """A loaded graph, and what graph.json says of it."""
+
+    def __init__(self, graph: Any, facts: dict[str, Any], device: torch.device) -> None:
+        self.graph, self.facts, self.device = graph, facts, device
+
+    @torch.inference_mode()
+    def run(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Outputs by name, on the CPU in float32, for int64 inputs [batch, length]."""
+        found = self.graph(*(batch[name].to(self.device) for name in self.facts["inputs"]))
+        return {name: value.float().cpu() for name, value in zip(self.facts["outputs"], found, strict=True)}
+
+    @torch.inference_mode()
+    def generate(self, rows: Sequence[Row], batch: dict[str, torch.Tensor], pad: int) -> None:
+        """Write on behind each prompt, left-padded in `batch`, until every row has ended; ended rows leave."""
+        del pad  # nothing is padded once a row has ended
+        ids, mask = batch["input_ids"].to(self.device), batch["attention_mask"].to(self.device)
+        cache = self.facts["cache"]
+        shape = (len(rows), cache["heads"], 0, cache["head_dim"])
+        dtype = getattr(torch, cache["dtype"])
+        past = [torch.zeros(shape, dtype=dtype, device=self.device) for _ in range(2 * cache["layers"])]
+        live = list(rows)
+        while live:
+            logits, *past = self.graph(ids, mask, *past)
+            tokens = []
+            for index, row in enumerate(live):
+                tokens.append(row.choose(logits[index, -1]))
+                row.accept(tokens[-1])
+            kept = [index for index, row in enumerate(live) if row.finish is None]
+            if len(kept) < len(live):
+                keep = torch.tensor(kept, dtype=torch.long, device=self.device)
+                mask, past = mask[keep], [tensor[keep] for tensor in past]
+                live = [live[index] for index in kept]
+                tokens = [tokens[index] for index in kept]
+            ids = torch.tensor(tokens, dtype=torch.long, device=self.device)[:, None]
+            mask = torch.cat([mask, torch.ones_like(ids)], dim=1)

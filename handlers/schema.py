@@ -1,0 +1,105 @@
+"""The requests and answers of each task, as JSON Schema (2020-12). Requests are checked against these very tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+MAX_INPUTS = 256
+"""Inputs in one request at most: a longer list would hold up everybody else's."""
+
+MAX_CHARACTERS = 200_000
+"""Of one text: some 50,000 tokens, a hundred windows of an encoder, seconds of work."""
+
+TEXT = {"type": "string", "minLength": 1, "maxLength": MAX_CHARACTERS, "pattern": r"\S"}
+SCORE = {"type": "number"}
+COUNT = {"type": "integer", "minimum": 1}
+
+
+def _object(required: dict[str, Any], optional: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {**required, **(optional or {})},
+        "required": list(required),
+        "additionalProperties": False,
+    }
+
+
+GENERATION: dict[str, dict[str, Any]] = {
+    "max_new_tokens": {"type": "integer", "minimum": 1, "maximum": 100_000},
+    "do_sample": {"type": "boolean"},
+    "temperature": {"type": "number", "exclusiveMinimum": 0, "maximum": 100},
+    "top_k": {"type": "integer", "minimum": 0},
+    "top_p": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+    "repetition_penalty": {"type": "number", "exclusiveMinimum": 0, "maximum": 100},
+    "stop": {
+        "anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "items": {"type": "string", "minLength": 1}}]
+    },
+    "seed": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
+    "return_full_text": {"type": "boolean"},
+}
+_PARAMETERS = {"type": "object", "properties": GENERATION, "additionalProperties": False}
+
+INPUTS: dict[str, dict[str, Any]] = {
+    "seq_classification": _object({"text": TEXT}, {"text_pair": TEXT, "top_k": COUNT}),
+    "token_classification": _object(
+        {"text": TEXT}, {"aggregation_strategy": {"enum": ["none", "simple", "first", "average", "max"]}}
+    ),
+    "question_answering": _object(
+        {"question": TEXT, "context": TEXT},
+        {"top_k": COUNT, "max_answer_length": COUNT, "handle_impossible_answer": {"type": "boolean"}},
+    ),
+    "text_generation": _object({"prompt": TEXT}, {"parameters": _PARAMETERS}),
+}
+"""Task -> the form of one input."""
+
+PLAIN: dict[str, str | None] = {
+    "seq_classification": "text",
+    "token_classification": "text",
+    "question_answering": None,
+    "text_generation": "prompt",
+}
+"""Task -> the field that a bare string stands for, where one is enough."""
+
+_LABELLED = _object({"label": {"type": "string"}, "score": SCORE})
+_SPAN = {"start": {"type": "integer", "minimum": 0}, "end": {"type": "integer", "minimum": 0}}
+_FOUND = _object({"answer": {"type": "string"}, "score": SCORE, **_SPAN})
+_ENTITY = _object({"label": {"type": "string"}, "score": SCORE, "text": {"type": "string"}, **_SPAN})
+ANSWERS: dict[str, dict[str, Any]] = {
+    "seq_classification": {"anyOf": [_LABELLED, {"type": "array", "items": _LABELLED}]},
+    "token_classification": {"type": "array", "items": _ENTITY},
+    "question_answering": {"anyOf": [_FOUND, {"type": "array", "items": _FOUND}]},
+    "text_generation": _object(
+        {
+            "generated_text": {"type": "string"},
+            "tokens": {"type": "integer", "minimum": 0},
+            "finish_reason": {"enum": ["stop", "length"]},
+        }
+    ),
+}
+
+
+def schema(task: str) -> dict[str, Any]:
+    """{"request": ..., "response": ...} of a task: what `schema.json` in an archive holds."""
+    forms = [INPUTS[task]] + ([TEXT] if PLAIN[task] else [])
+    one = {"anyOf": forms}
+    many = {"type": "array", "items": one, "minItems": 1, "maxItems": MAX_INPUTS}
+    answer = ANSWERS[task]
+    error = {
+        "type": "object",
+        "properties": {"error": _object({"message": {"type": "string"}}, {"field": {"type": "string"}})},
+        "required": ["error"],
+    }
+    draft = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    instances = _object({"instances": many}, {"parameters": {"type": "object"}})
+    return {
+        "request": {**draft, "anyOf": [one, many, instances]},
+        "response": {
+            **draft,
+            "anyOf": [
+                answer,
+                {"type": "array", "items": answer},
+                _object({"predictions": {"type": "array", "items": answer}}),
+                error,
+            ],
+        },
+    }

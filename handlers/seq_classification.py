@@ -1,0 +1,45 @@
+"""Sequence classification: a label for a text, or for a pair of texts."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+
+from handlers.base import Handler
+
+
+class SequenceClassification(Handler):
+    """{"text", "text_pair"?, "top_k"?} -> {"label", "score"}, or a list of them, best first, for a top_k above 1."""
+
+    def prepare(self) -> None:
+        config = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
+        kind = config.get("problem_type")
+        self.kind = kind or ("regression" if len(self.labels) == 1 else "single_label_classification")
+
+    def answer(self, inputs: list[dict[str, Any]]) -> list[Any]:
+        texts = [(one["text"], one["text_pair"]) if "text_pair" in one else one["text"] for one in inputs]
+        encodings = self.tokenizer.encode(texts, self.max_length)
+        answers: list[Any] = [None] * len(inputs)
+        for run in self.batches(encodings, [len(encoding) for encoding in encodings]):
+            logits = self.model.run(self.tokenizer.batch([encodings[index] for index in run]))["logits"]
+            for index, scores in zip(run, self._scores(logits), strict=True):
+                answers[index] = self._best(scores, inputs[index])
+        return answers
+
+    def _scores(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits [batch, labels] to scores: as they are for regression, each label for itself, or of all labels one."""
+        if self.kind == "regression":
+            return logits
+        return logits.sigmoid() if self.kind == "multi_label_classification" else logits.softmax(-1)
+
+    def _best(self, scores: torch.Tensor, one: dict[str, Any]) -> Any:
+        count = min(int(one.get("top_k", self.settings.get("top_k", 1))), len(self.labels))
+        values, places = scores.topk(count)
+        found = [
+            {"label": self.labels[int(place)], "score": float(value)}
+            for value, place in zip(values, places, strict=True)
+        ]
+        many = int(one.get("top_k", self.settings.get("top_k", 1))) > 1
+        return found if many else found[0]

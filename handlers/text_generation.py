@@ -1,0 +1,73 @@
+"""Text generation: what follows a prompt."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tokenizers import Encoding
+
+from handlers.base import Handler
+from handlers.generation import Parameters, Row
+from handlers.problem import Problem
+
+
+class TextGeneration(Handler):
+    """{"prompt", "parameters"?} -> {"generated_text", "tokens", "finish_reason"}.
+
+    Parameters of a request come before the archive's `generation` settings, these before the checkpoint's
+    generation_config; do_sample is off unless one of the first two says so, so that a model answers the same twice.
+    """
+
+    def prepare(self) -> None:
+        file = self.folder / "generation_config.json"
+        own = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        config = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
+        self.defaults = {
+            **{name: own[name] for name in ("temperature", "top_k", "top_p", "repetition_penalty") if own.get(name)},
+            **(self.settings.get("generation") or {}),
+        }
+        ends = own.get("eos_token_id", config.get("eos_token_id"))
+        ends = [] if ends is None else [ends] if isinstance(ends, int) else ends
+        self.ends = frozenset(int(end) for end in ends)
+
+    def answer(self, inputs: list[dict[str, Any]]) -> list[Any]:
+        encodings = self.tokenizer.encode([one["prompt"] for one in inputs], None)
+        answers: list[Any] = [None] * len(inputs)
+        rows: dict[int, Row] = {}
+        for index, (one, encoding) in enumerate(zip(inputs, encodings, strict=True)):
+            try:
+                rows[index] = self._row(one, encoding)
+            except Problem as problem:
+                answers[index] = problem
+        places = list(rows)
+        for run in self.batches(places, [len(rows[place].prompt) for place in places]):
+            chosen = [places[index] for index in run]
+            batch = self.tokenizer.batch([encodings[place] for place in chosen], left=True)
+            self.model.generate([rows[place] for place in chosen], batch, self.tokenizer.pad)
+        for place, row in rows.items():
+            full = inputs[place]["prompt"] if row.parameters.return_full_text else ""
+            answers[place] = {
+                "generated_text": full + row.text,
+                "tokens": len(row.new),
+                "finish_reason": row.finish or "length",
+            }
+        return answers
+
+    def _row(self, one: dict[str, Any], encoding: Encoding) -> Row:
+        asked = one.get("parameters", {})
+        parameters = Parameters.of(self.defaults, asked)
+        room = self.max_length - len(encoding)
+        if not len(encoding):
+            raise Problem("the prompt has no token of the model's", "prompt")
+        if room < 1:
+            raise Problem(
+                f"the prompt has {len(encoding)} tokens, and the model takes {self.max_length}", "prompt", 413
+            )
+        if asked.get("max_new_tokens", 0) > room:
+            raise Problem(
+                f"the prompt has {len(encoding)} tokens, which leaves room for {room} of {self.max_length}",
+                "parameters.max_new_tokens",
+            )
+        parameters.max_new_tokens = min(parameters.max_new_tokens, room)
+        return Row(list(encoding.ids), parameters, self.tokenizer, self.ends)

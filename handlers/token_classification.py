@@ -1,0 +1,67 @@
+"""Token classification: the entities of a text, at their characters' places."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from tokenizers import Encoding
+
+from handlers.base import Handler
+from handlers.entities import Piece, entities
+
+
+class TokenClassification(Handler):
+    """{"text", "aggregation_strategy"?} -> [{"label", "score", "text", "start", "end"}].
+
+    A text that is longer than the model is read in windows that overlap; a token is labelled by the window in which it
+    has the most text on both sides.
+    """
+
+    def answer(self, inputs: list[dict[str, Any]]) -> list[Any]:
+        stride = min(
+            int(self.settings.get("stride", self.max_length // 4)), self.max_length - self.tokenizer.specials - 1
+        )
+        windows: list[Encoding] = []
+        owners: list[int] = []
+        for index, one in enumerate(inputs):
+            found = self.tokenizer.windows(one["text"], self.max_length, stride)
+            windows += found
+            owners += [index] * len(found)
+        scores: list[torch.Tensor] = [torch.empty(0)] * len(windows)
+        for run in self.batches(windows, [len(window) for window in windows]):
+            logits = self.model.run(self.tokenizer.batch([windows[index] for index in run]))["logits"]
+            for index, rows in zip(run, logits.softmax(-1), strict=True):
+                scores[index] = rows[: len(windows[index])]
+        answers = []
+        for index, one in enumerate(inputs):
+            mine = [(windows[w], scores[w]) for w, owner in enumerate(owners) if owner == index]
+            pieces = self._pieces(one["text"], mine, stride)
+            strategy = one.get("aggregation_strategy", self.settings.get("aggregation_strategy", "simple"))
+            answers.append(entities(pieces, self.labels, strategy, one["text"]))
+        return answers
+
+    def _pieces(self, text: str, windows: list[tuple[Encoding, torch.Tensor]], stride: int) -> list[Piece]:
+        """The text's tokens in order, each out of the window that sees most around it."""
+        pieces: list[Piece] = []
+        overlap = 0  # tokens at the window's start that the one before it holds too
+        for encoding, scores in windows:
+            tokens = [index for index, special in enumerate(encoding.special_tokens_mask) if not special]
+            # Of the shared tokens the later half is better off here; the earlier half stays with the window before.
+            keep = overlap // 2
+            if overlap:
+                del pieces[len(pieces) - (overlap - keep) :]
+            pieces += [self._piece(text, encoding, index, scores[index]) for index in tokens[keep:]]
+            overlap = stride
+        return pieces
+
+    def _piece(self, text: str, encoding: Encoding, index: int, scores: torch.Tensor) -> Piece:
+        start, end = encoding.offsets[index]
+        if encoding.ids[index] == self.tokenizer.unknown:
+            continues = False
+        elif self.tokenizer.subword_prefix:
+            continues = len(encoding.tokens[index]) != end - start
+        else:
+            # Byte-level and unigram tokenizers do not mark what goes on; a space in front does, as transformers has it.
+            continues = start > 0 and " " not in text[start - 1 : start + 1]
+        return Piece(start, end, scores, continues)

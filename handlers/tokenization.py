@@ -1,0 +1,89 @@
+"""Texts to tokens, by the archive's own tokenizer.json and the `tokenizers` package alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Encoding
+from tokenizers import Tokenizer as Reader
+
+
+class Tokenizer:
+    """The tokenizer of an unpacked archive. Raises FileNotFoundError if it holds none."""
+
+    def __init__(self, model_dir: Path) -> None:
+        file = model_dir / "tokenizer.json"
+        if not file.exists():
+            raise FileNotFoundError(f"the archive holds no tokenizer.json: {file}")
+        self.reader = Reader.from_file(str(file))
+        self.reader.no_padding()
+        self.reader.no_truncation()
+        self.settings = _read(model_dir / "tokenizer_config.json")
+        config = _read(model_dir / "config.json")
+        special = _read(model_dir / "special_tokens_map.json")
+        self.cls = self._id("cls_token", special)
+        self.unknown = self._id("unk_token", special)
+        self.eos = self._id("eos_token", special)
+        pad = self._id("pad_token", special)
+        # Padding is masked, so without a pad token any id will do: transformers takes the end of text.
+        self.pad = next((p for p in (pad, config.get("pad_token_id"), self.eos) if isinstance(p, int) and p >= 0), 0)
+        model = json.loads(self.reader.to_str())["model"]
+        self.subword_prefix: str | None = model.get("continuing_subword_prefix") or None
+        self.specials = self.reader.num_special_tokens_to_add(False)
+
+    def _id(self, name: str, special: dict[str, Any]) -> int | None:
+        token = self.settings.get(name, special.get(name))
+        if isinstance(token, dict):
+            token = token.get("content")
+        return self.reader.token_to_id(token) if isinstance(token, str) else None
+
+    def encode(self, texts: Sequence[str | tuple[str, str]], max_length: int | None) -> list[Encoding]:
+        """An encoding of each text or pair, cut to `max_length` tokens: the longer text of a pair first."""
+        if max_length is None:
+            self.reader.no_truncation()
+        else:
+            self.reader.enable_truncation(max_length, strategy="longest_first")
+        return list(self.reader.encode_batch(list(texts)))
+
+    def windows(self, text: str | tuple[str, str], max_length: int, stride: int) -> list[Encoding]:
+        """Encodings of `max_length` tokens at most that cover the whole text (of a pair, the second one), each sharing
+        `stride` tokens with the one before. Raises ValueError if a pair's first text leaves no room."""
+        strategy = "only_second" if isinstance(text, tuple) else "longest_first"
+        if isinstance(text, tuple):
+            self.reader.no_truncation()
+            room = max_length - len(self.reader.encode(text[0], ""))
+            if room < 8:
+                raise ValueError("the first text leaves no room for the second")
+            stride = min(stride, room // 2)
+        self.reader.enable_truncation(max_length, stride=stride, strategy=strategy)
+        whole = self.reader.encode(*text) if isinstance(text, tuple) else self.reader.encode(text)
+        return [whole, *whole.overflowing]
+
+    def batch(self, encodings: Sequence[Encoding], *, left: bool = False) -> dict[str, torch.Tensor]:
+        """input_ids, attention_mask, token_type_ids: [batch, longest] int64, padded on the right or the left."""
+        longest = max(len(encoding) for encoding in encodings)
+
+        def padded(values: Sequence[Sequence[int]], fill: int) -> torch.Tensor:
+            rows = [
+                [fill] * (longest - len(row)) + list(row) if left else list(row) + [fill] * (longest - len(row))
+                for row in values
+            ]
+            return torch.tensor(rows, dtype=torch.long)
+
+        return {
+            "input_ids": padded([e.ids for e in encodings], self.pad),
+            "attention_mask": padded([e.attention_mask for e in encodings], 0),
+            "token_type_ids": padded([e.type_ids for e in encodings], 0),
+        }
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of tokens, special ones left out."""
+        return str(self.reader.decode(list(ids), skip_special_tokens=True))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}

@@ -1,0 +1,95 @@
+"""Processes of a server: what they inherit, and how all of them end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+
+from .server_settings import SECRETS
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The server's environment: no token of the user's, no network for handlers, no TS_ variable that would
+    replace a setting, and nothing on PYTHONPATH that would be taken for the archive's own modules."""
+    ours = {"LOG_LOCATION", "METRICS_LOCATION", "TEMP", *SECRETS}
+    env = {name: value for name, value in os.environ.items() if name not in ours and not name.startswith("TS_")}
+    path = [
+        part
+        for part in env.pop("PYTHONPATH", "").split(os.pathsep)
+        if part and not (Path(part) / "handlers").is_dir() and not (Path(part) / "ts").is_dir()
+    ]
+    if path:
+        env["PYTHONPATH"] = os.pathsep.join(path)
+    env |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
+    return env | dict(extra or {})
+
+
+def guard(group: int, folder: Path) -> subprocess.Popen[bytes]:
+    """A shell that outlives us by a moment: should we be killed with no chance to clean up, its input ends, and it
+    kills the server's process group and removes its folder."""
+    # `kill -s`, since the short form takes no group in every shell.
+    script = 'read -r _; kill -s KILL -- "-$0"; sleep 1; rm -rf -- "$1"'
+    return subprocess.Popen(
+        ["/bin/sh", "-c", script, str(group), str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def end_group(process: subprocess.Popen[bytes], grace: float) -> None:
+    """End a process that leads its own group, and everything in the group; `grace` seconds lie between the polite
+    way and the other."""
+    if grace and process.poll() is None:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(grace)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    # The workers are no children of ours: they are gone a moment after the signal.
+    for _ in range(200):
+        if not group_members(process.pid):
+            return
+        time.sleep(0.01)
+
+
+def group_members(group: int) -> list[int]:
+    """The living processes of a process group (Linux; elsewhere none are seen)."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            # After the name, which may hold anything, come state, parent and group (proc(5)).
+            state, _, pgrp = stat.read_text().rpartition(")")[2].split()[:3]
+            if int(pgrp) == group and state not in "ZX":
+                found.append(int(stat.parent.name))
+    return found
+
+
+@contextlib.contextmanager
+def ending_on_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end us like Ctrl-C does, so that context managers clean up. Whoever set a handler of
+    their own, or runs us outside the main thread, keeps things as they are."""
+
+    def end(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    replaced = []
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        with contextlib.suppress(ValueError):  # not the main thread
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, end)
+                replaced.append(number)
+    try:
+        yield
+    finally:
+        for number in replaced:
+            with contextlib.suppress(ValueError):
+                signal.signal(number, signal.SIG_DFL)
