@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_RECORD = re.compile(r"\d{4}-\d\d-\d\dT[\d:,]+ \[(?P<level>\w+) *\] (?P<thread>\S+) (?P<logger>\S+) - (?P<text>.*)")
+_RECORD = re.compile(r"(?P<time>\d{4}-\d\d-\d\dT[\d:,]+) \[\w+ *\] (?P<thread>\S+) (?P<logger>\S+) - (?P<text>.*)")
 _EXCEPTION = re.compile(r"(?P<type>[A-Za-z_][\w.]*)(?:: (?P<message>.*))?$")
 
 # What TorchServe raises on top of the handler's own exception: it looks for a handler that cannot be imported
@@ -25,7 +25,7 @@ _ON_TOP = re.compile(
 class Record:
     """One record of a log, with the lines that follow it (a Java stack trace, say)."""
 
-    level: str
+    time: str
     thread: str
     logger: str
     text: str
@@ -153,10 +153,10 @@ def records(log: str) -> list[Record]:
     for line in log.splitlines():
         match = _RECORD.match(line)
         if match:
-            found.append(Record(match["level"], match["thread"], match["logger"], match["text"]))
+            found.append(Record(match["time"], match["thread"], match["logger"], match["text"]))
         elif found:
             last = found[-1]
-            found[-1] = Record(last.level, last.thread, last.logger, f"{last.text}\n{line}")
+            found[-1] = Record(last.time, last.thread, last.logger, f"{last.text}\n{line}")
     return found
 
 
@@ -172,11 +172,14 @@ def printed(model_log: str, name: str) -> str:
 
 
 def deaths(server_log: str, name: str) -> int:
-    """How often a worker of `name` died, whole and read to its last word."""
-    return sum(
-        record.text.endswith("-> WORKER_STOPPED") and record.logger.endswith("WorkerThread")
+    """How often a worker of `name` died."""
+    # TorchServe's settings of its logs have it write each of these twice.
+    stops = {
+        (record.time, record.thread)
         for record in of_model(server_log, name)
-    )
+        if record.text.endswith("-> WORKER_STOPPED") and record.logger.endswith("WorkerThread")
+    }
+    return len(stops)
 
 
 def explain(server_log: str, model_log: str, name: str, *, python: str = "python", log: str = "the log") -> Death:
@@ -229,3 +232,27 @@ def refusal(server_log: str, archive: str) -> Death | None:
                     return Death(line, why, fix, record.text)
             return Death(line, "TorchServe cannot read it.", "Build it again with `mar build`.", record.text)
     return None
+
+
+def end(output: str, code: int | None) -> tuple[str, str, str]:
+    """What, why and what to do when the server itself ended with exit code `code`, by what it had printed."""
+    bound = re.search(r"Failed to bind to address:? (\S+)", output)
+    if bound or "Address already in use" in output:
+        place = f" ({bound[1]})" if bound else ""
+        return (
+            f"TorchServe ended: a port that it wanted was taken{place}.",
+            "Another program took it between the look and the start.",
+            "Start it again.",
+        )
+    if "OutOfMemoryError" in output or code == -9:
+        return (
+            "TorchServe's Java process ran out of memory, or was killed.",
+            "The machine is too small for it, or someone ended it.",
+            "Free memory, and start it again.",
+        )
+    lines = [line for line in output.splitlines() if line.strip() and not line.startswith(("\t", " "))]
+    return (
+        f"TorchServe ended by itself, with exit code {code}.",
+        lines[-1][:300] if lines else "It printed nothing.",
+        "Look at `mar doctor`: mostly it is Java, memory, or a full disk.",
+    )

@@ -167,7 +167,7 @@ def memory() -> Check:
             name="memory",
             status="warn",
             found=found,
-            fix="A build and each worker of a server hold the model and 0.4 GB: end other programs, or use fewer workers.",
+            fix="Builds and servers' workers each hold the model and 0.4 GB: end other programs or use fewer workers.",
         )
     return Check(name="memory", status="ok", found=found)
 

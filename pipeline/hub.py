@@ -26,13 +26,15 @@ def offline(asked: bool) -> bool:
     return asked or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
 
 
-def commit_of(repo: str, revision: str | None, *, no_network: bool) -> str:
+def commit_of(repo: str, revision: str | None, *, no_network: bool, last_seen: str | None = None) -> str:
     """The commit (40 hexadecimal digits) that `revision` (branch, tag or commit; the main branch if None) is now.
-    Offline it is what the user's Hugging Face cache last saw. Raises InputError, StageError."""
+    Offline it is the one that was `last_seen`, or the one in the Hugging Face cache. Raises InputError, StageError."""
     revision = revision or "main"
     if _COMMIT.fullmatch(revision):
         return revision
     if no_network:
+        if last_seen:
+            return last_seen
         reference = _cached(repo) / "refs" / revision
         try:
             return reference.read_text(encoding="utf-8").strip()
@@ -123,10 +125,15 @@ def _not_cached(repo: str, revision: str) -> InputError:
     )
 
 
+def _of_the_network(error: BaseException) -> bool:
+    # The client was built on requests, then on httpx, then on its successor: their errors share these names.
+    names = {base.__name__ for base in type(error).__mro__}
+    return bool(names & {"TransportError", "RequestException", "ConnectionError", "TimeoutError"})
+
+
 @contextmanager
 def _errors(repo: str, revision: str) -> Iterator[None]:
     """The client's errors, in our words."""
-    import httpx
     from huggingface_hub import errors
 
     try:
@@ -153,7 +160,9 @@ def _errors(repo: str, revision: str) -> Iterator[None]:
             else "Try again; the Hub may be busy (https://status.huggingface.co)."
         )
         raise StageError(f"The Hub answered {code} for {repo}.", fix=fix) from None
-    except (errors.LocalEntryNotFoundError, httpx.HTTPError, ConnectionError, TimeoutError):
+    except Exception as error:
+        if not isinstance(error, errors.LocalEntryNotFoundError) and not _of_the_network(error):
+            raise
         raise StageError(
             f"The Hub ({os.environ.get('HF_ENDPOINT', 'https://huggingface.co')}) cannot be reached for {repo}.",
             fix="Set HF_ENDPOINT or HTTPS_PROXY, use --offline with a filled HF_HOME, or MODEL=<local folder>.",

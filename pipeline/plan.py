@@ -74,7 +74,7 @@ def status(build: Build, stage: Stage, force: Collection[str] = ()) -> Status:
     key = build.keys[stage.name] = key_of(material)
     if stage.name in force:
         return Status(stage.name, key, False, ("forced",), None, material)
-    record = build.store.find(stage.name, key)
+    record = build.store.find(stage.name, key, build.origin)
     if record is not None:
         return Status(stage.name, key, True, (), record, material)
     return Status(stage.name, key, False, _why(build, stage.name, key, material), None, material)
@@ -140,8 +140,7 @@ def _store_status(build: Build, force: Collection[str]) -> Status:
 
 def _accept(build: Build, name: str, record: Record) -> None:
     build.trees[name] = build.store.tree(record.tree)
-    if record.origin is not None:
-        build.origin = record.origin
+    build.origin = build.origin or record.origin
 
 
 def run(build: Build, force: Collection[str], events: Events) -> list[Done]:
@@ -181,7 +180,7 @@ def _make(build: Build, stage: Stage, now: Status, events: Events, force: Collec
     assert now.material is not None
     store = build.store
     with store.lock(now.key), store.scratch() as scratch:
-        record = None if stage.name in force else store.find(stage.name, now.key)
+        record = None if stage.name in force else store.find(stage.name, now.key, build.origin)
         if record is not None:
             return Status(stage.name, now.key, True, ("another build made it just now",), record, now.material)
         job = Job(build, scratch / "out", scratch / "work", events.progress)

@@ -43,7 +43,7 @@ _QUICK_SETTINGS = {
     "token_expiration_min": "1440",
 }
 
-_POLL = 0.1  # seconds
+_POLL = 0.15  # seconds
 
 
 class WorkerDied(StageError):
@@ -246,7 +246,7 @@ class Server:
     def _workers(self, name: str) -> list[str] | None:
         """The states of the workers of `name`: None while the server does not answer, empty if it has no such model."""
         try:
-            answer = self.manage("GET", f"/models/{name}")
+            answer = self.manage("GET", f"/models/{name}", timeout=3.0)
         except (OSError, ValueError, self._client.HTTPError):
             return None
         if answer.status_code == 404:
@@ -299,20 +299,8 @@ class Server:
 
     def ended(self) -> StageError:
         """The error that says why the server is gone."""
-        output = _read(self.folder / "output.txt")
         code = self._process.poll() if self._process is not None else None
-        if "Address already in use" in output or "Failed to bind" in output:
-            return StageError(
-                "TorchServe ended: one of its ports was taken while it started.",
-                f"It wanted {', '.join(str(port) for port in vars(self.ports).values())} on {LOOPBACK}.",
-                "Start it again.",
-            )
-        lines = [line for line in output.splitlines() if line.strip() and not line.startswith(("\t", " "))]
-        return StageError(
-            f"TorchServe ended with exit code {code}  by itself.",
-            lines[-1][:300] if lines else "It printed nothing.",
-            "Look at `mar doctor`: mostly it is Java, memory, or a full disk.",
-        )
+        return StageError(*diagnosis.end(_read(self.folder / "output.txt"), code))
 
     def _last_word(self, name: str) -> str:
         lines = diagnosis.printed(_read(self.logs / "model_log.log"), name).strip().splitlines()
@@ -344,10 +332,10 @@ class Server:
             self._http = self._client.Client(trust_env=False, timeout=300.0, limits=limits)
         return self._http
 
-    def manage(self, method: str, path: str) -> httpx.Response:
-        """A call of the management API."""
+    def manage(self, method: str, path: str, timeout: float = 30.0) -> httpx.Response:
+        """A call of the management API; `timeout` in seconds."""
         url = f"http://{LOOPBACK}:{self.ports.management}{path}"
-        return self.http.request(method, url, headers=self._authorization("management"), timeout=10.0)
+        return self.http.request(method, url, headers=self._authorization("management"), timeout=timeout)
 
     def predict(
         self, name: str, body: Any, content_type: str | None = "application/json", *, path: str = "predictions"

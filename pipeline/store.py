@@ -4,6 +4,7 @@
     trees/ab/abcd....json     a folder's listing (`tree.Tree`), named by its own digest
     keys/STAGE/KEY.json       a `Record`: what went into a stage's run, and the tree that came out
     latest/STAGE-SUBJECT.json the last key of a subject, so that a miss can be explained
+    facts/                    what was learned from elsewhere: the commit that a branch was
     files/ab/abcd....json     digests of files outside the store, with the stat that they were read at
     locks/, tmp/              one lock a key; folders being filled
 
@@ -131,14 +132,16 @@ class Store:
 
     # Results
 
-    def find(self, stage: str, key: str) -> Record | None:
-        """The record under `key`, if its files are all there in their right sizes; a damaged one is no record."""
+    def find(self, stage: str, key: str, origin: str | None = None) -> Record | None:
+        """The record under `key`, if its files are all there in their right sizes; a damaged one is no record.
+        `origin` is where the checkpoint's files lie now, if that is known already."""
         try:
             record = Record(**json.loads(self._key(stage, key).read_text(encoding="utf-8")))
             tree = self.tree(record.tree)
         except (OSError, ValueError, TypeError):
             return None
-        return record if all(self.locate(entry, record.origin) for entry in tree) else None
+        where = origin or record.origin
+        return record if all(self.locate(entry, where) for entry in tree) else None
 
     def tree(self, digest: str) -> Tree:
         """The listing of that digest. Raises OSError if it is gone, ValueError if it is damaged."""
@@ -216,6 +219,20 @@ class Store:
             else:
                 place.symlink_to(source.resolve())
         return folder
+
+    # Small facts
+
+    def remember(self, name: str, value: str) -> None:
+        """Keep a fact that was learned, such as the commit that a branch was."""
+        if self.recall(name) != value:
+            write_atomic(self.root / "facts" / text_digest(name)[:24], json.dumps({"name": name, "value": value}))
+
+    def recall(self, name: str) -> str | None:
+        """The fact that was last kept under `name`."""
+        try:
+            return str(json.loads((self.root / "facts" / text_digest(name)[:24]).read_text(encoding="utf-8"))["value"])
+        except (OSError, ValueError, KeyError):
+            return None
 
     # Files outside the store
 

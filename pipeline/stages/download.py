@@ -42,7 +42,14 @@ def commit(build: Build) -> str:
     model = build.config.model
     assert model.repo is not None
     if "commit" not in build.params.get("resolved", {}):
-        found = hub.commit_of(model.repo, build.config.revision, no_network=hub.offline(build.offline))
+        name = f"hub:{model.repo}@{build.config.revision or 'main'}"
+        found = hub.commit_of(
+            model.repo,
+            build.config.revision,
+            no_network=hub.offline(build.offline),
+            last_seen=build.store.recall(name),
+        )
+        build.store.remember(name, found)
         build.params["resolved"] = {"commit": found}
     return str(build.params["resolved"]["commit"])
 

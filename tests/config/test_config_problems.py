@@ -176,6 +176,7 @@ OVERRIDES = {
     "an-empty-part": (["handler..a=3"], {}, "--set handler..a=3: expected KEY=VALUE"),
     "no-yaml": (["batchSize=[1"], {}, "--set batchSize=[1: not valid YAML: a bracket or a quote is opened and not closed"),
     "no-section": (["handler.mode.x=1"], {}, "--set handler.mode.x=1: handler.mode is no section"),
+    "in-place-of-a-section-of-the-file": (["handler={mode: x}"], {}, '--set handler={mode: x}: handler.mode: "x" is not one of'),
     "inside-a-section": (["archive={nam: x}"], {}, "--set archive={nam: x}: archive.nam: unknown key; did you mean archive.name?"),
     "twice": (["archive={name: x, name: y}"], {}, "--set archive={name: x, name: y}: given twice (first on line 1): remove one"),
     "a-conflict": (["handler.save_mode=torchscript", "handler.model_parallel=true"], {}, "--set handler.model_parallel=true: a traced graph"),
@@ -191,8 +192,9 @@ OVERRIDES = {
 
 @pytest.mark.parametrize(("settings", "options", "line"), OVERRIDES.values(), ids=OVERRIDES)
 def test_a_problem_of_the_command_line_names_the_option(problems, settings, options, line):
-    (found,) = problems(SEQ, *settings, **options)
-    assert found.startswith(line)
+    found = problems(SEQ, *settings, **options)
+    assert found[0].startswith(line)
+    assert all(row.startswith("--") for row in found)
 
 
 SYNTAX = {

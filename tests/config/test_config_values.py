@@ -157,6 +157,13 @@ def test_device_type_gpu_means_gpu_hardware(build):
     assert build(configs_text(), "deviceType=gpu").handler.hardware == "gpu"
 
 
+@pytest.mark.parametrize("setting", ["dtype=float16", "attn_implementation=flash_attention_2"])
+def test_what_needs_a_gpu_is_taken_with_one(build, setting):
+    name, _, value = setting.partition("=")
+    config = build(configs_text(), f"handler.{setting}", "handler.hardware=gpu")
+    assert getattr(config.handler, name) == value
+
+
 @pytest.mark.parametrize("word", ["1e-4", "'1e-4'", "0.0001", ".0001", "1.0e-4"])
 def test_a_tolerance_can_be_written_as_people_write_numbers(build, word):
     assert build(configs_text(), f"verify.tolerance={word}").verify.tolerance == 1e-4

@@ -1,0 +1,67 @@
+"""What tests of several modules share."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import tiny
+
+# Two cores are what CI has; torch's threads would only fight for them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+class Mar:
+    """The command line, in a process of its own, with a cache and an output folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.cache, self.out = folder, folder / "cache", folder / "build"
+        self.env = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hf"), "MAR_CACHE": str(self.cache)}
+
+    def __call__(self, *words: Any, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "pipeline", *(str(word) for word in words)],
+            cwd=self.folder,
+            env={**os.environ, **self.env, **env},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=500,
+        )
+
+    def build(self, *words: Any, **env: str) -> list[dict[str, Any]]:
+        """`mar build ... --json`; its archives. Fails the test if the command fails."""
+        done = self("build", *words, "--out", self.out, "--json", **env)
+        assert done.returncode == 0, done.stderr
+        return list(json.loads(done.stdout)["archives"])
+
+    def plan(self, *words: Any, **env: str) -> dict[str, dict[str, Any]]:
+        """`mar plan ... --json`; the stages of its one archive by name."""
+        done = self("plan", *words, "--out", self.out, "--json", **env)
+        assert done.returncode == 0, done.stderr
+        (archive,) = json.loads(done.stdout)["archives"]
+        return {stage["stage"]: stage for stage in archive["stages"]}
+
+
+@pytest.fixture(scope="session")
+def mar(tmp_path_factory: pytest.TempPathFactory) -> Mar:
+    """One for tests that may share a cache."""
+    return Mar(tmp_path_factory.mktemp("mar"))
+
+
+@pytest.fixture
+def fresh_mar(tmp_path: Path) -> Mar:
+    """One with an empty cache."""
+    return Mar(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny BERT with a head for two labels, and random weights."""
+    return tiny.save(tmp_path_factory.mktemp("checkpoints") / "bert", "bert", "seq_classification")

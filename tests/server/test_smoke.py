@@ -1,0 +1,120 @@
+"""Smoke: a real TorchServe's answers against those of the handler."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import smoke as module
+from pipeline.errors import InputError, MismatchError
+from pipeline.server import Server, WorkerDied
+from pipeline.smoke import Difference, compare, samples, smoke, table
+
+from .conftest import ECHO, SAMPLES, pack
+
+
+def echo(_archive: Path, requests: list[Any]) -> list[Any]:
+    return [{"you": request, "half": 0.5} for request in requests]
+
+
+@pytest.mark.parametrize("kind", ["zip-store", "tgz", "no-archive"])
+def test_samples_are_read_from_every_format(tmp_path: Path, kind: str) -> None:
+    assert samples(pack(tmp_path, "m", ECHO, kind)) == SAMPLES
+
+
+def test_an_archive_without_samples_is_refused(tmp_path: Path) -> None:
+    folder = pack(tmp_path, "m", ECHO, "no-archive")
+    (folder / "samples.json").unlink()
+    with pytest.raises(InputError, match=r"holds no samples\.json"):
+        samples(folder)
+    (folder / "samples.json").write_text("[")
+    with pytest.raises(InputError, match="no JSON"):
+        samples(folder)
+
+
+@pytest.mark.parametrize(
+    ("expected", "got", "same"),
+    [
+        ({"label": "a", "score": 0.5}, {"score": 0.50009, "label": "a"}, True),
+        ({"label": "a", "score": 0.5}, {"label": "a", "score": 0.5002}, False),
+        ({"score": 1.0}, {"score": 1}, True),
+        ({"a": 1}, {"a": 1, "b": 2}, False),
+        ({"a": 1, "b": 2}, {"a": 1}, False),
+        ([1, 2], [1], False),
+        ([1, 2], [1, 3], False),
+        (3, 4, False),
+        (True, 1, False),
+        (0.0, None, False),
+        (float("inf"), float("inf"), True),
+        ("a", "a", True),
+        ("a", "b", False),
+    ],
+)
+def test_answers_agree_when_all_but_fractions_is_equal(expected: Any, got: Any, same: bool) -> None:
+    assert (compare(expected, got, 1e-4) == []) is same
+
+
+def test_a_difference_says_where_it_is() -> None:
+    found = compare({"a": [{"b": 1}]}, {"a": [{"b": 2}]}, 1e-4, "sample 1")
+    assert found == [Difference("sample 1 .a [0] .b", "1", "2")]
+
+
+def test_the_table_shows_the_first_few_and_counts_the_rest() -> None:
+    lines = table([Difference(f"w{number}", "1", "2") for number in range(9)]).splitlines()
+    assert lines[0].split() == ["where", "expected", "TorchServe"]
+    assert lines[1].split() == ["w0", "1", "2"]
+    assert lines[-1].strip() == "and 4 more"
+
+
+def test_nothing_to_try_is_an_error() -> None:
+    with pytest.raises(InputError, match="no archive"):
+        smoke([], echo)
+
+
+@pytest.fixture
+def shared(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """Smoke on the server that runs already."""
+    monkeypatch.setattr(module, "Server", lambda _archives, **_: nullcontext(server))
+    return server
+
+
+@pytest.mark.slow
+def test_one_server_tries_several_archives(
+    echoes: list[Path], light: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in light.items():
+        monkeypatch.setenv(name, value)
+    said: list[str] = []
+    results = smoke(echoes[:2], echo, said.append)
+    assert [result.name for result in results] == ["echo-zip-store", "echo-default"]
+    # Each sample alone, as bytes, and three times with the others.
+    assert {result.requests for result in results} == {5 * len(SAMPLES)}
+    assert all(0 < result.median_ms < 5000 for result in results)
+    assert all(result.ready_seconds > 0 for result in results)
+    assert any("READY" in line for line in said)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("shared")
+def test_another_answer_than_the_handlers_is_an_error_that_shows_it(echoes: list[Path]) -> None:
+    def wrong(archive: Path, requests: list[Any]) -> list[Any]:
+        answers = echo(archive, requests)
+        return [*answers[:1], {**answers[1], "half": 0.6}, *answers[2:]]
+
+    with pytest.raises(MismatchError) as caught:
+        smoke(echoes[:1], wrong)
+    assert "sample 2 alone .half" in str(caught.value)
+    assert "0.6" in str(caught.value)
+    assert "sample 1" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_dead_workers_traceback_is_shown_before_its_error(shared: Server, broken: list[Path]) -> None:
+    said: list[str] = []
+    with pytest.raises(WorkerDied, match="wrong shape"):
+        smoke([path for path in broken if path.stem == "raises"], echo, said.append)
+    assert said[-1].startswith("Traceback (most recent call last)")
+    assert shared.running
