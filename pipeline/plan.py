@@ -13,7 +13,7 @@ from . import model_store
 from .errors import StageError
 from .stage import Build, Job, NotReadYet, Stage, versions
 from .stages import STAGES
-from .store import Record, key_of
+from .store import Record, changed, key_of
 from .tree import Tree
 
 NAMES = (*(stage.name for stage in STAGES), model_store.NAME)
@@ -205,11 +205,7 @@ def _unchanged(build: Build) -> None:
     """Raises StageError if the checkpoint's files are not those that the build began with."""
     for entry in build.trees.get("download", Tree(())):
         if build.store.locate(entry, build.origin) is None:
-            raise StageError(
-                f"{entry.path} of the checkpoint changed during the build.",
-                "Something wrote to the folder, a training run perhaps.",
-                "Build again when it is finished.",
-            )
+            raise changed(entry)
 
 
 @contextmanager

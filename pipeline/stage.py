@@ -10,7 +10,7 @@ from typing import Any
 
 from . import checkpoint
 from .config import BuildConfig
-from .store import Store
+from .store import Store, changed
 from .tree import Entry, Tree
 
 Progress = Callable[[str, int, int | None], None]
@@ -41,9 +41,14 @@ class Build:
         return f"{self.config.path or ''}#{self.config.archive.name}"
 
     def find(self, stage: str, path: str) -> Path | None:
-        """A file of a stage's result, where it lies; None if there is none."""
+        """A file of a stage's result, where it lies; None if there is none. Raises StageError if it changed."""
         entry = self.trees[stage].get(path)
-        return self.store.locate(entry, self.origin) if entry else None
+        if entry is None:
+            return None
+        found = self.store.locate(entry, self.origin)
+        if found is None:
+            raise changed(entry)
+        return found
 
     def read_json(self, stage: str, path: str) -> dict[str, Any]:
         """A JSON object out of a stage's result; empty if it has no such file."""

@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from .errors import StageError
 from .tree import Entry, Tick, Tree, canonical, scan, text_digest, walk
 
 SCHEMA = 1
@@ -59,6 +60,15 @@ def write_atomic(path: Path, text: str) -> None:
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+
+
+def changed(entry: Entry) -> StageError:
+    """A file that the build began with is not there any more, or another one."""
+    return StageError(
+        f"{entry.path} changed during the build, or is gone.",
+        "Something wrote to the checkpoint's folder, a training run perhaps, or emptied the cache.",
+        "Build again when it is finished.",
+    )
 
 
 class Store:
@@ -206,14 +216,14 @@ class Store:
 
     def lay_out(self, tree: Tree, origin: str | None, folder: Path) -> Path:
         """Fill `folder` with links to the tree's files: hard links to blobs, symbolic ones to the user's files,
-        which may change under us. Raises FileNotFoundError if one is gone."""
+        which may change under us. Raises StageError if one did."""
         folder.mkdir(parents=True, exist_ok=True)
         for entry in tree:
             place = folder / entry.path
             place.parent.mkdir(parents=True, exist_ok=True)
             source = self.locate(entry, origin)
             if source is None:
-                raise FileNotFoundError(f"{entry.path} ({entry.sha256}) is no longer where it was")
+                raise changed(entry)
             if source == self.blob(entry.sha256):
                 os.link(source, place)
             else:

@@ -11,7 +11,20 @@ from pipeline.starters.training.fillers import Fillers, Person, expand, read_wor
 
 _HERE = Path(__file__).parent
 _SLOT = re.compile(r"\{(\w+)(?::(\w+))?\}")
-_ADVERBS = ("quickly", "carefully", "finally", "once", "also", "quietly", "proudly", "often", "already", "secretly", "then", "just")
+_ADVERBS = (
+    "quickly",
+    "carefully",
+    "finally",
+    "once",
+    "also",
+    "quietly",
+    "proudly",
+    "often",
+    "already",
+    "secretly",
+    "then",
+    "just",
+)
 _BEFORE = ("later", "then", "after that", "luckily", "one day", "in the end", "at last", "of course", "soon", "once")
 
 

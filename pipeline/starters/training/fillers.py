@@ -171,7 +171,9 @@ class Fillers:
         """A day of the year."""
         rng, month = self.rng, self.pick("month")
         day = rng.randint(1, 30)
-        form = rng.choice((f"{day} {month}", f"{month} {day}", f"the {rng.choice(('first', 'third', 'tenth'))} of {month}"))
+        form = rng.choice(
+            (f"{day} {month}", f"{month} {day}", f"the {rng.choice(('first', 'third', 'tenth'))} of {month}")
+        )
         return form if rng.random() < 0.8 else f"{day} {month} {rng.randint(1850, 2025)}"
 
     def who(self) -> str:
@@ -202,17 +204,29 @@ class Fillers:
                 return rng.choice((article(tree), f"{self.number()} {flowers}", flowers))
             case "awork":
                 work = rng.choice(("book", "poem", "letter", "story", "novel", "song", "play", "report", "article"))
-                about = f"{work} about {rng.choice((self.town(), self.pick('animal') + 's', 'the ' + self.pick('spot')))}"
+                about = (
+                    f"{work} about {rng.choice((self.town(), self.pick('animal') + 's', 'the ' + self.pick('spot')))}"
+                )
                 return article(rng.choice((work, about, f"{self.pick('adj')} {work}")))
             case "event":
                 kind = self.noun() if rng.random() < 0.15 else ""
-                word = rng.choice("race match concert game show party meeting lesson play wedding festival trip film "
-                                  "competition contest final exam class tournament exhibition course dance".split())
-                return f"the {kind or rng.choice((self.pick('adj'), self.town(), 'school', 'chess', 'cooking', ''))} {word}".replace("  ", " ")
+                word = rng.choice(
+                    "race match concert game show party meeting lesson play wedding festival trip film "
+                    "competition contest final exam class tournament exhibition course dance".split()
+                )
+                return f"the {kind or rng.choice((self.pick('adj'), self.town(), 'school', 'chess', 'cooking', ''))} {word}".replace(
+                    "  ", " "
+                )
             case "place":
                 return self.place()
             case "theplace":
-                return rng.choice((f"the {self.noun('building')}", f"the {self.noun('spot')}", f"the {self.town()} {self.pick('building')}"))
+                return rng.choice(
+                    (
+                        f"the {self.noun('building')}",
+                        f"the {self.noun('spot')}",
+                        f"the {self.town()} {self.pick('building')}",
+                    )
+                )
             case "inthe":
                 return f"{rng.choice(('in', 'at', 'on'))} |the {self.noun(rng.choice(('spot', 'building')))}"
             case "where":
@@ -230,23 +244,57 @@ class Fillers:
                 return rng.choice((f"{self.number()} {unit}", f"{self.number()} {unit}", "an hour", "half an hour"))
             case "aprofession":
                 job = self.nonce().lower() if rng.random() < 0.08 else self.pick("profession")
-                return article(job if rng.random() < 0.75 else f"{rng.choice(('young', 'retired', 'famous', 'good', 'poor'))} {job}")
+                return article(
+                    job
+                    if rng.random() < 0.75
+                    else f"{rng.choice(('young', 'retired', 'famous', 'good', 'poor'))} {job}"
+                )
             case "nonce":
-                return self.nonce() if rng.random() < 0.6 else rng.choice(("Rex", "Bella", "Max", "Luna", "Daisy", "Rocky"))
+                return (
+                    self.nonce()
+                    if rng.random() < 0.6
+                    else rng.choice(("Rex", "Bella", "Max", "Luna", "Daisy", "Rocky"))
+                )
             case "game":
-                return rng.choice("football|chess|tennis|the piano|the guitar|the violin|basketball|cards|hockey|the flute|the drums".split("|"))
+                return rng.choice(
+                    "football|chess|tennis|the piano|the guitar|the violin|basketball|cards|hockey|the flute|the drums".split(
+                        "|"
+                    )
+                )
             case "subject":
-                return rng.choice((self.pick("language"), rng.choice("maths|history|music|biology|physics|art|law|medicine|geography".split("|"))))
+                return rng.choice(
+                    (
+                        self.pick("language"),
+                        rng.choice("maths|history|music|biology|physics|art|law|medicine|geography".split("|")),
+                    )
+                )
             case "likable":
-                return rng.choice((self.pick("activity"), self.pick("animal") + "s", self.pick("food"), f"the {self.pick('spot')}"))
+                return rng.choice(
+                    (self.pick("activity"), self.pick("animal") + "s", self.pick("food"), f"the {self.pick('spot')}")
+                )
             case "material":
-                return rng.choice("wood|stone|glass|brick|gold|paper|steel|clay|wool|leather|silver|old newspapers|red bricks|cotton|iron|plastic".split("|"))
+                return rng.choice(
+                    "wood|stone|glass|brick|gold|paper|steel|clay|wool|leather|silver|old newspapers|red bricks|cotton|iron|plastic".split(
+                        "|"
+                    )
+                )
             case "means":
                 return rng.choice("train|bus|bike|car|boat|plane|tram|ship|taxi|bicycle|ferry|underground".split("|"))
             case "platform":
-                return rng.choice((f"platform {rng.randint(1, 20)}", "the harbour", "the main station", f"{self.street()}"))
+                return rng.choice(
+                    (f"platform {rng.randint(1, 20)}", "the harbour", "the main station", f"{self.street()}")
+                )
             case "prize":
-                return rng.choice(("a gold medal", "a silver cup", "the first prize", "a trip to Rome", f"{self.price()}", article(self.noun())))
+                return rng.choice(
+                    (
+                        "a gold medal",
+                        "a silver cup",
+                        "the first prize",
+                        "a trip to Rome",
+                        f"{self.price()}",
+                        article(self.noun()),
+                    )
+                )
             case "dayplural":
                 return f"on |{self.pick('day')}s"
             case "countable2":
@@ -254,7 +302,12 @@ class Fillers:
             case "date" | "who" | "price" | "town" | "number":
                 return str(getattr(self, name)())
             case "hour" if rng.random() < 0.15:
-                return rng.choice((f"{rng.randint(1, 12)} {rng.choice(('a.m.', 'p.m.', 'am', 'pm'))}", f"{rng.randint(5, 23)}:{rng.choice(('00', '20', '45', '10'))}"))
+                return rng.choice(
+                    (
+                        f"{rng.randint(1, 12)} {rng.choice(('a.m.', 'p.m.', 'am', 'pm'))}",
+                        f"{rng.randint(5, 23)}:{rng.choice(('00', '20', '45', '10'))}",
+                    )
+                )
             case "animal" | "countable" if rng.random() < MADE_UP:
                 return self.nonce().lower() + "s"
             case _:

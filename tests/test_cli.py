@@ -1,0 +1,224 @@
+"""The command line: what bad input gets, in words and exit codes. Nothing here loads a model."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+
+from pipeline import cli
+from pipeline.store import Store
+
+TASK = ["--task", "seq_classification"]
+
+
+def checkpoint(folder: Path, **changes: object) -> Path:
+    """A folder that looks like a checkpoint: sound files, no sense in the weights."""
+    import struct
+
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"model_type": "bert", "architectures": ["BertForSequenceClassification"], "max_position_embeddings": 64}
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+    header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    (folder / "tokenizer.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MAR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    return tmp_path
+
+
+def failing(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """The exit code, and the error: one to three lines, no traceback, nothing on standard output."""
+    code = cli._run(arguments)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "Traceback" not in err
+    error = err[err.index("error:") :]
+    assert 1 <= len(error.strip().splitlines()) <= 3, error
+    return code, error
+
+
+def test_help_documents_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--help"], ["build", "--help"], ["cache", "gc", "--help"]):
+        assert cli._run(words) == 0
+        shown = " ".join(capsys.readouterr().out.split())
+        assert "0 done, 1 unexpected, 2 bad input or settings, 3 a stage failed, 4 the archive does not answer" in shown
+
+
+def test_a_folder_without_a_config_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "model").mkdir()
+    code, error = failing(["build", *TASK, "--model", "./model"], capsys)
+    assert (code, "config.json" in error) == (2, True)
+
+
+def test_a_model_that_is_nowhere_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert here
+    code, error = failing(["build", *TASK, "--model", "./nowhere"], capsys)
+    assert (code, "nowhere" in error) == (2, True)
+    code, error = failing(["build", *TASK, "--model", "org/name"], capsys)
+    assert (code, "offline" in error) == (2, True)
+
+
+def test_a_checkpoint_of_another_task_is_refused_with_the_right_one(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint(here / "model", architectures=["BertForTokenClassification"])
+    code, error = failing(["build", *TASK, "--model", "./model"], capsys)
+    assert code == 2
+    assert "--task token_classification" in error
+
+
+def test_a_checkpoint_without_tokenizer_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (checkpoint(here / "model") / "tokenizer.json").unlink()
+    code, error = failing(["build", *TASK, "--model", "./model"], capsys)
+    assert code == 2
+    assert "no tokenizer" in error
+
+
+def test_a_length_over_the_models_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint(here / "model")
+    code, error = failing(["build", *TASK, "--model", "./model", "--set", "handler.max_length=65"], capsys)
+    assert code == 2
+    assert "64" in error
+
+
+def test_labels_that_contradict_the_checkpoint_are_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint(here / "model", id2label={"0": "bad", "1": "good"})
+    code, error = failing(["build", *TASK, "--model", "./model", "--set", "handler.num_labels=3"], capsys)
+    assert code == 2
+    assert "bad, good" in error
+
+
+def test_cut_weights_are_refused_before_anything_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = checkpoint(here / "model") / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    code, error = failing(["build", *TASK, "--model", "./model"], capsys)
+    assert code == 2
+    assert "no whole safetensors file" in error
+
+
+def test_a_full_disk_is_a_failed_stage_with_what_to_do(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint(here / "model")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "blob")
+
+    monkeypatch.setattr(Store, "take", full)
+    code, error = failing(["build", *TASK, "--model", "./model"], capsys)
+    assert code == 3
+    assert "--cache" in error
+    assert list((here / "cache" / "tmp").iterdir()) == []
+
+
+def test_a_checkpoint_that_changes_during_the_build_is_noticed(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, take = checkpoint(here / "model"), Store.take
+
+    def changing(self: Store, *arguments: object) -> object:
+        (folder / "config.json").write_text("{}")
+        return take(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Store, "take", changing)
+    code, error = failing(["build", *TASK, "--model", "./model"], capsys)
+    assert code == 3
+    assert "config.json" in error
+
+
+@pytest.mark.parametrize("command", ["run", "inspect"])
+def test_an_archive_that_is_none_is_refused(here: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
+    (here / "a.mar").write_text("no zip")
+    code, error = failing([command, "a.mar"], capsys)
+    assert (code, "no archive" in error) == (2, True)
+    code, error = failing([command, "b.mar"], capsys)
+    assert (code, "does not exist" in error) == (2, True)
+    shutil.make_archive("c", "zip", here, "a.mar")
+    code, error = failing([command, "c.zip"], capsys)
+    assert (code, "MANIFEST" in error) == (2, True)
+
+
+def test_an_unknown_stage_is_refused_with_the_nearest(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert here
+    code, error = failing(["build", *TASK, "--force", "serialise"], capsys)
+    assert (code, "serialize?" in error) == (2, True)
+
+
+@pytest.mark.parametrize("words", [["cache", "gc", "--max-size", "big"], ["cache", "gc", "--older-than", "soon"]])
+def test_sizes_and_ages_that_are_none_are_refused(
+    here: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    assert here
+    assert failing(words, capsys)[0] == 2
+
+
+def test_usage_errors_end_with_2(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert here
+    assert cli._run(["build", "--no-such-option"]) == 2
+    assert cli._run(["build"]) == 2
+    assert cli._run(["build", "missing.yaml"]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_an_unexpected_error_shows_its_traceback_and_ends_with_1(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint(here / "model")
+    monkeypatch.setattr(Store, "find", lambda *_: 1 / 0)
+    assert cli._run(["build", *TASK, "--model", "./model"]) == 1
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_plan_does_nothing_and_says_what_would_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint(here / "model")
+    assert cli._run(["plan", *TASK, "--model", "./model", "--json"]) == 0
+    (archive,) = json.loads(capsys.readouterr().out)["archives"]
+    assert [stage["cached"] for stage in archive["stages"]] == [False] * 6
+    assert archive["stages"][0]["reasons"] == ["config.json is new, or changed since it was last read"]
+    assert not (here / "cache").exists()
+    assert not (here / "build").exists()
+
+
+def test_nothing_to_serve_or_to_smoke_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert here
+    for command in ("serve", "smoke"):
+        code, error = failing([command], capsys)
+        assert (code, "mar build" in error) == (2, True)
+
+
+def test_a_taken_port_is_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from pipeline.server_settings import config_properties, listeners, read_properties
+
+    text = config_properties(["a.mar"])
+    (here / "build" / "config").mkdir(parents=True)
+    (here / "build" / "model-store").mkdir()
+    (here / "build" / "model-store" / "a.mar").write_bytes(b"")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        (here / "build" / "config" / "config.properties").write_text(
+            text.replace(str(listeners(read_properties(text))["inference_address"][1]), port)
+        )
+        code, error = failing(["serve"], capsys)
+    assert code == 2
+    assert port in error
+
+
+def test_doctor_looks_at_everything_quickly(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert here
+    cli._run(["doctor", "--json"])
+    names = {check["name"] for check in json.loads(capsys.readouterr().out)["checks"]}
+    assert {"Python", "torch", "transformers", "Java", "memory"} <= names
