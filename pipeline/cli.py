@@ -293,7 +293,7 @@ def smoke(
     def answer(path: Path, requests: list[Any]) -> list[Any]:
         return list(_answers(store, path, requests)["single"])
 
-    results = smoking.smoke(paths, answer, (lambda _text: None) if as_json else _say)
+    results = smoking.smoke(paths, answer, _say)
     if as_json:
         from dataclasses import asdict
 
@@ -372,7 +372,10 @@ def main(arguments: list[str] | None = None) -> None:
 def _run(arguments: list[str] | None) -> int:
     signal.signal(signal.SIGTERM, _terminated)
     try:
-        return int(app(arguments, standalone_mode=False) or OK)
+        code = int(app(arguments, standalone_mode=False) or OK)
+        if code == INTERRUPTED:  # the parser's way to hand a Ctrl-C on
+            raise KeyboardInterrupt
+        return code
     except MarError as error:
         console.failed(error)
         return error.exit_code

@@ -16,7 +16,7 @@ SEED = 20_240_601
 
 
 def model(job: dict[str, Any]) -> Any:
-    """The eager model of a job, in evaluation mode on the CPU, in float32 unless the job's `dtype` says otherwise.
+    """The eager model of a job, in evaluation mode on the CPU, in the job's `dtype`.
 
     The job holds `checkpoint` (a folder), `auto_class`, `num_labels` and `labels` or None, `allow_untrained_head`.
     Raises InputError if the class does not fit, or if the checkpoint lacks weights of the model.
@@ -33,7 +33,7 @@ def model(job: dict[str, Any]) -> Any:
         changes["num_labels"] = job["num_labels"]
     torch.manual_seed(SEED)
     auto = getattr(transformers, job["auto_class"])
-    dtype = getattr(torch, job.get("dtype") or "float32")
+    dtype = job.get("dtype") or "float32"
     # transformers 5 renamed torch_dtype.
     word = "dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_dtype"
     try:
@@ -44,7 +44,7 @@ def model(job: dict[str, Any]) -> Any:
             local_files_only=True,
             output_loading_info=True,
             ignore_mismatched_sizes=bool(job["allow_untrained_head"]),
-            **{word: dtype},
+            **{word: dtype if dtype == "auto" else getattr(torch, dtype)},
             **({"attn_implementation": job["attn_implementation"]} if job.get("attn_implementation") else {}),
         )
     except (ValueError, KeyError, ImportError) as error:

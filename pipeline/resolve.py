@@ -85,7 +85,7 @@ def load_settings(build: Build, folder: Path) -> dict[str, Any]:
         "num_labels": len(own) if own else None,
         "allow_untrained_head": handler.allow_untrained_head,
         "attn_implementation": handler.attn_implementation,
-        "dtype": None if handler.dtype == "auto" else handler.dtype,
+        "dtype": handler.dtype,
     }
 
 

@@ -22,9 +22,9 @@ from pipeline.starters.training.answers import Example, Writer
 from pipeline.starters.training.matching_heads import seed_heads
 
 SEED = 20
-STEPS = 1800
-BATCH = 64
-PEAK = 1.2e-3
+STEPS = 1600
+BATCH = 32
+PEAK = 1.5e-3
 VOCAB = 3000
 _HERE = Path(__file__).parent
 _CHUNK = 32
@@ -168,7 +168,7 @@ pipeline_tag: question-answering
 ---
 # Starter: answers out of a text
 
-A tiny RoBERTa (4 layers of width 160) that finds the answer to a question in a short, plain, everyday English paragraph. It
+A tiny RoBERTa (4 layers of width 128) that finds the answer to a question in a short, plain, everyday English paragraph. It
 ships with the package so that an archive can be built and served without a download.
 
 ## Score
