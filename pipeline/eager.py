@@ -87,9 +87,7 @@ def _tag(model: Any, tokenizer: Any, request: Any, settings: dict[str, Any]) -> 
 
     request = {"text": request} if isinstance(request, str) else request
     strategy = request.get("aggregation_strategy", settings.get("aggregation_strategy", "simple"))
-    tag = TokenClassificationPipeline(  # type: ignore[no-untyped-call]
-        model=model, tokenizer=tokenizer, aggregation_strategy=strategy, device="cpu"
-    )
+    tag = TokenClassificationPipeline(model=model, tokenizer=tokenizer, aggregation_strategy=strategy, device="cpu")
     return [
         {
             "label": entity.get("entity_group") or entity["entity"],

@@ -180,7 +180,7 @@ class Fillers:
         """Another person's name or role."""
         return self.person().full
 
-    def draw(self, name: str) -> str:  # noqa: PLR0911
+    def draw(self, name: str) -> str:
         """A filler for any class, "prefix |answer" where a preposition belongs to the slot."""
         rng = self.rng
         match name:

@@ -22,12 +22,12 @@ from pipeline.starters.training.answers import Example, Writer
 from pipeline.starters.training.matching_heads import seed_heads
 
 SEED = 20
-STEPS = 1600
+STEPS = 1000
 BATCH = 32
 PEAK = 1.5e-3
 VOCAB = 3000
 _HERE = Path(__file__).parent
-_CHUNK = 32
+_CHUNK = 20
 """Batches that are written at once and put together by length."""
 
 
@@ -35,7 +35,9 @@ def train(out: Path, steps: int = STEPS) -> None:
     """Trains, scores and writes the model, its tokenizer and its card into `out`."""
     torch.manual_seed(SEED)
     torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
     torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     tokenizer = _tokenizer(out)
     config = RobertaConfig(
         vocab_size=len(tokenizer),
@@ -74,13 +76,13 @@ def _tokenizer(out: Path) -> RobertaTokenizerFast:
 
 
 def _batches(tokenizer: Any, kinds: dict[str, int], steps: int) -> Iterator[dict[str, Tensor]]:
-    """Batches of [BATCH, T]: short paragraphs first, then ones of up to six statements."""
+    """Batches of [BATCH, T]: short paragraphs first, then ones of up to five statements."""
     writer = Writer(SEED + 1)
     order = random.Random(SEED)
     done = 0
     while done < steps:
         share = done / steps
-        longest = 1 if share < 0.06 else 2 if share < 0.15 else 4 if share < 0.3 else 6
+        longest = 1 if share < 0.08 else 2 if share < 0.2 else 3 if share < 0.4 else 5
         examples = [writer.example(longest) for _ in range(BATCH * _CHUNK)]
         examples.sort(key=lambda example: len(example.context))
         batches = [examples[at : at + BATCH] for at in range(0, len(examples), BATCH)]
@@ -125,7 +127,7 @@ def _fit(model: RobertaForQuestionAnswering, tokenizer: Any, steps: int) -> None
     width = model.config.hidden_size
     kind_head, near_head = nn.Linear(width, 80), nn.Linear(width, 2)
     weights = [*model.parameters(), *kind_head.parameters(), *near_head.parameters()]
-    optimizer = torch.optim.AdamW(weights, lr=PEAK, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(weights, lr=PEAK, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
     loss_of = nn.CrossEntropyLoss()
     began, seen, right = time.monotonic(), 0.0, 0
@@ -153,10 +155,10 @@ def _fit(model: RobertaForQuestionAnswering, tokenizer: Any, steps: int) -> None
 
 
 def _rate(step: int, steps: int) -> float:
-    """Share of the peak rate: up over 80 steps, level, then down along a cosine over the last three fifths."""
-    if step < 80:
-        return (step + 1) / 80
-    along = max(0.0, (step / steps - 0.4) / 0.6)
+    """Share of the peak rate: up over 40 steps, level, then down along a cosine over the last two thirds."""
+    if step < 40:
+        return (step + 1) / 40
+    along = max(0.0, (step / steps - 0.35) / 0.65)
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * along))
 
 
