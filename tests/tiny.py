@@ -27,7 +27,7 @@ AUTO = {
 }
 
 
-def _wordpiece() -> Any:
+def _wordpiece(types: bool) -> Any:
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -45,6 +45,7 @@ def _wordpiece() -> Any:
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"] if types else ["input_ids", "attention_mask"],
         unk_token="[UNK]",
         pad_token="[PAD]",
         cls_token="[CLS]",
@@ -86,8 +87,9 @@ def _bytes(roberta: bool) -> Any:
     )
 
 
-def save(folder: Path, family: str, task: str, **changes: Any) -> Path:
-    """A checkpoint of that family for that task in `folder`; `changes` go into its configuration."""
+def save(folder: Path, family: str, task: str, types: bool = True, **changes: Any) -> Path:
+    """A checkpoint of that family for that task in `folder`; `changes` go into its configuration. Without `types` its
+    tokenizer gives no segments, whatever its model takes."""
     import torch
     import transformers as t
 
@@ -96,7 +98,7 @@ def save(folder: Path, family: str, task: str, **changes: Any) -> Path:
     elif family in ("gpt2", "llama", "qwen2", "gpt_neox", "opt"):
         tokenizer, shape = _bytes(False), dict(SHAPE)
     else:
-        tokenizer, shape = _wordpiece(), dict(SHAPE)
+        tokenizer, shape = _wordpiece(types), dict(SHAPE)
     names = {
         "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, "max_position_embeddings": 64},
         "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64},

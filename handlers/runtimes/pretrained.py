@@ -39,20 +39,30 @@ def load(
     if not spread:
         model.to(device)
     if compiled and compiled.get("enable"):
-        chosen = {name: compiled[name] for name in ("backend", "mode") if name in compiled}
-        model.forward = torch.compile(model.forward, dynamic=True, **chosen)
-    return Pretrained(model, model.device)
+        chosen = {name: value for name, value in compiled.items() if name != "enable" and value is not None}
+        model.forward = torch.compile(model.forward, **{"dynamic": True, **chosen})
+    return Pretrained(model, model.device, _inputs(model, model_dir))
+
+
+def _inputs(model: Any, model_dir: Path) -> list[str]:
+    """What the model is called with. Segments of a pair count only if it has types for them (RoBERTa's forward has
+    the argument, and one type only), and if its own tokenizer gives them."""
+    inputs = ["input_ids", "attention_mask"]
+    takes = "token_type_ids" in inspect.signature(type(model).forward).parameters
+    if takes and (getattr(model.config, "type_vocab_size", 0) or 0) > 1:
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True)
+        if "token_type_ids" in tokenizer.model_input_names:
+            inputs.append("token_type_ids")
+    return inputs
 
 
 class Pretrained:
     """A loaded model."""
 
-    def __init__(self, model: Any, device: torch.device) -> None:
-        self.model, self.device = model, device
-        takes = inspect.signature(type(model).forward).parameters
-        # RoBERTa's forward has the argument too, and knows one type only.
-        types = "token_type_ids" in takes and (getattr(model.config, "type_vocab_size", 0) or 0) > 1
-        self.inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if types else [])]
+    def __init__(self, model: Any, device: torch.device, inputs: list[str]) -> None:
+        self.model, self.device, self.inputs = model, device, inputs
 
     @torch.inference_mode()
     def run(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -74,7 +74,7 @@ def trace(job: dict[str, Any], report: Report) -> dict[str, Any]:
     import torch
 
     from ..loading import model as load
-    from ..loading import takes_token_types
+    from ..loading import takes_token_types, tokenizer
 
     if job["device"] == "cuda" and not torch.cuda.is_available():
         raise StageError(
@@ -101,7 +101,7 @@ def trace(job: dict[str, Any], report: Report) -> dict[str, Any]:
         if job["task"] == "text_generation":
             graph, facts["cache"] = _trace_decoder(model, job, report)
         else:
-            if takes_token_types(model):
+            if takes_token_types(model) and "token_type_ids" in tokenizer(job["checkpoint"]).model_input_names:
                 facts["inputs"].append("token_type_ids")
             graph = _trace_encoder(model, facts, job, report)
         report("saving the trace", 0, None)

@@ -108,7 +108,7 @@ class Writer:
                 base = self.fill.nonce().lower()
                 past = base + ("d" if base.endswith("e") else "ed")
                 forms = [base, base + "s", past, past, base.rstrip("e") + "ing"]
-            text = _inflect(text, forms).replace("{obj}", "{obj:%s}" % noun)
+            text = _inflect(text, forms).replace("{obj}", f"{{obj:{noun}}}")
         text = text.replace("adv ", rng.choice(_ADVERBS) + " ") if "adv " in text else text
         fact = Fact(group, person, [], {}, {}, forms)
         at = 0
@@ -217,7 +217,7 @@ class Writer:
         spans: list[tuple[int, int, str]] = []
         named: dict[int, tuple[int, int]] = {}
         last: Person | None = None
-        for number, fact in enumerate(facts):
+        for fact in facts:
             pieces = list(fact.pieces)
             joined = False
             first_slot = next((i for i, piece in enumerate(pieces) if piece != ("", "")), 0)

@@ -1,30 +1,22 @@
-"""Byte-level BPE tokenizers, learnt from lines of text and saved as the files that RoBERTa and GPT-2 come with."""
+"""Byte-level BPE tokenizers, learnt from lines of text, as RoBERTa and GPT-2 come with."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
-from tokenizers.implementations import ByteLevelBPETokenizer
-from transformers import GPT2TokenizerFast, RobertaTokenizerFast
+from tokenizers import ByteLevelBPETokenizer
 
 
-def learn(lines: Iterable[str], size: int, special: list[str], folder: Path) -> tuple[Path, Path]:
-    """Learns `size` tokens, the special ones first; returns the paths of vocab.json and merges.txt in `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
+def learn(made: Any, lines: Iterable[str], size: int, special: list[str], **settings: Any) -> Any:
+    """A transformers tokenizer of the class `made` with `size` tokens, the special ones first."""
     learner = ByteLevelBPETokenizer(add_prefix_space=True)
     learner.train_from_iterator(lines, vocab_size=size, min_frequency=2, special_tokens=special, show_progress=False)
-    learner.save_model(str(folder))
-    return folder / "vocab.json", folder / "merges.txt"
-
-
-def roberta(vocab: Path, merges: Path) -> RobertaTokenizerFast:
-    """A tokenizer that writes <s> A </s></s> B </s>, and reads a text's first word like any other."""
-    return RobertaTokenizerFast(vocab=str(vocab), merges=str(merges), vocab_file=str(vocab), merges_file=str(merges),
-                                add_prefix_space=True, model_max_length=256)  # fmt: skip
-
-
-def gpt2(vocab: Path, merges: Path) -> GPT2TokenizerFast:
-    """A tokenizer whose only special token is <|endoftext|>, which also pads."""
-    return GPT2TokenizerFast(vocab=str(vocab), merges=str(merges), vocab_file=str(vocab), merges_file=str(merges),
-                             pad_token="<|endoftext|>", add_prefix_space=False, model_max_length=256)  # fmt: skip
+    with TemporaryDirectory() as folder:
+        learner.save_model(folder)
+        vocab, merges = str(Path(folder) / "vocab.json"), str(Path(folder) / "merges.txt")
+        # transformers 4 calls the files vocab_file and merges_file.
+        files = {"vocab": vocab, "merges": merges, "vocab_file": vocab, "merges_file": merges}
+        return made(**files, model_max_length=256, **settings)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from string import printable
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -32,13 +35,21 @@ def heldout(task: str) -> list[Any]:
     return list(json.loads((HELDOUT / f"{task}.json").read_text(encoding="utf-8")))
 
 
-def wordpiece(texts: Iterable[str], size: int, lowercase: bool) -> Any:
-    """A WordPiece vocabulary trained on the texts, as transformers' BERT tokenizers have it."""
+@contextmanager
+def wordpiece(texts: Iterable[str], size: int, lowercase: bool) -> Iterator[Path]:
+    """The path of a vocab.txt for transformers' BERT tokenizers, learnt from the texts; gone afterwards."""
     from tokenizers import BertWordPieceTokenizer
 
     tokenizer = BertWordPieceTokenizer(lowercase=lowercase, strip_accents=lowercase)
-    tokenizer.train_from_iterator(texts, vocab_size=size, min_frequency=2, show_progress=False)
-    return tokenizer
+    lines = list(texts)
+    letters = sorted({letter for line in [*lines, printable] for letter in tokenizer.normalize(line) if letter > " "})
+    # The trainer breaks ties by a piece's number, and numbers continuations in the order of a random hash: given as
+    # "special" they have fixed numbers, and the same text gives the same vocabulary.
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
+    tokenizer.train_from_iterator(lines, vocab_size=size, min_frequency=2, special_tokens=special, show_progress=False)
+    with TemporaryDirectory() as folder:
+        tokenizer.save_model(folder)
+        yield Path(folder) / "vocab.txt"
 
 
 def made_up(random_: random.Random) -> str:

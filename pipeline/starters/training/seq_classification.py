@@ -192,9 +192,9 @@ def train(out: Path) -> None:
     torch.set_num_threads(1)
     grammar = Grammar(random.Random(SEED))
     out.mkdir(parents=True, exist_ok=True)
-    reader = wordpiece((grammar.example()[0] for _ in range(30_000)), 4000, lowercase=True)
-    reader.save_model(str(out))
-    tokenizer = BertTokenizerFast(str(out / "vocab.txt"), do_lower_case=True, model_max_length=256)
+    texts = (grammar.example()[0] for _ in range(30_000))
+    with wordpiece(texts, 4000, lowercase=True) as vocabulary:
+        tokenizer = BertTokenizerFast(str(vocabulary), do_lower_case=True, model_max_length=256)
     config = BertConfig(
         vocab_size=len(tokenizer), hidden_size=128, num_hidden_layers=2, num_attention_heads=4, intermediate_size=384,
         max_position_embeddings=256, id2label=dict(enumerate(LABELS)), label2id={n: i for i, n in enumerate(LABELS)},

@@ -39,7 +39,7 @@ def train(out: Path, steps: int = STEPS) -> None:
     torch.set_flush_denormal(True)
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    tokenizer = _tokenizer(out)
+    tokenizer = _tokenizer()
     end = int(tokenizer.convert_tokens_to_ids(_END))
     config = GPT2Config(
         vocab_size=len(tokenizer), n_positions=256, n_embd=128, n_layer=3, n_head=4, bos_token_id=end, eos_token_id=end,
@@ -58,13 +58,11 @@ def train(out: Path, steps: int = STEPS) -> None:
     (out / "README.md").write_text(_card(held, steps), encoding="utf-8")
 
 
-def _tokenizer(out: Path) -> GPT2TokenizerFast:
+def _tokenizer() -> Any:
     teller = Teller(SEED)
     plain = [word for fillers in read_words(_HERE / "question_answering.words.txt").values() for word in fillers]
     lines = [teller.story() for _ in range(3000)] + [" ".join(plain)] * 20
-    vocab, merges = byte_pairs.learn(lines, VOCAB, [_END], out)
-    tokenizer: GPT2TokenizerFast = byte_pairs.gpt2(vocab, merges)
-    return tokenizer
+    return byte_pairs.learn(GPT2TokenizerFast, lines, VOCAB, [_END], pad_token=_END, add_prefix_space=False)
 
 
 def _batches(tokenizer: Any, end: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:

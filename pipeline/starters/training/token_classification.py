@@ -111,15 +111,15 @@ def tags(encoding: Any, entities: list[tuple[int, int, str]]) -> list[int]:
 
 def train(out: Path) -> None:
     """Train the model, score it on the held-out sentences, and write it with its card into `out`."""
-    from transformers import BertTokenizerFast, DistilBertConfig, DistilBertForTokenClassification
+    from transformers import DistilBertConfig, DistilBertForTokenClassification, DistilBertTokenizerFast
 
     torch.manual_seed(SEED)
     torch.set_num_threads(1)
     grammar = Grammar(random.Random(SEED))
     out.mkdir(parents=True, exist_ok=True)
-    reader = wordpiece((grammar.example()[0] for _ in range(30_000)), 4000, lowercase=False)
-    reader.save_model(str(out))
-    tokenizer = BertTokenizerFast(str(out / "vocab.txt"), do_lower_case=False, model_max_length=256)
+    texts = (grammar.example()[0] for _ in range(30_000))
+    with wordpiece(texts, 4000, lowercase=False) as vocabulary:
+        tokenizer = DistilBertTokenizerFast(str(vocabulary), do_lower_case=False, model_max_length=256)
     config = DistilBertConfig(
         vocab_size=len(tokenizer), dim=128, n_layers=3, n_heads=4, hidden_dim=384, max_position_embeddings=256,
         id2label=dict(enumerate(LABELS)), label2id={name: index for index, name in enumerate(LABELS)},

@@ -1,0 +1,80 @@
+"""Sampling and its rules, against transformers' own processors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from handlers.generation import Parameters, Row, narrowed, penalized  # noqa: E402
+
+pytestmark = pytest.mark.slow
+
+
+class Letters:
+    """Stands for a tokenizer: token 0 is the letter a, and so on."""
+
+    def decode(self, ids: list[int]) -> str:
+        return "".join(chr(97 + index) for index in ids)
+
+
+def row(**parameters: Any) -> Row:
+    return Row([1], Parameters.of(parameters), Letters(), frozenset({25}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
+@pytest.mark.parametrize("top_k", [0, 1, 7, 1000])
+@pytest.mark.parametrize("top_p", [0.05, 0.6, 1.0])
+def test_narrowing_is_what_transformers_warpers_do(temperature: float, top_k: int, top_p: float) -> None:
+    from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+    logits = torch.randn(1, 50, generator=torch.Generator().manual_seed(5)) * 3
+    expected = TemperatureLogitsWarper(temperature)(None, logits)
+    if top_k:
+        expected = TopKLogitsWarper(top_k)(None, expected)
+    if top_p < 1:
+        expected = TopPLogitsWarper(top_p)(None, expected)
+    got = narrowed(logits[0], temperature, top_k, top_p)
+    assert torch.equal(got.isinf(), expected[0].isinf())
+    assert torch.allclose(got, expected[0])
+
+
+def test_the_penalty_is_transformers_own() -> None:
+    from transformers import RepetitionPenaltyLogitsProcessor
+
+    logits, seen = torch.randn(1, 30), torch.tensor([[3, 4, 4, 29]])
+    expected = RepetitionPenaltyLogitsProcessor(1.7)(seen, logits.clone())[0]
+    assert torch.allclose(penalized(logits[0], seen[0].unique(), 1.7), expected)
+
+
+def test_one_seed_gives_one_text_and_another_seed_another() -> None:
+    def text(seed: int) -> list[int]:
+        one, logits = row(do_sample=True, seed=seed, max_new_tokens=30), torch.zeros(20)
+        while one.finish is None:
+            one.accept(one.choose(logits))
+        return one.new
+
+    assert text(1) == text(1)
+    assert text(1) != text(2)
+
+
+def test_a_text_ends_at_its_end_token_at_a_stop_word_or_at_the_limit() -> None:
+    ended = row(max_new_tokens=9)
+    for token in (0, 25):
+        ended.accept(token)
+    assert (ended.finish, ended.new) == ("stop", [0, 25])
+    stopped = row(max_new_tokens=9, stop=["cd", "zz"])
+    for token in (0, 2, 3):
+        stopped.accept(token)
+    assert (stopped.finish, stopped.text) == ("stop", "a")
+    full = row(max_new_tokens=2)
+    for token in (0, 1):
+        full.accept(token)
+    assert (full.finish, full.text) == ("length", "ab")
+
+
+def test_a_requests_parameters_come_before_the_archives() -> None:
+    found = Parameters.of({"temperature": 2.0, "max_new_tokens": 5}, {"temperature": 0.5, "stop": "x"})
+    assert (found.temperature, found.max_new_tokens, found.stop) == (0.5, 5, ("x",))

@@ -1,0 +1,226 @@
+"""The four handlers in both modes, against transformers itself."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from tests import tiny
+from tests.handlers.archives import Served, lay_out
+
+pytestmark = pytest.mark.slow
+
+KINDS = [
+    ("bert", "seq_classification"),
+    ("electra", "token_classification"),
+    ("roberta", "token_classification"),
+    ("roberta", "question_answering"),
+    ("gpt2", "text_generation"),
+]
+TEXTS = [
+    "The soup was good.",
+    "a",
+    "!",
+    "Grüße aus 北京 😀 e\u0301",
+    "مرحبا بالعالم",
+    "Maria Lopez moved from Madrid, to Berlin.\nIn March!",
+    "the staff and the room and the soup were awful, bad, great and kind but not good",
+]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    root, made = tmp_path_factory.mktemp("archives"), {}
+
+    def get(family: str, task: str, mode: str) -> Served:
+        if (family, task, mode) not in made:
+            checkpoint = root / f"{family}-{task}"
+            if not checkpoint.exists():
+                tiny.save(checkpoint, family, task)
+            folder = lay_out(root / f"{family}-{task}-{mode}", checkpoint, task, mode)
+            made[family, task, mode] = Served(folder, task)
+        return made[family, task, mode]
+
+    return get
+
+
+def original(served: Any, family: str, task: str) -> str:
+    """The checkpoint that the archives were made of."""
+    return str(served(family, task, "pretrained").folder.parent / f"{family}-{task}")
+
+
+@pytest.mark.parametrize("mode", ["pretrained", "torchscript"])
+def test_sequence_classification_is_the_text_classification_pipeline(served: Any, mode: str) -> None:
+    from transformers import pipeline
+
+    pipe = pipeline("text-classification", model=original(served, "bert", "seq_classification"), top_k=None)
+    ask = served("bert", "seq_classification", mode)
+    long = "the room was awful " * 60
+    for text, got in zip([*TEXTS, long], ask(*({"text": text, "top_k": 2} for text in [*TEXTS, long])), strict=True):
+        expected = pipe(text, truncation=True, max_length=64)
+        expected = expected[0] if isinstance(expected[0], list) else expected
+        assert [one["label"] for one in got] == [one["label"] for one in expected]
+        assert [one["score"] for one in got] == pytest.approx([one["score"] for one in expected], abs=1e-5)
+    (pair,) = ask({"text": TEXTS[0], "text_pair": TEXTS[5], "top_k": 2})
+    expected = pipe({"text": TEXTS[0], "text_pair": TEXTS[5]})
+    assert pair[0]["score"] == pytest.approx(expected[0]["score"], abs=1e-5)
+
+
+@pytest.mark.parametrize("family", ["electra", "roberta"])
+@pytest.mark.parametrize("strategy", ["none", "simple", "first", "average", "max"])
+@pytest.mark.filterwarnings("ignore:Tokenizer does not support real words")
+def test_token_classification_is_the_pipeline_in_every_strategy(served: Any, family: str, strategy: str) -> None:
+    from transformers import pipeline
+
+    folder = original(served, family, "token_classification")
+    pipe = pipeline("token-classification", model=folder, aggregation_strategy=strategy)
+    ask = served(family, "token_classification", "pretrained")
+    for text, got in zip(TEXTS, ask(*({"text": t, "aggregation_strategy": strategy} for t in TEXTS)), strict=True):
+        expected = pipe(text)
+        assert [(e["start"], e["end"]) for e in got] == [(e["start"], e["end"]) for e in expected]
+        assert [e["label"] for e in got] == [e.get("entity_group") or e["entity"] for e in expected]
+        assert [e["score"] for e in got] == pytest.approx([float(e["score"]) for e in expected], abs=1e-5)
+        assert all(text[e["start"] : e["end"]] == e["text"] for e in got)
+
+
+@pytest.mark.parametrize("family", ["electra", "roberta"])
+def test_windows_over_a_long_text_give_every_token_once_at_its_place(served: Any, family: str) -> None:
+    ask = served(family, "token_classification", "torchscript")
+    text = " ".join(f"{word} x{number}" for number, word in enumerate(TEXTS * 12))
+    whole = ask.handler.tokenizer.encode([text], None)[0]
+    places = [p for p, special in zip(whole.offsets, whole.special_tokens_mask, strict=True) if not special]
+    stride = 16
+    windows = ask.handler.tokenizer.windows(text, 64, stride)
+    assert len(windows) > 5
+    import torch
+
+    scores = [torch.rand(len(window), 5) for window in windows]
+    pieces = ask.handler._pieces(text, list(zip(windows, scores, strict=True)), stride)
+    assert [(piece.start, piece.end) for piece in pieces] == places
+    (got,) = ask({"text": text})
+    assert all(text[e["start"] : e["end"]] == e["text"] for e in got)
+
+
+@pytest.mark.parametrize("mode", ["pretrained", "torchscript"])
+def test_answers_are_spans_of_the_context_however_long_it_is(served: Any, mode: str) -> None:
+    ask = served("roberta", "question_answering", mode)
+    context = "Tom is a baker. He works in a shop in Lisbon. " * 30
+    (many,) = ask({"question": "Where is the shop?", "context": context, "top_k": 20, "max_answer_length": 3})
+    assert len(many) == 20
+    assert all(context[one["start"] : one["end"]] == one["answer"] for one in many)
+    assert all(0 <= one["start"] < one["end"] for one in many)
+    assert [one["score"] for one in many] == sorted((one["score"] for one in many), reverse=True)
+    assert max(one["start"] for one in many) > 64 * 4
+    (refused,) = ask({"question": "where " * 100, "context": context})
+    assert refused["error"]["field"] == "question"
+    (maybe,) = ask({"question": "Who?", "context": "Tom.", "handle_impossible_answer": True, "top_k": 9})
+    assert "" in [one["answer"] for one in maybe]
+
+
+@pytest.mark.parametrize("mode", ["pretrained", "torchscript"])
+@pytest.mark.parametrize("penalty", [1.0, 1.4])
+def test_greedy_texts_are_those_of_generate(served: Any, mode: str, penalty: float) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = original(served, "gpt2", "text_generation")
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    prompts = ["Once upon a time", "The", "the old man opened the door and looked at the sky"]
+    parameters = {"max_new_tokens": 12, "repetition_penalty": penalty}
+    got = served("gpt2", "text_generation", mode)(*({"prompt": p, "parameters": parameters} for p in prompts))
+    for prompt, answer in zip(prompts, got, strict=True):
+        encoded = tokenizer(prompt, return_tensors="pt")
+        with torch.inference_mode():
+            out = model.generate(**encoded, **parameters, do_sample=False, pad_token_id=0)
+        text = tokenizer.decode(out[0, encoded["input_ids"].shape[1] :], skip_special_tokens=True)
+        assert answer["generated_text"] == text
+
+
+@pytest.mark.parametrize("mode", ["pretrained", "torchscript"])
+def test_a_neighbours_parameters_change_nothing(served: Any, mode: str) -> None:
+    ask = served("gpt2", "text_generation", mode)
+    requests = [
+        {"prompt": "Once upon a time", "parameters": {"max_new_tokens": 9}},
+        {"prompt": "The", "parameters": {"max_new_tokens": 20, "do_sample": True, "seed": 5, "temperature": 2.0}},
+        {"prompt": "the old man", "parameters": {"max_new_tokens": 3, "return_full_text": True}},
+        {
+            "prompt": "nothing",
+            "parameters": {"max_new_tokens": 15, "do_sample": True, "seed": 6, "top_k": 5, "top_p": 0.9},
+        },
+        {"prompt": "She", "parameters": {"max_new_tokens": 15, "repetition_penalty": 1.5}},
+    ]
+    assert ask(*requests) == [ask(request)[0] for request in requests]
+    assert ask(requests[2])[0]["generated_text"].startswith("the old man")
+
+
+@pytest.mark.parametrize("kind", KINDS, ids="-".join)
+@pytest.mark.parametrize("mode", ["pretrained", "torchscript"])
+def test_bad_requests_get_their_own_400_and_their_neighbours_right_answers(
+    served: Any, kind: tuple[str, str], mode: str
+) -> None:
+    from tests.handlers.test_requests import GOOD
+
+    ask, good = served(*kind, mode), GOOD[kind[1]]
+    (alone,) = ask(good)
+    batch = [b"", good, b'{"broken', b"\xff", {"unknown": 1}, good, [good, good], 5, [], {"instances": [good]}]
+    replies = ask(*batch)
+    assert len(replies) == len(batch)
+    assert ask.codes == {0: 400, 2: 400, 3: 400, 4: 400, 7: 400, 8: 400}
+    assert all(replies[index]["error"]["message"] for index in ask.codes)
+    near = [replies[1], replies[5], *replies[6], *replies[9]["predictions"]]
+    for reply in near:
+        assert _rounded(reply) == _rounded(alone)
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _rounded(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def test_an_input_that_breaks_the_model_gets_its_500_alone_and_no_text_is_logged(
+    served: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ask = served("bert", "seq_classification", "pretrained")
+    encode = ask.handler.tokenizer.encode
+
+    def breaking(texts: Any, length: Any) -> Any:
+        if "secret poison" in texts:
+            raise RuntimeError("cannot take: secret poison")
+        return encode(texts, length)
+
+    monkeypatch.setattr(ask.handler.tokenizer, "encode", breaking)
+    with caplog.at_level(logging.DEBUG):
+        good, bad, other = ask({"text": "good"}, {"text": "secret poison"}, {"text": "awful"})
+    assert ask.codes == {1: 500}
+    assert "error" in bad
+    assert good["label"] in ("negative", "positive")
+    assert other["label"] in ("negative", "positive")
+    assert "RuntimeError" in caplog.text
+    assert "poison" not in caplog.text
+
+
+def test_runs_hold_every_input_once_and_keep_to_the_limit(served: Any) -> None:
+    from handlers.base import BATCH_TOKENS
+
+    lengths = [5, 500, 7, 64, 64, 3000, 9, 500, 12] * 20
+    runs = list(served("bert", "seq_classification", "pretrained").handler.batches(lengths, lengths))
+    assert sorted(index for run in runs for index in run) == list(range(len(lengths)))
+    for run in runs:
+        longest = max(lengths[index] for index in run)
+        assert len(run) == 1 or len(run) * longest <= BATCH_TOKENS
+        assert longest <= 2 * min(lengths[index] for index in run) + 64
+
+
+def test_a_trace_for_another_device_is_refused_in_one_sentence(served: Any) -> None:
+    import torch
+
+    from handlers.runtimes import torchscript
+
+    ask = served("bert", "seq_classification", "torchscript")
+    with pytest.raises(ValueError, match="traced for cpu and cannot run on cuda"):
+        torchscript.load(ask.folder, {}, None, torch.device("cuda"))

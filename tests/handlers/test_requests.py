@@ -1,0 +1,145 @@
+"""Requests: parsed and checked one by one, by the tables that the archive's schema.json is made of."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import jsonschema
+import pytest
+
+from handlers.problem import Problem
+from handlers.requests import parse
+from handlers.schema import INPUTS, MAX_INPUTS, PLAIN, schema
+from pipeline.tasks import TASKS
+
+GOOD = {
+    "seq_classification": {"text": "Fine.", "text_pair": "Really?", "top_k": 2},
+    "token_classification": {"text": "Anna.", "aggregation_strategy": "first"},
+    "question_answering": {"question": "Who?", "context": "Anna.", "max_answer_length": 5},
+    "text_generation": {"prompt": "Once", "parameters": {"max_new_tokens": 3, "stop": ["."], "temperature": 0.5}},
+}
+SEQ = "seq_classification"
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_json_is_taken_with_its_header_or_as_bytes(task: str) -> None:
+    body = GOOD[task]
+    for row in (
+        {"body": body},
+        {"data": body},
+        {"body": json.dumps(body).encode()},
+        {"body": bytearray(json.dumps(body), "utf-8")},
+    ):
+        request = parse(row, task)
+        assert request.inputs == [body]
+        assert request.form == "one"
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_plain_text_is_taken_where_it_is_enough(task: str) -> None:
+    for text in ('Grüße, [laughs] "quoted" 😀', '"Great" they said'):
+        if PLAIN[task]:
+            assert parse({"body": text.encode()}, task).inputs == [{PLAIN[task]: text}]
+        else:
+            with pytest.raises(Problem, match=r"expected an object with question, context|not JSON"):
+                parse({"body": text.encode()}, task)
+
+
+def test_a_list_and_kserves_instances_are_many_inputs_in_one_request() -> None:
+    many = parse({"body": ["a", {"text": "b"}]}, SEQ)
+    assert (many.inputs, many.form) == ([{"text": "a"}, {"text": "b"}], "many")
+    instances = parse({"body": {"instances": ["a"]}}, SEQ)
+    instances.answers = [1]
+    assert instances.answer() == {"predictions": [1]}
+
+
+def test_a_form_is_taken_field_by_field() -> None:
+    assert parse({"text": b"one", "text_pair": b"two"}, SEQ).inputs == [{"text": "one", "text_pair": "two"}]
+
+
+BAD: list[tuple[str, Any, str]] = [
+    ("empty", b"", ""),
+    ("blank", b" \n", ""),
+    ("nothing", {}, "text"),
+    ("not JSON", b'{"text": ', ""),
+    ("not UTF-8", b"\xff\xfe\x00", ""),
+    ("null", b"null-", ""),
+    ("a number", 5, ""),
+    ("true", True, ""),
+    ("missing", {"text_pair": "b"}, "text"),
+    ("wrong type", {"text": 5}, "text"),
+    ("null text", {"text": None}, "text"),
+    ("empty text", {"text": "  "}, "text"),
+    ("unknown field", {"text": "a", "txet": "b"}, "txet"),
+    ("too long", {"text": "a" * 200_001}, "text"),
+    ("half a character", {"text": "a\ud800"}, "text"),
+    ("boolean for a number", {"text": "a", "top_k": True}, "top_k"),
+    ("zero", {"text": "a", "top_k": 0}, "top_k"),
+    ("a half", {"text": "a", "top_k": 1.5}, "top_k"),
+    ("not a number", {"text": "a", "top_k": float("nan")}, "top_k"),
+    ("an empty list", [], ""),
+    ("a list in a list", [["a"]], "[0]"),
+    ("one bad of two", ["a", {"text": ""}], "[1].text"),
+    ("too many", ["a"] * (MAX_INPUTS + 1), ""),
+    ("instances of none", {"instances": "a"}, "instances"),
+    ("beside instances", {"instances": ["a"], "x": 1}, "x"),
+    ("nested deeply", ("[" * 100_000).encode(), ""),
+]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"), [row[1:] for row in BAD if row[0] != "null"], ids=[r[0] for r in BAD if r[0] != "null"]
+)
+def test_a_bad_request_says_which_field_is_at_fault(body: Any, field: str) -> None:
+    with pytest.raises(Problem) as caught:
+        parse({"body": body}, SEQ)
+    assert caught.value.field == field
+    assert caught.value.message
+    assert 400 <= caught.value.status < 500
+
+
+def test_parameters_of_generation_are_checked_one_by_one() -> None:
+    bad = {"temperature": 0, "top_p": 1.5, "max_new_tokens": -1, "do_sample": 1, "stop": [5], "seed": -1, "nonsense": 1}
+    for name, value in bad.items():
+        with pytest.raises(Problem) as caught:
+            parse({"body": {"prompt": "a", "parameters": {name: value}}}, "text_generation")
+        assert caught.value.field.startswith(f"parameters.{name}")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_packed_schema_and_the_check_agree_on_thousands_of_values(task: str) -> None:
+    validator = jsonschema.Draft202012Validator(schema(task)["request"])
+    random_ = random.Random(3)
+    values = [None, True, 0, 1, 2.0, 2.5, -1, "", " ", "text", "max", [], {}, ["a"], {"text": "a"}, 10**30]
+    names = [*INPUTS[task]["properties"], "parameters", "unknown", "instances"]
+    agreed = {True: 0, False: 0}
+    for _ in range(1500):
+        value: Any = json.loads(json.dumps(GOOD[task]))
+        for _ in range(random_.randint(0, 2)):
+            target = value
+            if isinstance(value.get("parameters"), dict) and random_.random() < 0.5:
+                target = value["parameters"]
+            name = random_.choice(names if target is value else [*target, "seed", "top_p", "top_k", "stop"])
+            if random_.random() < 0.3:
+                target.pop(name, None)
+            else:
+                target[name] = random_.choice(values)
+        if random_.random() < 0.2:
+            value = [value, random_.choice(values)]
+        try:
+            parse({"body": value}, task)
+            ours = True
+        except Problem:
+            ours = False
+        assert ours == validator.is_valid(value), value
+        agreed[ours] += 1
+    assert min(agreed.values()) > 100
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_samples_are_valid_requests(task: str) -> None:
+    for sample in TASKS[task].samples:
+        jsonschema.validate(sample, schema(task)["request"])
+        parse({"body": sample}, task)
