@@ -104,6 +104,8 @@ def save(folder: Path, family: str, task: str, types: bool = True, **changes: An
         "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64},
         "electra": {**shape, "embedding_size": 32},
         "albert": {**shape, "embedding_size": 32},
+        "llama": {**shape, "num_key_value_heads": 2},
+        "qwen2": {**shape, "num_key_value_heads": 2},
         "opt": {**shape, "ffn_dim": 64, "word_embed_proj_dim": 32},
     }.get(family, shape)
     if task in LABELS and "num_labels" not in changes:

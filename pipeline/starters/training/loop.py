@@ -25,7 +25,7 @@ def words(name: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for line in (Path(__file__).parent / name).read_text(encoding="utf-8").splitlines():
         kind, colon, rest = line.partition(":")
-        if colon and not line.startswith("#"):
+        if colon and " " not in kind and not line.startswith("#"):
             found.setdefault(kind.strip(), []).extend(word.strip() for word in rest.split(",") if word.strip())
     return found
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from .fillers import expand
 from .loop import BATCH, SEED, card, heldout, made_up, run, wordpiece, words
 
 LABELS = ["negative", "positive"]
-STEPS = 2000
+STEPS = 3000
+_SLOT = re.compile(r"\{(\w+)\}")
 KINDS = ("food", "place", "people", "show", "gear")
 
 
@@ -20,6 +23,7 @@ class Grammar:
 
     def __init__(self, random_: random.Random) -> None:
         self.random, self.words = random_, words("seq_classification.words.txt")
+        self.slots, self.events = _events()
 
     def pick(self, kind: str) -> str:
         return self.random.choice(self.words[kind])
@@ -85,7 +89,17 @@ class Grammar:
             if " " not in word:
                 return word
 
+    def event(self, label: int) -> str:
+        """What happened, from which the side follows."""
+        text = expand(self.random.choice(self.events[label]), self.random)
+        while found := _SLOT.search(text):
+            word = self.random.choice(self.slots[found[1]]) if not self.chance(0.04) else made_up(self.random)
+            text = text[: found.start()] + word + text[found.end() :]
+        return text
+
     def clause(self, label: int) -> str:
+        if self.chance(0.55):
+            return self.event(label)
         shape = self.random.random()
         noun, kind = self.thing()
         the = self.random.choice(["the", "the", "the", "this", "my", "our", "that", "their"])
@@ -184,6 +198,17 @@ class Grammar:
         return text + self.random.choice([".", ".", ".", "!", "", "!!", "..."])
 
 
+def _events() -> tuple[dict[str, list[str]], list[list[str]]]:
+    """The words of each slot, and the shapes of each side: negative ones, positive ones."""
+    name = "seq_classification.events.txt"
+    events: list[list[str]] = [[], []]
+    for line in (Path(__file__).parent / name).read_text(encoding="utf-8").splitlines():
+        side, _, shape = line.partition(" ")
+        if side in ("neg", "pos"):
+            events[side == "pos"].append(shape)
+    return words(name), events
+
+
 def train(out: Path) -> None:
     """Train the model, score it on the held-out sentences, and write it with its card into `out`."""
     from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
@@ -192,8 +217,8 @@ def train(out: Path) -> None:
     torch.set_num_threads(1)
     grammar = Grammar(random.Random(SEED))
     out.mkdir(parents=True, exist_ok=True)
-    texts = (grammar.example()[0] for _ in range(30_000))
-    with wordpiece(texts, 4000, lowercase=True) as vocabulary:
+    texts = (grammar.example()[0] for _ in range(40_000))
+    with wordpiece(texts, 5000, lowercase=True) as vocabulary:
         tokenizer = BertTokenizerFast(str(vocabulary), do_lower_case=True, model_max_length=256)
     config = BertConfig(
         vocab_size=len(tokenizer), hidden_size=128, num_hidden_layers=2, num_attention_heads=4, intermediate_size=384,
