@@ -160,7 +160,9 @@ class Writer:
             if name in ("he", "his", "him"):
                 return str(getattr(fact.person, name))
             filler = fact.slots[name]
-            if fact.classes[name] == "noun" and not re.search(r"(the|'s) $", text[: found.start()]):
+            if fact.classes[name] == "noun" and not re.search(
+                r"(the|'s|[Ww]hich|[Ww]hose)( \{\w+\})? $", text[: found.start()]
+            ):
                 return f"the {filler}"
             if self.rng.random() < 0.5:
                 filler = re.sub(r"^an? ", "the ", filler)

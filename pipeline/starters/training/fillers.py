@@ -237,6 +237,22 @@ class Fillers:
                 return self.home()
             case "dest":
                 return rng.choice((self.home(), f"the {self.noun('spot')}", f"the {self.noun('building')}"))
+            case "inthe2":
+                return f"the {self.noun('spot' if rng.random() < 0.7 else 'building')}"
+            case "excuse":
+                subject = rng.choice((f"the {self.noun()}", self.who(), "it", "{he}", f"the {self.pick('animal')}"))
+                state = rng.choice(
+                    (self.pick("adj"), "ill", "late", "raining", "tired", "in a hurry", "closed", "hungry")
+                )
+                return f"{subject} was {rng.choice(('', 'very ', 'too '))}{state}"
+            case "called":
+                first = self.nonce() if rng.random() < 0.35 else self.pick(rng.choice(("male", "female")))
+                return first if rng.random() < 0.7 else f"{first} {self.surname()}"
+            case "company":
+                return self.nonce() if rng.random() < 0.4 else self.pick("company")
+            case "makers":
+                one, other = (self.draw("company") if rng.random() < 0.5 else self.who() for _ in range(2))
+                return one if rng.random() < 0.6 else f"{one} and {other}"
             case "year":
                 return str(rng.randint(1700, 2030))
             case "duration":

@@ -22,7 +22,7 @@ from pipeline.starters.training.answers import Example, Writer
 from pipeline.starters.training.matching_heads import seed_heads
 
 SEED = 20
-STEPS = 1200
+STEPS = 2400
 BATCH = 32
 PEAK = 1.5e-3
 VOCAB = 3000

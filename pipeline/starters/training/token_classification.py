@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
+from . import seq_classification
 from .loop import BATCH, SEED, card, heldout, made_up, run, wordpiece, words
 
 LABELS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC", "B-ORG", "I-ORG"]
-STEPS = 1800
+STEPS = 2400
 
 # P a person, L a place, G an organisation; {job}, {time} ... are lists. Each is used with names known and made up.
 SHAPES = """P moved from L to L {time}.|P lives in L.|P works for G in L.|P is a {job} from L.|P and P met in L {time}.
@@ -39,11 +40,21 @@ P wrote a {thing} about L.|P painted the {thing} in L.|P will visit L and L {tim
 G is looking for a {job} in L.|G makes cars in L.|G beat G in L {time}.|The {thing} belongs to P.|P owes P money.|L has many parks."""
 
 
+_PLAIN = re.compile(r"\b[a-z]{4,}\b")
+
+
+def plain_words() -> list[str]:
+    """Lower-case words of what the other starters learn from."""
+    texts = [file.read_text(encoding="utf-8") for file in sorted(Path(__file__).parent.glob("*.txt"))]
+    return sorted({word for text in texts for word in re.findall(r"(?<![\w{])[a-z]{3,}(?![\w}:])", text)})
+
+
 class Grammar:
     """Makes sentences with their entities as (start, end, kind)."""
 
     def __init__(self, random_: random.Random) -> None:
         self.random, self.words = random_, words("token_classification.words.txt")
+        self.opinions, self.plain = seq_classification.Grammar(random_), plain_words()
         self.shapes = [shape.strip() for shape in re.split(r"[|\n]", SHAPES) if shape.strip()]
 
     def pick(self, kind: str) -> str:
@@ -75,10 +86,31 @@ class Grammar:
             more, others = self.sentence()
             found += [(start + len(text) + 1, end + len(text) + 1, kind) for start, end, kind in others]
             text = f"{text} {more}"
-        return text, found
+        return self.disguised(text, found)
+
+    def disguised(self, text: str, found: list[tuple[int, int, str]]) -> tuple[str, list[tuple[int, int, str]]]:
+        """The text with some of its plain words changed for others, real and made up: what no list holds is no name
+        unless it is written as one."""
+        made, moved, at = "", [], 0
+        for start, end, kind in [*found, (len(text), len(text), "")]:
+            made += _PLAIN.sub(lambda word: self.other(word[0]), text[at:start])
+            if kind:
+                moved.append((len(made), len(made) + end - start, kind))
+            made += text[start:end]
+            at = end
+        return made, moved
+
+    def other(self, word: str) -> str:
+        if self.random.random() > 0.2:
+            return word
+        if self.random.random() < 0.6:
+            return self.random.choice(self.plain)
+        return made_up(self.random) + self.random.choice(["", "", "s", "ed", "ing", "er", "ly", "ness", "y", "al"])
 
     def sentence(self) -> tuple[str, list[tuple[int, int, str]]]:
-        if self.random.random() < 0.14:
+        if self.random.random() < 0.15:
+            return self.opinions.example()[0], []
+        if self.random.random() < 0.12:
             return self.pick("plain") + self.random.choice([".", ".", "!", "?"]), []
         text, found = "", []
         for part in re.split(r"(\{\w+\}|\b[PLG]\b)", self.random.choice(self.shapes)):
@@ -118,7 +150,7 @@ def train(out: Path) -> None:
     grammar = Grammar(random.Random(SEED))
     out.mkdir(parents=True, exist_ok=True)
     texts = (grammar.example()[0] for _ in range(30_000))
-    with wordpiece(texts, 4000, lowercase=False) as vocabulary:
+    with wordpiece(texts, 5000, lowercase=False) as vocabulary:
         tokenizer = DistilBertTokenizerFast(str(vocabulary), do_lower_case=False, model_max_length=256)
     config = DistilBertConfig(
         vocab_size=len(tokenizer), dim=128, n_layers=3, n_heads=4, hidden_dim=384, max_position_embeddings=256,
@@ -127,7 +159,7 @@ def train(out: Path) -> None:
     model = DistilBertForTokenClassification(config)
 
     def batch(random_: random.Random) -> dict[str, torch.Tensor]:
-        grammar.random = random_
+        grammar.random = grammar.opinions.random = random_
         examples = [grammar.example() for _ in range(BATCH)]
         encoded = tokenizer([text for text, _ in examples], padding=True, return_tensors="pt")
         labels = [tags(encoded.encodings[row], entities) for row, (_, entities) in enumerate(examples)]
