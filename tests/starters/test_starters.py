@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import transformers
 
-from pipeline.starters.training import answer_score, byte_pairs, seq_classification
+from pipeline.starters.training import answer_score, byte_pairs, seq_classification, text_score
 from pipeline.starters.training.loop import wordpiece
 from pipeline.tasks import TASKS
 from tests.handlers.archives import Served, lay_out
@@ -39,8 +39,17 @@ def test_a_starter_is_a_small_complete_checkpoint_with_a_card(task: str) -> None
     assert {"model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "README.md"} <= files.keys()
     assert sum(files.values()) < 8_000_000
     assert not [name for name in files if name.endswith((".bin", ".pt", ".pkl"))]
-    for promised in ("license: apache-2.0", "held", "python -m pipeline.starters.training"):
+    for promised in ("license: apache-2.0", "held", f"python -m pipeline.starters.training {task}"):
         assert promised in card(task)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+def test_transformers_finds_every_weight_and_no_other(task: str) -> None:
+    kind = getattr(transformers, TASKS[task].auto_class)
+    _, report = kind.from_pretrained(ROOT / task, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -113,6 +122,14 @@ def test_texts_go_on_without_going_round_in_circles() -> None:
         threes = list(zip(words, words[1:], words[2:], strict=False))
         assert len(words) >= 3, prompt
         assert len(set(threes)) >= 0.7 * len(threes), out["generated_text"]
+
+
+@pytest.mark.slow
+def test_texts_score_what_the_card_says() -> None:
+    write = pipe("text-generation", "text_generation")
+    score = text_score.score(write.model, write.tokenizer, HELDOUT / "text_generation.json")
+    said = [float(number) for number in re.findall(r"\| ([\d.]+)(?: %)? \|$", card("text_generation"), re.MULTILINE)]
+    assert [score.perplexity, score.per_word, score.repeated] == pytest.approx(said, rel=0.02, abs=0.5)
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "byte_pairs"])
