@@ -90,7 +90,7 @@ def schema(task: str) -> dict[str, Any]:
         "required": ["error"],
     }
     draft = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    instances = _object({"instances": many}, {"parameters": {"type": "object"}})
+    instances = _object({"instances": many})
     return {
         "request": {**draft, "anyOf": [one, many, instances]},
         "response": {

@@ -9,12 +9,14 @@ from typing import Any
 
 import torch
 
+from .answers import Writer
 from .fillers import expand
 from .loop import BATCH, SEED, card, heldout, made_up, run, wordpiece, words
 
 LABELS = ["negative", "positive"]
-STEPS = 3000
+STEPS = 2600
 _SLOT = re.compile(r"\{(\w+)\}")
+_SIDED = ({"adj": "badadj", "feel": "bothered"}, {"adj": "goodadj", "feel": "pleased"})
 KINDS = ("food", "place", "people", "show", "gear")
 
 
@@ -24,6 +26,8 @@ class Grammar:
     def __init__(self, random_: random.Random) -> None:
         self.random, self.words = random_, words("seq_classification.words.txt")
         self.slots, self.events = _events()
+        # What somebody bought, where and when says nothing of the side, whichever words it takes.
+        self.facts = Writer(random_.randrange(1 << 30))
 
     def pick(self, kind: str) -> str:
         return self.random.choice(self.words[kind])
@@ -41,7 +45,9 @@ class Grammar:
             clauses = [self.contrast(label)]
         else:
             clauses = [self.clause(label) for _ in range(self.random.randint(2, 3))]
-        if self.chance(0.25):
+        if self.chance(0.2):
+            clauses.insert(0, self.facts.example(1).context.rstrip("."))
+        elif self.chance(0.25):
             clauses.insert(self.random.randint(0, len(clauses)), self.pick("neutral"))
         return self.written(clauses), label
 
@@ -92,8 +98,11 @@ class Grammar:
     def event(self, label: int) -> str:
         """What happened, from which the side follows."""
         text = expand(self.random.choice(self.events[label]), self.random)
+        sided = _SIDED[label]
         while found := _SLOT.search(text):
-            word = self.random.choice(self.slots[found[1]]) if not self.chance(0.04) else made_up(self.random)
+            slot = sided.get(found[1], found[1])
+            made = slot not in sided.values() and self.chance(0.04)
+            word = made_up(self.random) if made else self.random.choice(self.slots[slot])
             text = text[: found.start()] + word + text[found.end() :]
         return text
 
@@ -204,9 +213,14 @@ def _events() -> tuple[dict[str, list[str]], list[list[str]]]:
     events: list[list[str]] = [[], []]
     for line in (Path(__file__).parent / name).read_text(encoding="utf-8").splitlines():
         side, _, shape = line.partition(" ")
-        if side in ("neg", "pos"):
-            events[side == "pos"].append(shape)
-    return words(name), events
+        for number, sides in enumerate((("neg", "both"), ("pos", "both"))):
+            if side in sides:
+                events[number].append(shape)
+    slots = words(name)
+    for side, adjectives in (("neg", "badadj"), ("pos", "goodadj")):
+        more = words("seq_classification.words.txt")
+        slots[adjectives] += [word for kind in ("any", *KINDS) for word in more[f"{side}-{kind}"] if " " not in word]
+    return slots, events
 
 
 def train(out: Path) -> None:

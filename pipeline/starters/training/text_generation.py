@@ -24,7 +24,7 @@ from pipeline.starters.training.seq_classification import Grammar
 from pipeline.starters.training.stories import Teller
 
 SEED = 8
-STEPS = 2200
+STEPS = 1500
 BATCH = 16
 PEAK = 2.5e-3
 VOCAB = 4000
