@@ -245,8 +245,11 @@ class Server:
 
     def _workers(self, name: str) -> list[str] | None:
         """The states of the workers of `name`: None while the server does not answer, empty if it has no such model."""
+        # With authorization on, TorchServe takes each management call with "/token" in it for one that renews a token
+        # (TokenAuthorizationHandler.java), and refuses the management key: so a name is never spelt as it is.
+        spelt = f"%{ord(name[0]):02x}{name[1:]}"
         try:
-            answer = self.manage("GET", f"/models/{name}", timeout=3.0)
+            answer = self.manage("GET", f"/models/{spelt}", timeout=3.0)
         except (OSError, ValueError, self._client.HTTPError):
             return None
         if answer.status_code == 404:

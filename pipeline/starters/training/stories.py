@@ -13,6 +13,8 @@ _HERE = Path(__file__).parent
 _SLOT = re.compile(r"\{(\w+)\}")
 _HE = "Tom Paul David Peter Omar Ben Marco Ivan Leo Hugo Karl Jonas Felix Daniel Henry George Simon Adam Luca Jack James John Sam Max".split()
 _SHE = "Anna Maria Nora Lena Sara Emma Julia Mia Eva Clara Rosa Lucy Helen Alice Grace Nina Ida Kate Mary Jane Laura Sophie Ella Ruth".split()
+HEROES = re.compile(rf"\b({'|'.join(_HE + _SHE)})\b")
+"""The names that a story may tell of."""
 _LEADS = ("One day", "In the morning", "Yesterday", "In the evening", "On Sunday", "Last week", "One morning", "After lunch",
           "At night", "Early in the morning", "Last summer", "That day", "At five o'clock", "In spring", "On Monday")  # fmt: skip
 _JOINS = ("Then", "After that", "A little later", "Suddenly", "Later", "Of course", "Soon")
