@@ -21,6 +21,7 @@ MAX_BYTES = 1 << 20
 MAX_VALUES = 20_000
 MAX_DEPTH = 32
 MAX_DIGITS = 18
+_DEEP = f"nested more than {MAX_DEPTH} deep"
 
 _TAG = "tag:yaml.org,2002:"
 _PLAIN = re.compile(r"tag:yaml\.org,2002:(str|int|float|bool|null|map|seq|merge)\Z")
@@ -77,7 +78,7 @@ def parse(text: str) -> Document:
     """The document in `text`. Never raises: what is wrong is in `problems`, and `data` is what could be read."""
     try:
         if (line := _too_deep(text)) is not None:
-            return Document(problems=[Problem((), line, f"nested more than {MAX_DEPTH} deep")])
+            return Document(problems=[Problem((), line, _DEEP)])
         node = yaml.compose(text, Loader=_LOADER)
     except yaml.YAMLError as error:
         return Document(problems=[_syntax(text, error)])
@@ -92,8 +93,8 @@ def parse(text: str) -> Document:
 
 
 def _too_deep(text: str) -> int | None:
-    """The line where nesting exceeds MAX_DEPTH, if it does. PyYAML composes by recursion, in C without any limit:
-    a few hundred thousand brackets would end the process."""
+    """The line where nesting exceeds MAX_DEPTH, if it does. PyYAML composes by recursion, before 6.0.4 in C without any
+    limit: a few hundred thousand brackets would end the process."""
     if sum(text.count(letter) for letter in "[{-?:") < MAX_DEPTH:
         return None
     depth = 0
@@ -222,6 +223,8 @@ def _syntax(text: str, error: yaml.YAMLError) -> Problem:
     rows = text.split("\n")
     row = rows[mark.line] if mark.line < len(rows) else ""
     said = str(getattr(error, "problem", "") or "")
+    if "nesting depth" in said:  # libyaml's own limit, in a run of brackets
+        return Problem((), mark.line + 1, _DEEP)
     if "\t" in row[: len(row) - len(row.lstrip())]:
         advice = "indented with a tab: use spaces"
     elif "mapping values are not allowed" in said:

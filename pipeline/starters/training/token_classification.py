@@ -90,7 +90,9 @@ class Names:
             return self.pick(known) if known else self.unknown("city", "city", "country")
         if odds < 0.5:
             return self.pick("org")
-        stem = self.random.choice([self.unknown("org", "last"), self.pick("last"), self.unknown("city"), self.pick("city")])
+        stem = self.random.choice(
+            [self.unknown("org", "last"), self.pick("last"), self.unknown("city"), self.pick("city")]
+        )
         return f"{stem} {self.pick('suffix')}" if odds < 0.85 else self.unknown("org")
 
 
