@@ -154,8 +154,9 @@ def build(
         return
     for archive in archives:
         _summary(archive)
-    print(f"\nTry it:     mar run {archives[-1]['path']}")
-    print(f"Serve it:   mar smoke --out {out}   or   mar serve --out {out}")
+    mar = console.command()
+    print(f"\nTry it:     {mar} run {archives[-1]['path']}")
+    print(f"Serve it:   {mar} smoke --out {out}   or   {mar} serve --out {out}")
 
 
 def _summary(archive: dict[str, Any]) -> None:
@@ -213,40 +214,6 @@ def plan(
         print(console.table(["  stage", "", "key", "why"], rows))
 
 
-def _parsed(text: str) -> Any:
-    """What --input says: `-` is standard input, @file a file; JSON if it is JSON, else plain text."""
-    try:
-        if text == "-":
-            text = sys.stdin.read()
-        elif text.startswith("@"):
-            text = Path(text[1:]).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"--input {text}: {error}.", fix="Give JSON or text itself, @file, or - for standard input."
-        ) from None
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _answers(store: Store, path: Path, requests: list[Any]) -> dict[str, Any]:
-    """What the archive's own handler answers to each request, in a process of its own."""
-    from .archive import Archive
-    from .child import work
-
-    archive = Archive(path)
-    # A traced archive promises to need no transformers, so it gets none.
-    traced = any(member.path == "graph.json" for member in archive.members())
-    with store.in_use(), store.scratch() as scratch:
-        job = {
-            "folder": str(archive.unpack(scratch / "model")),
-            "requests": requests,
-            "without_transformers": traced,
-        }
-        return dict(work("answer", job, scratch=scratch))
-
-
 @app.command(epilog=EPILOG)
 def run(
     archive: Annotated[Path, typer.Argument(help="A .mar, a .tar.gz or a folder.", show_default=False)],
@@ -261,13 +228,13 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Answer requests by the archive's own handler, in a process here: no Java, no server."""
+    from . import answer
     from .archive import Archive
 
-    opened = Archive(archive)
-    requests = opened.json("samples.json") if request is None else [_parsed(request)]
+    requests = Archive(archive).json("samples.json") if request is None else [answer.request(request)]
     if not requests:
         raise InputError(f"{archive} holds no samples.json.", fix='Give a request: --input \'{"text": "..."}\'')
-    found = _answers(open_store(cache), archive, requests)
+    found = answer.answers(open_store(cache), archive, requests)
     single = found["single"]
     if request is None:
         print(json.dumps(single, ensure_ascii=False, indent=None if as_json else 2))
@@ -286,14 +253,11 @@ def smoke(
 ) -> None:
     """Start a real TorchServe on free loopback ports, send the samples, compare with `mar run`, stop it."""
     from . import smoke as smoking
+    from .answer import answers
 
     store = open_store(cache)
     paths = archives or _stored(out)
-
-    def answer(path: Path, requests: list[Any]) -> list[Any]:
-        return list(_answers(store, path, requests)["single"])
-
-    results = smoking.smoke(paths, answer, _say)
+    results = smoking.smoke(paths, lambda path, requests: list(answers(store, path, requests)["single"]), _say)
     if as_json:
         from dataclasses import asdict
 
@@ -380,7 +344,7 @@ def _run(arguments: list[str] | None) -> int:
         console.failed(error)
         return error.exit_code
     except KeyboardInterrupt:
-        print("Interrupted. Finished stages are cached: the next build goes on from there.", file=sys.stderr)
+        print("Interrupted. Nothing is left half-done, and finished stages stay cached.", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone (`mar inspect X | head`); let nothing more be written at exit.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -32,6 +33,11 @@ def size(count: int) -> str:
 
 def seconds(value: float) -> str:
     return f"{value:.1f} s" if value >= 0.05 else "-"
+
+
+def command() -> str:
+    """What to type for this very command: `mar` where the shell finds it, else the path that it was called by."""
+    return "mar" if shutil.which("mar") or not sys.argv[0].endswith("mar") else sys.argv[0]
 
 
 def failed(error: MarError) -> None:

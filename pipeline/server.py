@@ -44,6 +44,7 @@ _QUICK_SETTINGS = {
 }
 
 _POLL = 0.15  # seconds
+_SILENCE = 5.0  # seconds; TorchServe may stop reading before a dying worker's last words, which the next one repeats
 
 
 class WorkerDied(StageError):
@@ -118,6 +119,7 @@ class Server:
         self._java, self._home, self._client = find_java(), find_torchserve(), find_httpx()
         self._process: subprocess.Popen[bytes] | None = None
         self._http: httpx.Client | None = None
+        self._first_death: dict[str, float] = {}
         self._keys: dict[str, str] = {}
         self._exit = contextlib.ExitStack()
 
@@ -277,7 +279,8 @@ class Server:
             return
         # The worker's last words come through a pipe of their own.
         time.sleep(5 * _POLL)
-        if count > 1 or self.diagnose(name).certain:
+        since = time.monotonic() - self._first_death.setdefault(name, time.monotonic())
+        if (count > 1 and since > _SILENCE) or self.diagnose(name).certain:
             raise self.death(name, "does not load")
 
     def diagnose(self, name: str, log: str = "its log") -> diagnosis.Death:
