@@ -30,7 +30,7 @@ def request(text: str) -> Any:
 
 
 def answers(store: Store, path: Path, requests: list[Any]) -> dict[str, Any]:
-    """What the archive at `path` answers to each request alone (`single`), and its `statuses`, as `local.answers` has it."""
+    """What the archive at `path` answers to each request alone, and the statuses, as `local.answers` has it."""
     from .child import work
 
     archive = Archive(path)
