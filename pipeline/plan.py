@@ -215,8 +215,9 @@ def _explained(build: Build, stage: str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            where = error.filename2 or error.filename or build.store.root
             raise StageError(
-                f"The disk is full: {stage} could not write to {error.filename2 or error.filename or build.store.root}.",
+                f"The disk is full: {stage} could not write to {where}.",
                 f"The cache is {build.store.root}, the output {build.out}.",
                 "Free some space (`mar cache gc --max-size 5GB`), or use --cache for another disk; then build again.",
             ) from None

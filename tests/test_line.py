@@ -28,6 +28,17 @@ def words(task: str, mode: str) -> tuple[str, ...]:
     return ("--task", task, "--save-mode", mode, "--set", f"archive.name={task}-{mode}")
 
 
+def python(mar: Mar, code: str) -> subprocess.CompletedProcess[str]:
+    """Run `code` in a process of its own, with `mar`'s cache."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**mar.env, "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 @pytest.fixture(scope="module")
 def built(mar: Mar) -> dict[tuple[str, str], dict[str, Any]]:
     """Every starter, built in both modes into one output folder."""
@@ -99,13 +110,7 @@ def test_a_second_build_is_all_hits_and_imports_no_torch(
         "loaded = {'torch', 'transformers', 'huggingface_hub', 'numpy'} & sys.modules.keys()\n"
         "sys.exit(code or (str(loaded) if loaded else 0))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**mar.env, "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = python(mar, code)
     assert done.returncode == 0, done.stderr
     (archive,) = json.loads(done.stdout)["archives"]
     assert [stage["cached"] for stage in archive["stages"]] == [True] * 6
@@ -202,13 +207,7 @@ def test_a_changed_handler_is_caught_by_the_gate(mar: Mar, built: dict[tuple[str
         "words = ['build', '--task', 'seq_classification', '--set', 'archive.name=swapped']\n"
         f"sys.exit(_run([*words, '--out', {str(mar.out / 'x')!r}]))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**mar.env, "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = python(mar, code)
     assert done.returncode == 4, done.stderr
     assert "original model" in done.stderr
     assert not list((mar.out / "x").rglob("*.mar"))

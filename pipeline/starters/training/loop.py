@@ -35,6 +35,15 @@ def heldout(task: str) -> list[Any]:
     return list(json.loads((HELDOUT / f"{task}.json").read_text(encoding="utf-8")))
 
 
+def repeatable(seed: int) -> None:
+    """Have torch do the same again with the same seed: one thread, and no algorithm that is not deterministic."""
+    torch.manual_seed(seed)
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
 @contextmanager
 def wordpiece(texts: Iterable[str], size: int, lowercase: bool) -> Iterator[Path]:
     """The path of a vocab.txt for transformers' BERT tokenizers, learnt from the texts; gone afterwards."""

@@ -19,6 +19,7 @@ from transformers import RobertaConfig, RobertaForQuestionAnswering, RobertaToke
 
 from pipeline.starters.training import answer_score, byte_pairs
 from pipeline.starters.training.answers import Example, Writer
+from pipeline.starters.training.loop import repeatable
 from pipeline.starters.training.matching_heads import seed_heads
 
 SEED = 20
@@ -33,11 +34,7 @@ _CHUNK = 20
 
 def train(out: Path, steps: int = STEPS) -> None:
     """Trains, scores and writes the model, its tokenizer and its card into `out`."""
-    torch.manual_seed(SEED)
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    repeatable(SEED)
     tokenizer = _tokenizer()
     config = RobertaConfig(
         vocab_size=len(tokenizer),

@@ -20,6 +20,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
 from pipeline.starters.training import byte_pairs, text_score
 from pipeline.starters.training.answers import Writer
 from pipeline.starters.training.fillers import read_words
+from pipeline.starters.training.loop import repeatable
 from pipeline.starters.training.seq_classification import Grammar
 from pipeline.starters.training.stories import Teller
 
@@ -36,11 +37,7 @@ _CHUNK = 10
 
 def train(out: Path, steps: int = STEPS) -> None:
     """Trains, scores and writes the model, its tokenizer, its generation settings and its card into `out`."""
-    torch.manual_seed(SEED)
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    repeatable(SEED)
     tokenizer = _tokenizer()
     end = int(tokenizer.convert_tokens_to_ids(_END))
     config = GPT2Config(
