@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -205,10 +206,31 @@ def _new_cache(past: Sequence[Any]) -> Any:
 
 
 def _flat(cache: Any) -> list[Any]:
-    """Key and value of each layer, in order; transformers 4.5x and before has two lists, later ones have layers."""
-    if hasattr(cache, "layers"):
-        return [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]
-    return [tensor for pair in zip(cache.key_cache, cache.value_cache, strict=True) for tensor in pair]
+    """Key and value of each layer, in order."""
+    return [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]
+
+
+@contextmanager
+def _traceable_masks() -> Iterator[None]:
+    """Have transformers make its masks of index tensors that broadcast, as version 5 does by itself: before, it maps
+    their functions over every index by torch.vmap, which torch.jit.trace cannot follow."""
+    from unittest.mock import patch
+
+    from transformers import masking_utils as masks
+
+    def over_indices(function: Any, bh_indices: bool = True) -> Any:
+        def mask(batch: Any, head: Any, query: Any, key: Any) -> Any:
+            if not bh_indices:
+                return function(batch, head, query[:, None], key).expand(query.shape[0], key.shape[0])
+            places = batch[:, None, None, None], head[:, None, None], query[:, None], key
+            return function(*places).expand(batch.shape[0], head.shape[0], query.shape[0], key.shape[0])
+
+        return mask
+
+    changed: dict[str, Any] = {"_vmap_for_bhqkv": over_indices, "TransformGetItemToIndex": nullcontext}
+    known = {name: value for name, value in changed.items() if hasattr(masks, name)}
+    with patch.multiple(masks, **known) if "_vmap_for_bhqkv" in known else nullcontext():
+        yield
 
 
 def _trace_decoder(model: Any, job: dict[str, Any], report: Report) -> tuple[Any, dict[str, Any]]:
@@ -245,7 +267,7 @@ def _trace_decoder(model: Any, job: dict[str, Any], report: Report) -> tuple[Any
     ids = _ids(model, 2, 3, 1)
     first = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=True, return_dict=True)
     cache = getattr(first, "past_key_values", None)
-    flat = _flat(cache) if cache is not None and (hasattr(cache, "layers") or hasattr(cache, "key_cache")) else []
+    flat = _flat(cache) if hasattr(cache, "layers") else []
     shapes = {(tensor.shape[1], tensor.shape[3]) for tensor in flat if tensor is not None and tensor.dim() == 4}
     if len(shapes) != 1 or any(tensor is None or tensor.dim() != 4 for tensor in flat):
         raise StageError(
@@ -269,9 +291,10 @@ def _trace_decoder(model: Any, job: dict[str, Any], report: Report) -> tuple[Any
         return (_ids(model, batch, new, past + new), mask, *(key.to(flat[0]) for key in keys))
 
     eager, longest = Decoder().eval(), job["max_length"]
-    graph = torch.jit.trace(  # type: ignore[no-untyped-call]
-        eager, example(2, 4, 3), check_trace=False, strict=False
-    )
+    with _traceable_masks():
+        graph = torch.jit.trace(  # type: ignore[no-untyped-call]
+            eager, example(2, 4, 3), check_trace=False, strict=False
+        )
     shapes_to_check = [(1, 0, 5), (3, 0, 1), (4, 7, 1), (2, 9, 3), (2, longest - 1, 1), (2, 0, longest)]
     for number, (batch, past, new) in enumerate(shapes_to_check):
         report("checking the trace", number, len(shapes_to_check))

@@ -26,7 +26,7 @@ def row(**parameters: Any) -> Row:
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
 @pytest.mark.parametrize("top_k", [0, 1, 7, 1000])
-@pytest.mark.parametrize("top_p", [0.05, 0.6, 1.0])
+@pytest.mark.parametrize("top_p", [1e-9, 0.05, 0.6, 1.0])
 def test_narrowing_is_what_transformers_warpers_do(temperature: float, top_k: int, top_p: float) -> None:
     from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
