@@ -44,6 +44,7 @@ class Handler:
         """Load tokenizer and model from the worker's model folder. Raises an error of one sentence if that fails."""
         self.folder = Path(context.system_properties["model_dir"])
         config = dict(context.model_yaml_config or {})
+        self.name = str(context.model_name)
         self.settings: dict[str, Any] = dict(config.get("handler") or {})
         self.task = TASKS[self.settings["mode"]]
         self.max_length = int(self.settings["max_length"])
@@ -61,6 +62,9 @@ class Handler:
     def prepare(self) -> None:
         """What a task does once, when all is loaded."""
 
+    def begin(self, request: Request, context: Any, index: int) -> None:
+        """What a task does with a request before it is answered among its batch's. Raises Problem."""
+
     def answer(self, inputs: list[dict[str, Any]]) -> list[Any]:
         """The answer to each input, a Problem where that input is at fault."""
         raise NotImplementedError
@@ -75,13 +79,16 @@ class Handler:
                 if context.get_request_header(index, "explain") == "True":
                     raise Problem("this archive has no explanations", status=501)
                 requests[index] = parse(row, self.task)
+                self.begin(requests[index], context, index)
             except Problem as problem:
                 replies[index] = _refuse(context, index, problem)
         answers = iter(self._answers([one for request in requests.values() for one in request.inputs]))
         for index, request in requests.items():
             request.answers = [next(answers) for _ in request.inputs]
             bad = next((answer for answer in request.answers if isinstance(answer, Problem)), None)
-            replies[index] = _refuse(context, index, bad) if bad else request.answer()
+            replies[index] = _refuse(context, index, bad) if bad else request.answer(self.name)
+            if request.stream:
+                replies[index] = request.stream.last(replies[index])
         logger.info(
             "requests=%d refused=%d inputs=%d ms=%.1f",
             len(data),
@@ -97,10 +104,14 @@ class Handler:
         try:
             return self.answer(inputs)
         except Exception as error:
-            if len(inputs) == 1:
+            # Whoever has had a part of an answer cannot be told another.
+            streamed = any(one["stream"].sent for one in inputs if one.get("stream"))
+            if len(inputs) == 1 or streamed:
                 # Our fault, not the request's: its text is not logged, where it happened is.
                 logger.error("an input failed: %s", _where(error))
-                return [Problem("the model failed on this input; the server's log says where", status=500)]
+                return [
+                    Problem("the model failed on this input; the server's log says where", status=500) for _ in inputs
+                ]
             return [answer for one in inputs for answer in self._answers([one])]
 
     def batches(self, items: Sequence[Item], lengths: Sequence[int]) -> Iterator[list[int]]:

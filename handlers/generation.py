@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,8 +79,11 @@ class Row:
     finish: str | None = None
     """"stop" at the text's own end or at a stop word, "length" at the limit, None while it goes on."""
     text: str = ""
+    send: Callable[[str], None] | None = None
+    """Gets each part of the text as soon as nothing can change it any more."""
 
     def __post_init__(self) -> None:
+        self._sent = 0
         self._random = torch.Generator()
         if self.parameters.seed is None:
             self._random.seed()
@@ -102,17 +106,36 @@ class Row:
     def accept(self, token: int) -> None:
         """Add a token, and see whether the text ends with it."""
         self.new.append(token)
-        if token in self.ends:
-            self.finish = "stop"
-        elif self.parameters.stop and (cut := self._stopped()) is not None:
+        cut = None if token in self.ends else self._stopped()
+        if cut is not None:
             self.text, self.finish = cut, "stop"
-            return
+        elif token in self.ends:
+            self.finish = "stop"
         elif len(self.new) >= self.parameters.max_new_tokens:
             self.finish = "length"
-        if self.finish:
+        if self.finish and cut is None:
             self.text = self.tokenizer.decode(self.new)
+        if self.send:
+            self._send(self.send)
+
+    def _send(self, send: Callable[[str], None]) -> None:
+        text = self.text if self.finish else self._certain()
+        if len(text) > self._sent:
+            send(text[self._sent :])
+            self._sent = len(text)
+
+    def _certain(self) -> str:
+        """The text so far, less what may still turn out to be half a character or the begin of a stop word."""
+        text = self.tokenizer.decode(self.new).rstrip("\ufffd")
+        kept = len(text)
+        for word in self.parameters.stop:
+            part = next((size for size in range(len(word) - 1, 0, -1) if text.endswith(word[:size])), 0)
+            kept = min(kept, len(text) - part)
+        return text[:kept]
 
     def _stopped(self) -> str | None:
+        if not self.parameters.stop:
+            return None
         text = self.tokenizer.decode(self.new)
         places = [place for word in self.parameters.stop if (place := text.find(word)) >= 0]
         return text[: min(places)] if places else None

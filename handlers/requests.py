@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from handlers import tensors
 from handlers.problem import Problem
 from handlers.schema import INPUTS, MAX_INPUTS, PLAIN
 
@@ -14,15 +15,21 @@ from handlers.schema import INPUTS, MAX_INPUTS, PLAIN
 @dataclass
 class Request:
     """One request: its `inputs`, each a mapping with the task's fields, and the `form` that the answer is to have:
-    "one" answer, "many" as a list, or KServe's "instances"."""
+    "one" answer, "many" as a list, or KServe's "instances" (v1) and "tensors" (v2, with the request's `id`)."""
 
     inputs: list[dict[str, Any]]
     form: str = "one"
+    id: Any = None
+    stream: Any = None
+    """Where parts of the answer go, if they were asked for."""
     answers: list[Any] = field(default_factory=list)
 
-    def answer(self) -> Any:
+    def answer(self, model: str) -> Any:
+        """The body of the response of the served `model`."""
         if self.form == "instances":
             return {"predictions": self.answers}
+        if self.form == "tensors":
+            return tensors.reply(model, self.id, self.answers)
         return self.answers if self.form == "many" else self.answers[0]
 
 
@@ -34,6 +41,8 @@ def parse(row: dict[str, Any], task: str) -> Request:
         if unknown:
             raise Problem(f"{unknown[0]} is no field beside instances", unknown[0])
         return Request(_inputs(value["instances"], task, "instances"), "instances")
+    if tensors.is_tensors(value):
+        return Request(_inputs(tensors.rows(value, PLAIN[task]), task, "inputs"), "tensors", value.get("id"))
     if isinstance(value, list):
         return Request(_inputs(value, task, ""), "many")
     return Request([_input(value, task, "")])
@@ -93,7 +102,8 @@ def _input(value: Any, task: str, where: str) -> dict[str, Any]:
     if isinstance(value, str) and plain is not None:
         value = {plain: value}
     if not isinstance(value, dict):
-        fields = ", ".join(INPUTS[task]["required"])
+        rule = INPUTS[task]
+        fields = ", ".join(rule["required"]) or " or ".join(way["required"][0] for way in rule["oneOf"])
         raise Problem(f"expected an object with {fields}" + (", or a text" if plain else ""), where)
     check(value, INPUTS[task], where)
     return value
@@ -131,6 +141,7 @@ def check(value: Any, rule: dict[str, Any], where: str) -> None:
     if kind == "object":
         _check_object(value, rule, where)
     elif kind == "array":
+        _check_size(value, rule, where)
         for index, item in enumerate(value):
             check(item, rule["items"], f"{where}[{index}]")
     elif kind == "string":
@@ -159,8 +170,18 @@ def _check_object(value: dict[str, Any], rule: dict[str, Any], where: str) -> No
     for name in rule.get("required", ()):
         if name not in value:
             raise Problem("the field is missing", f"{path}{name}")
+    ways = [way["required"][0] for way in rule.get("oneOf", ())]
+    if ways and sum(name in value for name in ways) != 1:
+        raise Problem(f"expected either {' or '.join(ways)}", where)
     for name, item in value.items():
         check(item, known[name], f"{path}{name}")
+
+
+def _check_size(value: list[Any], rule: dict[str, Any], where: str) -> None:
+    if len(value) < rule.get("minItems", 0):
+        raise Problem("the list is empty", where)
+    if len(value) > rule.get("maxItems", len(value)):
+        raise Problem(f"{len(value)} items, and there may be {rule['maxItems']}", where, 413)
 
 
 def _check_string(value: str, rule: dict[str, Any], where: str) -> None:

@@ -39,6 +39,13 @@ GENERATION: dict[str, dict[str, Any]] = {
 }
 _PARAMETERS = {"type": "object", "properties": GENERATION, "additionalProperties": False}
 
+_MESSAGES = {
+    "type": "array",
+    "minItems": 1,
+    "maxItems": MAX_INPUTS,
+    "items": _object({"role": {"type": "string", "minLength": 1}, "content": TEXT}),
+}
+
 INPUTS: dict[str, dict[str, Any]] = {
     "seq_classification": _object({"text": TEXT}, {"text_pair": TEXT, "top_k": COUNT}),
     "token_classification": _object(
@@ -48,7 +55,12 @@ INPUTS: dict[str, dict[str, Any]] = {
         {"question": TEXT, "context": TEXT},
         {"top_k": COUNT, "max_answer_length": COUNT, "handle_impossible_answer": {"type": "boolean"}},
     ),
-    "text_generation": _object({"prompt": TEXT}, {"parameters": _PARAMETERS}),
+    "text_generation": {
+        **_object(
+            {}, {"prompt": TEXT, "messages": _MESSAGES, "parameters": _PARAMETERS, "stream": {"type": "boolean"}}
+        ),
+        "oneOf": [{"required": ["prompt"]}, {"required": ["messages"]}],
+    },
 }
 """Task -> the form of one input."""
 
@@ -78,6 +90,25 @@ ANSWERS: dict[str, dict[str, Any]] = {
 }
 
 
+_ID = {"type": "string"}
+_TENSOR = _object(
+    {
+        "name": {"type": "string"},
+        "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+        "datatype": {"type": "string"},
+        "data": {"type": "array"},
+    },
+    {"parameters": {"type": "object"}},
+)
+_TENSORS = _object(
+    {"inputs": {"type": "array", "items": _TENSOR, "minItems": 1}},
+    {"id": _ID, "parameters": {"type": "object"}, "outputs": {"type": "array"}},
+)
+_TENSORS_BACK = _object({"model_name": {"type": "string"}, "outputs": {"type": "array", "items": _TENSOR}}, {"id": _ID})
+"""KServe's v2 protocol (https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol): a tensor
+for each field, and one of answers, each as JSON."""
+
+
 def schema(task: str) -> dict[str, Any]:
     """{"request": ..., "response": ...} of a task: what `schema.json` in an archive holds."""
     forms = [INPUTS[task]] + ([TEXT] if PLAIN[task] else [])
@@ -92,13 +123,14 @@ def schema(task: str) -> dict[str, Any]:
     draft = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     instances = _object({"instances": many})
     return {
-        "request": {**draft, "anyOf": [one, many, instances]},
+        "request": {**draft, "anyOf": [one, many, instances, _TENSORS]},
         "response": {
             **draft,
             "anyOf": [
                 answer,
                 {"type": "array", "items": answer},
                 _object({"predictions": {"type": "array", "items": answer}}),
+                _TENSORS_BACK,
                 error,
             ],
         },

@@ -8,12 +8,15 @@ from typing import Any
 from tokenizers import Encoding
 
 from handlers.base import Handler
+from handlers.chat import Chat
 from handlers.generation import Parameters, Row
 from handlers.problem import Problem
+from handlers.requests import Request
+from handlers.streaming import Stream
 
 
 class TextGeneration(Handler):
-    """{"prompt", "parameters"?} -> {"generated_text", "tokens", "finish_reason"}.
+    """{"prompt" or "messages", "parameters"?, "stream"?} -> {"generated_text", "tokens", "finish_reason"}.
 
     Parameters of a request come before the archive's `generation` settings, these before the checkpoint's
     generation_config; do_sample is off unless one of the first two says so, so that a model answers the same twice.
@@ -30,14 +33,28 @@ class TextGeneration(Handler):
         ends = own.get("eos_token_id", config.get("eos_token_id"))
         ends = [] if ends is None else [ends] if isinstance(ends, int) else ends
         self.ends = frozenset(int(end) for end in ends)
+        self.chat = Chat(self.folder, self.tokenizer.settings)
+
+    def begin(self, request: Request, context: Any, index: int) -> None:
+        streamed = [one for one in request.inputs if one.get("stream")]
+        if not streamed:
+            return
+        if request.form != "one":
+            raise Problem("only a request of one prompt can be streamed", "stream")
+        streamed[0]["stream"] = request.stream = Stream(context, index)
 
     def answer(self, inputs: list[dict[str, Any]]) -> list[Any]:
-        encodings = self.tokenizer.encode([one["prompt"] for one in inputs], None)
         answers: list[Any] = [None] * len(inputs)
+        prompts: dict[int, str] = {}
+        encodings: dict[int, Encoding] = {}
         rows: dict[int, Row] = {}
-        for index, (one, encoding) in enumerate(zip(inputs, encodings, strict=True)):
+        for index, one in enumerate(inputs):
             try:
-                rows[index] = self._row(one, encoding)
+                # A template writes the special tokens itself.
+                chat = "messages" in one
+                prompts[index] = self.chat.prompt(one["messages"]) if chat else one["prompt"]
+                (encodings[index],) = self.tokenizer.encode([prompts[index]], None, special=not chat)
+                rows[index] = self._row(one, encodings[index])
             except Problem as problem:
                 answers[index] = problem
         places = list(rows)
@@ -46,9 +63,8 @@ class TextGeneration(Handler):
             batch = self.tokenizer.batch([encodings[place] for place in chosen], left=True)
             self.model.generate([rows[place] for place in chosen], batch, self.tokenizer.pad)
         for place, row in rows.items():
-            full = inputs[place]["prompt"] if row.parameters.return_full_text else ""
             answers[place] = {
-                "generated_text": full + row.text,
+                "generated_text": (prompts[place] if row.parameters.return_full_text else "") + row.text,
                 "tokens": len(row.new),
                 "finish_reason": row.finish or "length",
             }
@@ -70,4 +86,5 @@ class TextGeneration(Handler):
                 "parameters.max_new_tokens",
             )
         parameters.max_new_tokens = min(parameters.max_new_tokens, room)
-        return Row(list(encoding.ids), parameters, self.tokenizer, self.ends)
+        send = one["stream"].send if one.get("stream") else None
+        return Row(list(encoding.ids), parameters, self.tokenizer, self.ends, send=send)

@@ -41,13 +41,16 @@ class Tokenizer:
             token = token.get("content")
         return self.reader.token_to_id(token) if isinstance(token, str) else None
 
-    def encode(self, texts: Sequence[str | tuple[str, str]], max_length: int | None) -> list[Encoding]:
-        """An encoding of each text or pair, cut to `max_length` tokens: the longer text of a pair first."""
+    def encode(
+        self, texts: Sequence[str | tuple[str, str]], max_length: int | None, *, special: bool = True
+    ) -> list[Encoding]:
+        """An encoding of each text or pair, cut to `max_length` tokens: the longer text of a pair first. Not `special`:
+        the texts hold their special tokens themselves."""
         if max_length is None:
             self.reader.no_truncation()
         else:
             self.reader.enable_truncation(max_length, strategy="longest_first")
-        return list(self.reader.encode_batch(list(texts)))
+        return list(self.reader.encode_batch(list(texts), add_special_tokens=special))
 
     def windows(self, text: str | tuple[str, str], max_length: int, stride: int) -> list[Encoding]:
         """Encodings of `max_length` tokens at most that cover the whole text (of a pair, the second one), each sharing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,9 @@ from tests import tiny
 
 # Two cores are what CI has; torch's threads would only fight for them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell starts what it runs in the background with Ctrl-C ignored, and that would be handed on to what tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Mar:

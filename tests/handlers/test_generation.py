@@ -78,3 +78,22 @@ def test_a_text_ends_at_its_end_token_at_a_stop_word_or_at_the_limit() -> None:
 def test_a_requests_parameters_come_before_the_archives() -> None:
     found = Parameters.of({"temperature": 2.0, "max_new_tokens": 5}, {"temperature": 0.5, "stop": "x"})
     assert (found.temperature, found.max_new_tokens, found.stop) == (0.5, 5, ("x",))
+
+
+def test_the_parts_that_are_sent_make_up_the_text_and_none_is_taken_back() -> None:
+    class Bytes:
+        """Stands for a byte-level tokenizer: a token is a byte."""
+
+        def decode(self, ids: list[int]) -> str:
+            return bytes(ids).strip(b"\0").decode("utf-8", "replace")
+
+    for stop, expected in (([], "ab 😀 cde"), (["cd"], "ab 😀 "), (["xyz", "dz"], "ab 😀 cde")):
+        parts: list[str] = []
+        limits = Parameters.of({"max_new_tokens": 99, "stop": stop})
+        one = Row([1], limits, Bytes(), frozenset({0}), send=parts.append)  # type: ignore[arg-type]
+        for token in [*"ab 😀 cde".encode(), 0]:
+            if one.finish is None:
+                one.accept(token)
+        assert "".join(parts) == one.text == expected
+        assert "\ufffd" not in "".join(parts)
+        assert len(parts) > 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from typing import Any
 
 import jsonschema
@@ -52,7 +53,60 @@ def test_a_list_and_kserves_instances_are_many_inputs_in_one_request() -> None:
     assert (many.inputs, many.form) == ([{"text": "a"}, {"text": "b"}], "many")
     instances = parse({"body": {"instances": ["a"]}}, SEQ)
     instances.answers = [1]
-    assert instances.answer() == {"predictions": [1]}
+    assert instances.answer("tiny") == {"predictions": [1]}
+
+
+def tensor(name: str, data: list[Any], datatype: str = "BYTES", shape: list[int] | None = None) -> dict[str, Any]:
+    return {"name": name, "shape": [len(data)] if shape is None else shape, "datatype": datatype, "data": data}
+
+
+def test_kserves_second_protocol_has_a_tensor_for_each_field() -> None:
+    body = {
+        "id": "seven",
+        "inputs": [tensor("text", ["a", "b"]), tensor("text_pair", [["c"], ["d"]], shape=[2, 1])],
+        "parameters": {"top_k": 2},
+    }
+    request = parse({"body": body}, SEQ)
+    assert request.inputs == [
+        {"text": "a", "text_pair": "c", "top_k": 2},
+        {"text": "b", "text_pair": "d", "top_k": 2},
+    ]
+    request.answers = [{"label": "ü"}, {"label": "y"}]
+    reply = request.answer("tiny")
+    (answers,) = reply["outputs"]
+    assert (reply["id"], reply["model_name"], answers["shape"], answers["datatype"]) == ("seven", "tiny", [2], "BYTES")
+    assert [json.loads(text) for text in answers["data"]] == request.answers
+    jsonschema.validate(reply["outputs"], schema(SEQ)["response"]["anyOf"][3]["properties"]["outputs"])
+    jsonschema.validate(body, schema(SEQ)["request"])
+
+
+def test_the_only_tensor_of_a_task_of_one_text_may_have_any_name() -> None:
+    assert parse({"body": {"inputs": [tensor("input-0", ["a"])]}}, SEQ).inputs == [{"text": "a"}]
+    with pytest.raises(Problem, match="unknown field"):
+        parse({"body": {"inputs": [tensor("input-0", ["a"])]}}, "question_answering")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "field", "said"),
+    [
+        ([], "inputs", "there is none"),
+        ([tensor("text", ["a"]), tensor("text_pair", ["b", "c"])], "inputs", "one length"),
+        ([tensor("text", ["a"]), tensor("text", ["b"])], "inputs[1]", "second tensor"),
+        ([tensor("text", [])], "inputs", "empty"),
+        ([tensor("text", ["a"], shape=[2])], "inputs[0]", "2 values by its shape, and 1"),
+        ([tensor("text", ["a"], shape=[-1])], "inputs[0].shape", "whole numbers"),
+        ([tensor("text", [5])], "inputs[0].data", "datatype BYTES"),
+        ([tensor("text", ["a"], "STRING")], "inputs[0].datatype", "one of BYTES"),
+        ([tensor("text", ["a"]), tensor("top_k", [True], "INT32")], "inputs[1].data", "datatype INT32"),
+        ([tensor("text", ["a"]), tensor("top_k", [0], "INT32")], "inputs[0].top_k", "1 or more"),
+        (["text"], "inputs[0]", "name, shape, datatype"),
+        ([{**tensor("text", []), "data": "a"}], "inputs[0].data", "a list"),
+    ],
+)
+def test_a_tensor_at_fault_is_named(inputs: list[Any], field: str, said: str) -> None:
+    with pytest.raises(Problem, match=re.escape(said)) as raised:
+        parse({"body": {"inputs": inputs}}, SEQ)
+    assert raised.value.field == field
 
 
 def test_a_form_is_taken_field_by_field() -> None:
@@ -106,6 +160,14 @@ def test_parameters_of_generation_are_checked_one_by_one() -> None:
         with pytest.raises(Problem) as caught:
             parse({"body": {"prompt": "a", "parameters": {name: value}}}, "text_generation")
         assert caught.value.field.startswith(f"parameters.{name}")
+
+
+def test_a_prompt_or_messages_but_not_both() -> None:
+    messages = [{"role": "user", "content": "Hello"}]
+    assert parse({"body": {"messages": messages}}, "text_generation").inputs == [{"messages": messages}]
+    for body in ({}, {"prompt": "a", "messages": messages}, {"messages": []}, {"messages": [{"role": "user"}]}):
+        with pytest.raises(Problem, match=r"either prompt or messages|empty|missing"):
+            parse({"body": body}, "text_generation")
 
 
 @pytest.mark.parametrize("task", TASKS)
