@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from handlers.explanation import STEPS, Target, check, explain
 from handlers.problem import Problem
 from handlers.requests import Request, parse
 from handlers.tokenization import Tokenizer
@@ -53,7 +54,7 @@ class Handler:
         self.tokenizer = Tokenizer(self.folder)
         runtime = importlib.import_module(f"handlers.runtimes.{self.settings['save_mode']}")
         compiled = (config.get("pt2") or {}).get("compile")
-        self.model = runtime.load(self.folder, self.settings, compiled, self.device)
+        self.model = runtime.load(self.folder, self.settings, compiled, self.device, self.tokenizer.pad)
         names = self.folder / "index_to_name.json"
         found = json.loads(names.read_text(encoding="utf-8")) if names.exists() else {}
         self.labels = [found[str(index)] for index in range(len(found))]
@@ -61,6 +62,39 @@ class Handler:
 
     def prepare(self) -> None:
         """What a task does once, when all is loaded."""
+
+    def label(self, name: str) -> int:
+        """The number of a label. Raises Problem if the model has none of that name."""
+        if name not in self.labels:
+            raise Problem(f"expected one of {', '.join(self.labels[:50])}", "target")
+        return self.labels.index(name)
+
+    def _reply(self, request: Request, index: int, context: Any) -> Any:
+        """The answer to a request; what is wrong with the first of its inputs that has none, and which that is."""
+        reply: Any = None
+        for number, answer in enumerate(request.answers):
+            if isinstance(answer, Problem):
+                reply = _refuse(context, index, answer.at(request.place(number)))
+                break
+        else:
+            reply = request.answer(self.name)
+        return request.stream.last(reply) if request.stream else reply
+
+    def target(self, one: dict[str, Any]) -> Target:
+        """What of the answer to an input `explain` explains. Raises Problem."""
+        raise NotImplementedError
+
+    def _explained(self, request: Request, index: int, context: Any) -> Any:
+        for one in request.inputs:
+            try:
+                steps = int(one.get("steps", STEPS))
+                request.answers.append(explain(self.model, self.tokenizer, self.target(one), one, steps))
+            except Problem as problem:
+                request.answers.append(problem)
+            except Exception as error:
+                logger.error("an explanation failed: %s", _where(error))
+                request.answers.append(_failed())
+        return self._reply(request, index, context)
 
     def begin(self, request: Request, context: Any, index: int) -> None:
         """What a task does with a request before it is answered among its batch's. Raises Problem."""
@@ -76,19 +110,20 @@ class Handler:
         requests: dict[int, Request] = {}
         for index, row in enumerate(data):
             try:
-                if context.get_request_header(index, "explain") == "True":
-                    raise Problem("this archive has no explanations", status=501)
-                requests[index] = parse(row, self.task)
-                self.begin(requests[index], context, index)
+                asked = context.get_request_header(index, "explain") == "True"
+                request = parse(row, self.task, explain=asked)
+                if asked:
+                    check(self.model)
+                    replies[index] = self._explained(request, index, context)
+                    continue
+                self.begin(request, context, index)
+                requests[index] = request
             except Problem as problem:
                 replies[index] = _refuse(context, index, problem)
         answers = iter(self._answers([one for request in requests.values() for one in request.inputs]))
         for index, request in requests.items():
             request.answers = [next(answers) for _ in request.inputs]
-            bad = next((answer for answer in request.answers if isinstance(answer, Problem)), None)
-            replies[index] = _refuse(context, index, bad) if bad else request.answer(self.name)
-            if request.stream:
-                replies[index] = request.stream.last(replies[index])
+            replies[index] = self._reply(request, index, context)
         logger.info(
             "requests=%d refused=%d inputs=%d ms=%.1f",
             len(data),
@@ -109,9 +144,7 @@ class Handler:
             if len(inputs) == 1 or streamed:
                 # Our fault, not the request's: its text is not logged, where it happened is.
                 logger.error("an input failed: %s", _where(error))
-                return [
-                    Problem("the model failed on this input; the server's log says where", status=500) for _ in inputs
-                ]
+                return [_failed() for _ in inputs]
             return [answer for one in inputs for answer in self._answers([one])]
 
     def batches(self, items: Sequence[Item], lengths: Sequence[int]) -> Iterator[list[int]]:
@@ -133,6 +166,10 @@ class Handler:
 def _refuse(context: Any, index: int, problem: Problem) -> dict[str, Any]:
     context.set_response_status(code=problem.status, phrase=_PHRASES.get(problem.status, "Error"), idx=index)
     return problem.answer()
+
+
+def _failed() -> Problem:
+    return Problem("the model failed on this input; the server's log says where", status=500)
 
 
 _PHRASES = {400: "Bad Request", 413: "Content Too Large", 500: "Internal Server Error", 501: "Not Implemented"}

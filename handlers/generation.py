@@ -84,6 +84,7 @@ class Row:
 
     def __post_init__(self) -> None:
         self._sent = 0
+        self._before = len(self.tokenizer.decode(self.prompt))
         self._random = torch.Generator()
         if self.parameters.seed is None:
             self._random.seed()
@@ -114,9 +115,13 @@ class Row:
         elif len(self.new) >= self.parameters.max_new_tokens:
             self.finish = "length"
         if self.finish and cut is None:
-            self.text = self.tokenizer.decode(self.new)
+            self.text = self._written()
         if self.send:
             self._send(self.send)
+
+    def _written(self) -> str:
+        """The new text. Some tokenizers drop the space of a first word, so it is read behind the prompt's."""
+        return self.tokenizer.decode(self.prompt + self.new)[self._before :]
 
     def _send(self, send: Callable[[str], None]) -> None:
         text = self.text if self.finish else self._certain()
@@ -126,7 +131,7 @@ class Row:
 
     def _certain(self) -> str:
         """The text so far, less what may still turn out to be half a character or the begin of a stop word."""
-        text = self.tokenizer.decode(self.new).rstrip("\ufffd")
+        text = self._written().rstrip("\ufffd")
         kept = len(text)
         for word in self.parameters.stop:
             part = next((size for size in range(len(word) - 1, 0, -1) if text.endswith(word[:size])), 0)
@@ -136,6 +141,6 @@ class Row:
     def _stopped(self) -> str | None:
         if not self.parameters.stop:
             return None
-        text = self.tokenizer.decode(self.new)
+        text = self._written()
         places = [place for word in self.parameters.stop if (place := text.find(word)) >= 0]
         return text[: min(places)] if places else None

@@ -12,6 +12,12 @@ class Problem(Exception):
         super().__init__(message)
         self.message, self.field, self.status = message, field, status
 
+    def at(self, place: str) -> Problem:
+        """The same of an input at a place in its request, such as [1]."""
+        if not place:
+            return self
+        return Problem(self.message, f"{place}.{self.field}" if self.field else place, self.status)
+
     def answer(self) -> dict[str, Any]:
         """The body that the request gets."""
         return {"error": {"message": self.message, **({"field": self.field} if self.field else {})}}

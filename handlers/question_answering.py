@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from tokenizers import Encoding
 
 from handlers.base import Handler
+from handlers.explanation import Target
 from handlers.problem import Problem
 from handlers.spans import best
 
@@ -45,6 +47,30 @@ class QuestionAnswering(Handler):
                 answers[index] = self._best(spans[index], nothing[index], one)
         return answers
 
+    def target(self, one: dict[str, Any]) -> Target:
+        """The sum of the logits of an answer's two ends: of `target`, where it first stands, or the best."""
+        if "target" in one:
+            start = one["context"].find(one["target"])
+            if start < 0:
+                raise Problem("the context does not hold this answer", "target")
+            answer = {"answer": one["target"], "start": start, "end": start + len(one["target"])}
+        else:
+            (found,) = self.answer([{"question": one["question"], "context": one["context"], "top_k": 1}])
+            if isinstance(found, Problem):
+                raise found
+            answer = found
+        stride = int(self.settings.get("stride", self.max_length // 4))
+        for window in self.tokenizer.windows((one["question"], one["context"]), self.max_length, stride):
+            inside = [
+                index
+                for index, (start, end) in enumerate(window.offsets)
+                if window.sequence_ids[index] == 1 and start < answer["end"] and end > answer["start"]
+            ]
+            offsets = window.offsets
+            if inside and offsets[inside[0]][0] <= answer["start"] and offsets[inside[-1]][1] >= answer["end"]:
+                return Target(answer["answer"], window, ("question", "context"), _ends(inside[0], inside[-1]))
+        raise Problem("the answer fits in no window of the model's", "target")
+
     def _most(self, one: dict[str, Any]) -> int:
         return int(one.get("top_k", self.settings.get("top_k", 1)))
 
@@ -79,3 +105,8 @@ class QuestionAnswering(Handler):
         return (
             found if self._most(one) > 1 else found[0] if found else {"answer": "", "score": 0.0, "start": 0, "end": 0}
         )
+
+
+def _ends(first: int, last: int) -> Callable[[Any], torch.Tensor]:
+    """Takes the logits of a span's ends, added, out of a model's outputs."""
+    return lambda out: out.start_logits[:, first] + out.end_logits[:, last]

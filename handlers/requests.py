@@ -9,7 +9,7 @@ from typing import Any
 
 from handlers import tensors
 from handlers.problem import Problem
-from handlers.schema import INPUTS, MAX_INPUTS, PLAIN
+from handlers.schema import EXPLAINED, INPUTS, MAX_INPUTS, PLAIN
 
 
 @dataclass
@@ -24,6 +24,11 @@ class Request:
     """Where parts of the answer go, if they were asked for."""
     answers: list[Any] = field(default_factory=list)
 
+    def place(self, number: int) -> str:
+        """Where in the request the input of that number stands."""
+        names = {"one": "", "many": f"[{number}]", "instances": f"instances[{number}]", "tensors": f"inputs[{number}]"}
+        return names[self.form]
+
     def answer(self, model: str) -> Any:
         """The body of the response of the served `model`."""
         if self.form == "instances":
@@ -33,19 +38,20 @@ class Request:
         return self.answers if self.form == "many" else self.answers[0]
 
 
-def parse(row: dict[str, Any], task: str) -> Request:
-    """The request in one of TorchServe's rows. Raises Problem."""
+def parse(row: dict[str, Any], task: str, *, explain: bool = False) -> Request:
+    """The request in one of TorchServe's rows, for an explanation of its answers if `explain`. Raises Problem."""
     value = _value(_body(row), task)
-    if isinstance(value, dict) and "instances" in value and "instances" not in INPUTS[task]["properties"]:
+    rule = EXPLAINED[task] if explain else INPUTS[task]
+    if isinstance(value, dict) and "instances" in value and "instances" not in rule["properties"]:
         unknown = sorted(value.keys() - {"instances"})
         if unknown:
             raise Problem(f"{unknown[0]} is no field beside instances", unknown[0])
-        return Request(_inputs(value["instances"], task, "instances"), "instances")
+        return Request(_inputs(value["instances"], task, rule, "instances"), "instances")
     if tensors.is_tensors(value):
-        return Request(_inputs(tensors.rows(value, PLAIN[task]), task, "inputs"), "tensors", value.get("id"))
+        return Request(_inputs(tensors.rows(value, PLAIN[task]), task, rule, "inputs"), "tensors", value.get("id"))
     if isinstance(value, list):
-        return Request(_inputs(value, task, ""), "many")
-    return Request([_input(value, task, "")])
+        return Request(_inputs(value, task, rule, ""), "many")
+    return Request([_input(value, task, rule, "")])
 
 
 def _body(row: dict[str, Any]) -> Any:
@@ -53,7 +59,7 @@ def _body(row: dict[str, Any]) -> Any:
         if row.get(name) is not None:
             return row[name]
     # A form (curl -F text=...) comes as a field each.
-    if row:
+    if row.keys() - {"body", "data"}:
         return {name: _text(value, name) for name, value in row.items()}
     raise Problem("the request is empty")
 
@@ -87,25 +93,24 @@ def _value(body: Any, task: str) -> Any:
     return text
 
 
-def _inputs(values: Any, task: str, name: str) -> list[dict[str, Any]]:
+def _inputs(values: Any, task: str, rule: dict[str, Any], name: str) -> list[dict[str, Any]]:
     if not isinstance(values, list):
         raise Problem("expected a list of inputs", name)
     if not values:
         raise Problem("the list of inputs is empty", name)
     if len(values) > MAX_INPUTS:
         raise Problem(f"{len(values)} inputs, and a request may have {MAX_INPUTS}", name, 413)
-    return [_input(value, task, f"{name}[{index}]") for index, value in enumerate(values)]
+    return [_input(value, task, rule, f"{name}[{index}]") for index, value in enumerate(values)]
 
 
-def _input(value: Any, task: str, where: str) -> dict[str, Any]:
+def _input(value: Any, task: str, rule: dict[str, Any], where: str) -> dict[str, Any]:
     plain = PLAIN[task]
     if isinstance(value, str) and plain is not None:
         value = {plain: value}
     if not isinstance(value, dict):
-        rule = INPUTS[task]
         fields = ", ".join(rule["required"]) or " or ".join(way["required"][0] for way in rule["oneOf"])
         raise Problem(f"expected an object with {fields}" + (", or a text" if plain else ""), where)
-    check(value, INPUTS[task], where)
+    check(value, rule, where)
     return value
 
 

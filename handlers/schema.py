@@ -12,7 +12,7 @@ MAX_CHARACTERS = 200_000
 
 TEXT = {"type": "string", "minLength": 1, "maxLength": MAX_CHARACTERS, "pattern": r"\S"}
 SCORE = {"type": "number"}
-COUNT = {"type": "integer", "minimum": 1}
+COUNT = {"type": "integer", "minimum": 1, "maximum": 1_000_000}
 
 
 def _object(required: dict[str, Any], optional: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -27,10 +27,10 @@ def _object(required: dict[str, Any], optional: dict[str, Any] | None = None) ->
 GENERATION: dict[str, dict[str, Any]] = {
     "max_new_tokens": {"type": "integer", "minimum": 1, "maximum": 100_000},
     "do_sample": {"type": "boolean"},
-    "temperature": {"type": "number", "exclusiveMinimum": 0, "maximum": 100},
-    "top_k": {"type": "integer", "minimum": 0},
+    "temperature": {"type": "number", "minimum": 0.001, "maximum": 100},
+    "top_k": {"type": "integer", "minimum": 0, "maximum": 1_000_000},
     "top_p": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
-    "repetition_penalty": {"type": "number", "exclusiveMinimum": 0, "maximum": 100},
+    "repetition_penalty": {"type": "number", "minimum": 0.001, "maximum": 100},
     "stop": {
         "anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "items": {"type": "string", "minLength": 1}}]
     },
@@ -63,6 +63,15 @@ INPUTS: dict[str, dict[str, Any]] = {
     },
 }
 """Task -> the form of one input."""
+
+_TARGET = {"target": {"type": "string", "minLength": 1}, "steps": {"type": "integer", "minimum": 1, "maximum": 500}}
+EXPLAINED: dict[str, dict[str, Any]] = {
+    "seq_classification": _object({"text": TEXT}, {"text_pair": TEXT, **_TARGET}),
+    "token_classification": _object({"text": TEXT}, {"at": {"type": "integer", "minimum": 0}, **_TARGET}),
+    "question_answering": _object({"question": TEXT, "context": TEXT}, _TARGET),
+    "text_generation": _object({"prompt": TEXT}, _TARGET),
+}
+"""Task -> the form of one input to explain: `target` is a label, an answer or what a text goes on with."""
 
 PLAIN: dict[str, str | None] = {
     "seq_classification": "text",
@@ -109,8 +118,25 @@ _TENSORS_BACK = _object({"model_name": {"type": "string"}, "outputs": {"type": "
 for each field, and one of answers, each as JSON."""
 
 
+_IMPORTANCE = {"importance": SCORE, "field": {"type": "string"}, **_SPAN}
+EXPLANATION = _object(
+    {
+        "target": {"type": "string"},
+        "value": SCORE,
+        "baseline": SCORE,
+        "delta": SCORE,
+        "tokens": {
+            "type": "array",
+            "items": {**_object({"token": {"type": "string"}}, _IMPORTANCE), "required": ["token", "importance"]},
+        },
+        "words": {"type": "array", "items": _object({"text": {"type": "string"}, **_IMPORTANCE})},
+    }
+)
+
+
 def schema(task: str) -> dict[str, Any]:
-    """{"request": ..., "response": ...} of a task: what `schema.json` in an archive holds."""
+    """{"request": ..., "response": ..., "explain": ..., "explanation": ...} of a task: what `schema.json` in an archive
+    holds. The latter two are of one input; their lists and envelopes are those of the former."""
     forms = [INPUTS[task]] + ([TEXT] if PLAIN[task] else [])
     one = {"anyOf": forms}
     many = {"type": "array", "items": one, "minItems": 1, "maxItems": MAX_INPUTS}
@@ -134,4 +160,6 @@ def schema(task: str) -> dict[str, Any]:
                 error,
             ],
         },
+        "explain": {**draft, **EXPLAINED[task]},
+        "explanation": {**draft, **EXPLANATION},
     }

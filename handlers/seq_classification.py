@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from handlers.base import Handler
+from handlers.explanation import Target
 
 
 class SequenceClassification(Handler):
@@ -27,6 +28,16 @@ class SequenceClassification(Handler):
             for index, scores in zip(run, self._scores(logits), strict=True):
                 answers[index] = self._best(scores, inputs[index])
         return answers
+
+    def target(self, one: dict[str, Any]) -> Target:
+        pair = (one["text"], one["text_pair"]) if "text_pair" in one else one["text"]
+        (encoding,) = self.tokenizer.encode([pair], self.max_length)
+        if "target" not in one:
+            logits = self.model.run(self.tokenizer.batch([encoding]))["logits"][0]
+            label = int(logits.argmax())
+        else:
+            label = self.label(one["target"])
+        return Target(self.labels[label], encoding, ("text", "text_pair"), lambda out: out.logits[:, label])
 
     def _scores(self, logits: torch.Tensor) -> torch.Tensor:
         """Logits [batch, labels] to scores: as they are for regression, each label for itself, or of all labels one."""

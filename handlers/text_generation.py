@@ -9,6 +9,7 @@ from tokenizers import Encoding
 
 from handlers.base import Handler
 from handlers.chat import Chat
+from handlers.explanation import Target
 from handlers.generation import Parameters, Row
 from handlers.problem import Problem
 from handlers.requests import Request
@@ -69,6 +70,19 @@ class TextGeneration(Handler):
                 "finish_reason": row.finish or "length",
             }
         return answers
+
+    def target(self, one: dict[str, Any]) -> Target:
+        """The logit of the next token: of `target`'s first, or the most likely one."""
+        (encoding,) = self.tokenizer.encode([one["prompt"]], None)
+        if not 0 < len(encoding) <= self.max_length:
+            raise Problem(
+                f"the prompt has {len(encoding)} tokens, and the model takes {self.max_length}", "prompt", 413
+            )
+        if "target" in one:
+            token = self.tokenizer.encode([one["target"]], None, special=False)[0].ids[0]
+        else:
+            token = int(self.model.run(self.tokenizer.batch([encoding]))["logits"][0, -1].argmax())
+        return Target(self.tokenizer.decode([token]), encoding, ("prompt",), lambda out: out.logits[:, -1, token])
 
     def _row(self, one: dict[str, Any], encoding: Encoding) -> Row:
         asked = one.get("parameters", {})

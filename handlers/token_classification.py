@@ -9,6 +9,8 @@ from tokenizers import Encoding
 
 from handlers.base import Handler
 from handlers.entities import Piece, entities
+from handlers.explanation import Target
+from handlers.problem import Problem
 
 
 class TokenClassification(Handler):
@@ -40,6 +42,26 @@ class TokenClassification(Handler):
             strategy = one.get("aggregation_strategy", self.settings.get("aggregation_strategy", "simple"))
             answers.append(entities(pieces, self.labels, strategy, one["text"]))
         return answers
+
+    def target(self, one: dict[str, Any]) -> Target:
+        """The label `target`, or the best that is not O, of the token at character `at`, or of the one surest of it."""
+        stride = min(self.max_length // 4, self.max_length - self.tokenizer.specials - 1)
+        wanted = self.label(one["target"]) if "target" in one else None
+        others = [label for label, name in enumerate(self.labels) if name != "O"] or list(range(len(self.labels)))
+        best: tuple[float, Encoding, int, int] | None = None
+        for window in self.tokenizer.windows(one["text"], self.max_length, stride):
+            scores = self.model.run(self.tokenizer.batch([window]))["logits"][0].softmax(-1)
+            for index, special in enumerate(window.special_tokens_mask):
+                start, end = window.offsets[index]
+                if special or ("at" in one and not start <= one["at"] < end):
+                    continue
+                label = max(others, key=lambda number: float(scores[index, number])) if wanted is None else wanted
+                if best is None or float(scores[index, label]) > best[0]:
+                    best = (float(scores[index, label]), window, index, label)
+        if best is None:
+            raise Problem("there is no token at this place", "at" if "at" in one else "text")
+        _, window, index, label = best
+        return Target(self.labels[label], window, ("text",), lambda out: out.logits[:, index, label])
 
     def _pieces(self, text: str, windows: list[tuple[Encoding, torch.Tensor]], stride: int) -> list[Piece]:
         """The text's tokens in order, each out of the window that sees most around it."""

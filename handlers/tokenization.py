@@ -33,6 +33,7 @@ class Tokenizer:
         self.pad = next((p for p in (pad, config.get("pad_token_id"), self.eos) if isinstance(p, int) and p >= 0), 0)
         model = json.loads(self.reader.to_str())["model"]
         self.subword_prefix: str | None = model.get("continuing_subword_prefix") or None
+        self.side = "left" if self.settings.get("truncation_side") == "left" else "right"
         self.specials = self.reader.num_special_tokens_to_add(False)
 
     def _id(self, name: str, special: dict[str, Any]) -> int | None:
@@ -49,7 +50,7 @@ class Tokenizer:
         if max_length is None:
             self.reader.no_truncation()
         else:
-            self.reader.enable_truncation(max_length, strategy="longest_first")
+            self.reader.enable_truncation(max_length, strategy="longest_first", direction=self.side)
         return list(self.reader.encode_batch(list(texts), add_special_tokens=special))
 
     def windows(self, text: str | tuple[str, str], max_length: int, stride: int) -> list[Encoding]:

@@ -29,8 +29,9 @@ def request(text: str) -> Any:
         return text
 
 
-def answers(store: Store, path: Path, requests: list[Any]) -> dict[str, Any]:
-    """What the archive at `path` answers to each request alone, and the statuses, as `local.answers` has it."""
+def answers(store: Store, path: Path, requests: list[Any], *, explain: bool = False) -> dict[str, Any]:
+    """What the archive at `path` answers to each request alone, or explains, and the statuses, as `local.answers` has
+    it."""
     from .child import work
 
     archive = Archive(path)
@@ -41,5 +42,6 @@ def answers(store: Store, path: Path, requests: list[Any]) -> dict[str, Any]:
             "folder": str(archive.unpack(scratch / "model")),
             "requests": requests,
             "without_transformers": traced,
+            "explain": explain,
         }
         return dict(work("answer", job, scratch=scratch))

@@ -245,6 +245,33 @@ def run(
 
 
 @app.command(epilog=EPILOG)
+def explain(
+    archive: Annotated[Path, typer.Argument(help="A .mar, a .tar.gz or a folder.", show_default=False)],
+    request: Annotated[str, typer.Option("--input", help="JSON or text, @file, or - for standard input.")],
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page of it to this file.")] = None,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which words an answer comes from, in colours: green for, red against it."""
+    from . import answer, explanation
+
+    asked = answer.request(request)
+    found = answer.answers(open_store(cache), archive, [asked], explain=True)
+    reply = found["single"][0]
+    if found["statuses"][0] != 200:
+        raise InputError(f"{archive.name} gives no explanation: {reply['error']['message']}.")
+    pairs = explanation.pairs(asked, reply)
+    if html is not None:
+        html.write_text(explanation.page(archive.stem, pairs), encoding="utf-8")
+    if as_json:
+        print(json.dumps(reply, ensure_ascii=False))
+    elif html is not None:
+        print(f"Written to {html}")
+    else:
+        explanation.show(pairs)
+
+
+@app.command(epilog=EPILOG)
 def smoke(
     archives: Annotated[list[Path] | None, typer.Argument(help="Archives; all of --out if not given.")] = None,
     out: OutOption = Path("build"),

@@ -36,12 +36,14 @@ class LocalContext:
         self.request_ids: dict[int, str] = {}
         self.statuses: dict[int, tuple[int, str]] = {}
         self.metrics = None
+        self.explain = False
+        """Whether the requests ask for explanations, as TorchServe's /explanations has it."""
 
     def get_all_request_header(self, _index: int) -> dict[str, str]:
         return {}
 
-    def get_request_header(self, _index: int, _key: str) -> str | None:
-        return None
+    def get_request_header(self, _index: int, key: str) -> str | None:
+        return "True" if key == "explain" and self.explain else None
 
     def get_request_id(self, index: int = 0) -> str:
         return self.request_ids.get(index, str(index))
@@ -75,12 +77,14 @@ def answers(job: dict[str, Any], report: Report) -> dict[str, Any]:
     """Answer `requests` (JSON values) by the unpacked archive in `folder`, one by one and, if `batched`, all in one
     batch too: {"single": [...], "batched": [...], "statuses": [HTTP code of each]}.
 
-    With `without_transformers`, that package cannot be imported: what a TorchScript archive promises to do without.
+    With `explain`, what is asked for is the answers' explanations. With `without_transformers`, that package cannot be
+    imported: what a TorchScript archive promises to do without.
     """
     if job.get("without_transformers"):
         sys.modules["transformers"] = None  # type: ignore[assignment]
     report("loading the archive's handler", 0, None)
     handler, context = load(Path(job["folder"]))
+    context.explain = bool(job.get("explain"))
     requests = job["requests"]
     single, statuses = [], []
     for number, request in enumerate(requests):

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.tasks import TASKS
 from tests import tiny
 
 # Two cores are what CI has; torch's threads would only fight for them.
@@ -19,6 +20,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A shell starts what it runs in the background with Ctrl-C ignored, and that would be handed on to what tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+MODES = ("pretrained", "torchscript")
+KINDS = [(task, mode) for task in TASKS for mode in MODES]
 
 
 class Mar:
@@ -57,6 +62,17 @@ class Mar:
 def mar(tmp_path_factory: pytest.TempPathFactory) -> Mar:
     """One for tests that may share a cache."""
     return Mar(tmp_path_factory.mktemp("mar"))
+
+
+def words(task: str, mode: str) -> tuple[str, ...]:
+    """What names a starter's archive of a mode on the command line."""
+    return ("--task", task, "--save-mode", mode, "--set", f"archive.name={task}-{mode}")
+
+
+@pytest.fixture(scope="session")
+def built(mar: Mar) -> dict[tuple[str, str], dict[str, Any]]:
+    """Every starter, built in both modes into one output folder."""
+    return {kind: mar.build(*words(*kind))[0] for kind in KINDS}
 
 
 @pytest.fixture

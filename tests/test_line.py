@@ -15,17 +15,11 @@ import pytest
 import yaml
 
 from pipeline.tasks import TASKS
-from tests.conftest import Mar
+from tests.conftest import KINDS, MODES, Mar, words
 
 pytestmark = pytest.mark.slow
 
-MODES = ("pretrained", "torchscript")
-KINDS = [(task, mode) for task in TASKS for mode in MODES]
 STAGES = ["download", "serialize", "handler", "archive", "verify", "model_store"]
-
-
-def words(task: str, mode: str) -> tuple[str, ...]:
-    return ("--task", task, "--save-mode", mode, "--set", f"archive.name={task}-{mode}")
 
 
 def python(mar: Mar, code: str) -> subprocess.CompletedProcess[str]:
@@ -37,12 +31,6 @@ def python(mar: Mar, code: str) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
     )
-
-
-@pytest.fixture(scope="module")
-def built(mar: Mar) -> dict[tuple[str, str], dict[str, Any]]:
-    """Every starter, built in both modes into one output folder."""
-    return {kind: mar.build(*words(*kind))[0] for kind in KINDS}
 
 
 @pytest.mark.parametrize("kind", KINDS, ids="-".join)

@@ -20,9 +20,9 @@ AUTO = {
 
 
 def load(
-    model_dir: Path, settings: dict[str, Any], compiled: dict[str, Any] | None, device: torch.device
+    model_dir: Path, settings: dict[str, Any], compiled: dict[str, Any] | None, device: torch.device, pad: int
 ) -> Pretrained:
-    """The model of an unpacked archive. Raises what transformers raises if it cannot be loaded."""
+    """The model of an unpacked archive, for batches padded with `pad`. Raises what transformers raises at loading."""
     import transformers
 
     options: dict[str, Any] = {"local_files_only": True}
@@ -36,6 +36,8 @@ def load(
     if spread:
         options["device_map"] = "auto"
     model = getattr(transformers, AUTO[settings["mode"]]).from_pretrained(model_dir, **options).eval()
+    # Decoders that classify look for the last token that is no padding: so it has to be what batches are padded with.
+    model.config.pad_token_id = pad
     if not spread:
         model.to(device)
     if compiled and compiled.get("enable"):

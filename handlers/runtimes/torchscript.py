@@ -12,9 +12,11 @@ import torch
 from handlers.generation import Row
 
 
-def load(model_dir: Path, settings: dict[str, Any], compiled: dict[str, Any] | None, device: torch.device) -> Traced:
+def load(
+    model_dir: Path, settings: dict[str, Any], compiled: dict[str, Any] | None, device: torch.device, pad: int
+) -> Traced:
     """The graph of an unpacked archive. Raises ValueError if it was traced for another kind of device."""
-    del settings, compiled
+    del settings, compiled, pad
     facts = json.loads((model_dir / "graph.json").read_text(encoding="utf-8"))
     if facts["device"] != device.type:
         raise ValueError(

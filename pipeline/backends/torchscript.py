@@ -85,6 +85,10 @@ def trace(job: dict[str, Any], report: Report) -> dict[str, Any]:
     report("loading the checkpoint", 0, None)
     model = load(job).to(job["device"])
     model.config.use_cache = job["task"] == "text_generation"
+    # What handlers pad with: decoders that classify look for the last token that is none of it.
+    words = tokenizer(job["checkpoint"])
+    pads = (words.pad_token_id, model.config.pad_token_id, words.eos_token_id, 0)
+    model.config.pad_token_id = next(pad for pad in pads if isinstance(pad, int))
     facts: dict[str, Any] = {
         "format": 1,
         "task": job["task"],
@@ -102,7 +106,7 @@ def trace(job: dict[str, Any], report: Report) -> dict[str, Any]:
         if job["task"] == "text_generation":
             graph, facts["cache"] = _trace_decoder(model, job, report)
         else:
-            if takes_token_types(model) and "token_type_ids" in tokenizer(job["checkpoint"]).model_input_names:
+            if takes_token_types(model) and "token_type_ids" in words.model_input_names:
                 facts["inputs"].append("token_type_ids")
             graph = _trace_encoder(model, facts, job, report)
         report("saving the trace", 0, None)

@@ -120,6 +120,18 @@ def test_answers_are_spans_of_the_context_however_long_it_is(served: Any, mode: 
 
 
 @pytest.mark.parametrize("mode", ["pretrained", "torchscript"])
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_decoder_classifies_a_text_in_a_batch_as_alone(served: Any, family: str, mode: str) -> None:
+    ask = served(family, "seq_classification", mode)
+    texts = [{"text": text} for text in ("a", "the old man opened the door", "once upon a time", "a cat")]
+    alone = [ask(text)[0] for text in texts]
+    for one, answer in zip(ask(*texts), alone, strict=True):
+        assert one["label"] == answer["label"]
+        assert one["score"] == pytest.approx(answer["score"], abs=1e-5)
+    assert len({round(answer["score"], 3) for answer in alone}) > 1
+
+
+@pytest.mark.parametrize("mode", ["pretrained", "torchscript"])
 @pytest.mark.parametrize("penalty", [1.0, 1.4])
 def test_greedy_texts_are_those_of_generate(served: Any, mode: str, penalty: float) -> None:
     import torch
@@ -225,4 +237,4 @@ def test_a_trace_for_another_device_is_refused_in_one_sentence(served: Any) -> N
 
     ask = served("bert", "seq_classification", "torchscript")
     with pytest.raises(ValueError, match="traced for cpu and cannot run on cuda"):
-        torchscript.load(ask.folder, {}, None, torch.device("cuda"))
+        torchscript.load(ask.folder, {}, None, torch.device("cuda"), 0)
