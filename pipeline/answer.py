@@ -25,7 +25,7 @@ def request(text: str) -> Any:
         ) from None
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

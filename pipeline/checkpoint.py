@@ -141,8 +141,25 @@ def labels(config: dict[str, Any]) -> dict[int, str]:
     """Index -> label name, as transformers' PretrainedConfig reads it (two labels where nothing is said)."""
     names = config.get("id2label")
     if names:
-        return {int(index): str(name) for index, name in sorted(names.items(), key=lambda item: int(item[0]))}
+        try:
+            found = {int(index): str(name) for index, name in sorted(names.items(), key=lambda item: int(item[0]))}
+        except (AttributeError, ValueError, TypeError):
+            found = {}
+        if list(found) != list(range(len(names))):
+            raise InputError(
+                "id2label in the checkpoint's config.json is no mapping of 0, 1, 2, ... to names.",
+                fix='Mend it there: {"0": "first", "1": "second", ...}.',
+            )
+        return found
     return {index: f"LABEL_{index}" for index in range(int(config.get("num_labels") or config.get("_num_labels") or 2))}
+
+
+# Families whose position embeddings start behind pad_token_id (`padding_idx` in their modeling files). OPT's do too,
+# and it keeps those rows out of its config.
+_BEHIND_PADDING = frozenset(
+    ("camembert", "data2vec-text", "ibert", "lilt", "longformer", "luke", "markuplm", "mpnet", "roberta",
+     "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod")
+)  # fmt: skip
 
 
 def positions(config: dict[str, Any], tokenizer_config: dict[str, Any]) -> int | None:
@@ -150,9 +167,10 @@ def positions(config: dict[str, Any], tokenizer_config: dict[str, Any]) -> int |
     limits = []
     size = config.get("max_position_embeddings") or config.get("n_positions")
     if size:
-        # Families that count positions from behind the padding index (RoBERTa and its kin) have rows to spare
-        # for it: 514 for 512 tokens. OPT keeps those rows out of its config.
-        limits.append(size - 2 if size % 8 == 2 else size)
+        # Some count positions from behind the padding index, and have rows to spare for it: 514 for 512 tokens.
+        pad = config.get("pad_token_id")
+        spare = (1 if pad is None else int(pad)) + 1
+        limits.append(size - spare if config.get("model_type") in _BEHIND_PADDING else size)
     stated = tokenizer_config.get("model_max_length")
     if isinstance(stated, int | float) and 0 < stated < 10**9:
         limits.append(int(stated))

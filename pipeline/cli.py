@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import sys
 import traceback
@@ -155,8 +156,9 @@ def build(
     for archive in archives:
         _summary(archive)
     mar = console.command()
-    print(f"\nTry it:     {mar} run {archives[-1]['path']}")
-    print(f"Serve it:   {mar} smoke --out {out}   or   {mar} serve --out {out}")
+    place = shlex.quote(str(out))
+    print(f"\nTry it:     {mar} run {shlex.quote(str(archives[-1]['path']))}")
+    print(f"Serve it:   {mar} smoke --out {place}   or   {mar} serve --out {place}")
 
 
 def _summary(archive: dict[str, Any]) -> None:

@@ -6,9 +6,12 @@ where it has one for the task, and the plainest arithmetic where it has none.
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from . import loading
+from .tokenizer_files import set_lower_case
 
 if TYPE_CHECKING:
     from .worker import Report
@@ -21,33 +24,39 @@ def answers(job: dict[str, Any], report: Report) -> list[Any]:
     report("loading the original model", 0, None)
     model = loading.model(job)
     settings = job["settings"]
-    lower = settings.get("do_lower_case")
-    tokenizer = loading.tokenizer(job["checkpoint"], **({} if lower is None else {"do_lower_case": lower}))
+    tokenizer = _tokenizer(job["checkpoint"], settings.get("do_lower_case"))
     task = {
         "seq_classification": _classify,
         "token_classification": _tag,
         "question_answering": _find_answer,
         "text_generation": _generate,
     }[job["task"]]
-    if lower and tokenizer("A").input_ids != tokenizer("a").input_ids:
-        # A tokenizer that ignores the setting: the archive's was made to heed it, so here the texts are lowered.
-        task = _lowered(task)
+
+    def ask(request: Any) -> Any:
+        if isinstance(request, list):
+            return [ask(one) for one in request]
+        if isinstance(request, dict) and isinstance(request.get("instances"), list):
+            return {"predictions": ask(request["instances"])}
+        plain = "prompt" if job["task"] == "text_generation" else "text"
+        return task(model, tokenizer, {plain: request} if isinstance(request, str) else request, settings)
+
     found = []
     with torch.inference_mode():
         for number, request in enumerate(job["requests"]):
             report("asking the original model", number, len(job["requests"]))
-            found.append(task(model, tokenizer, request, settings))
+            found.append(ask(request))
     return found
 
 
-def _lowered(task: Any) -> Any:
-    def ask(model: Any, tokenizer: Any, request: Any, settings: dict[str, Any]) -> Any:
-        if isinstance(request, str):
-            return task(model, tokenizer, request.lower(), settings)
-        words = {name: value.lower() if isinstance(value, str) else value for name, value in request.items()}
-        return task(model, tokenizer, words, settings)
-
-    return ask
+def _tokenizer(checkpoint: str, lower: bool | None) -> Any:
+    """The original's tokenizer, heeding do_lower_case if it is set: many do not by themselves."""
+    own = loading.tokenizer(checkpoint)
+    if lower is None:
+        return own
+    with TemporaryDirectory() as folder:
+        own.save_pretrained(folder)
+        set_lower_case(Path(folder), lower)
+        return loading.tokenizer(folder)
 
 
 def _inputs(model: Any, encoded: Any) -> dict[str, Any]:
@@ -60,7 +69,6 @@ def _inputs(model: Any, encoded: Any) -> dict[str, Any]:
 def _classify(model: Any, tokenizer: Any, request: Any, settings: dict[str, Any]) -> Any:
     import torch
 
-    request = {"text": request} if isinstance(request, str) else request
     encoded = tokenizer(
         request["text"],
         request.get("text_pair"),
@@ -83,20 +91,73 @@ def _classify(model: Any, tokenizer: Any, request: Any, settings: dict[str, Any]
 
 
 def _tag(model: Any, tokenizer: Any, request: Any, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    import numpy as np
+    import torch
     from transformers import TokenClassificationPipeline
+    from transformers.pipelines.token_classification import AggregationStrategy
 
-    request = {"text": request} if isinstance(request, str) else request
+    text = request["text"]
     strategy = request.get("aggregation_strategy", settings.get("aggregation_strategy", "simple"))
     tag = TokenClassificationPipeline(model=model, tokenizer=tokenizer, aggregation_strategy=strategy, device="cpu")
+    limit = settings["max_length"]
+    stride = min(settings.get("stride", limit // 4), limit - tokenizer.num_special_tokens_to_add() - 1)
+    windows = _windows(tokenizer, (text,), limit, stride)
+    if len(windows) == 1:
+        entities = tag(text)
+    else:
+        # Each token's scores are those of the window in which it is farthest from where the text was cut.
+        best: dict[int, tuple[int, Any, int, list[int]]] = {}
+        begin = 0
+        for number, window in enumerate(windows):
+            scores = torch.softmax(model(**_inputs(model, window)).logits[0], -1).numpy()
+            content = [i for i, special in enumerate(window["special_tokens_mask"][0].tolist()) if not special]
+            for place, index in enumerate(content):
+                before = place if number else len(text)
+                after = len(content) - 1 - place if number < len(windows) - 1 else len(text)
+                room = min(before, after)
+                if begin + place not in best or room >= best[begin + place][0]:
+                    offsets = window["offset_mapping"][0, index].tolist()
+                    best[begin + place] = (room, scores[index], int(window["input_ids"][0, index]), offsets)
+            begin += len(content) - stride
+        tokens = [best[place] for place in sorted(best)]
+        whole = tag.gather_pre_entities(
+            text,
+            np.array([token[2] for token in tokens]),
+            np.stack([token[1] for token in tokens]),
+            np.array([token[3] for token in tokens]),
+            np.zeros(len(tokens), dtype=int),
+            AggregationStrategy(strategy),
+        )
+        joined = tag.aggregate(whole, AggregationStrategy(strategy))
+        entities = [one for one in joined if (one.get("entity") or one["entity_group"]) != "O"]
     return [
         {
             "label": entity.get("entity_group") or entity["entity"],
             "score": float(entity["score"]),
-            "text": request["text"][entity["start"] : entity["end"]],
+            "text": text[entity["start"] : entity["end"]],
             "start": int(entity["start"]),
             "end": int(entity["end"]),
         }
-        for entity in tag(request["text"])
+        for entity in entities
+    ]
+
+
+def _windows(tokenizer: Any, texts: tuple[str, ...], limit: int, stride: int) -> list[Any]:
+    """A text, or the second of two, in windows of `limit` tokens, each as the model's inputs of batch 1."""
+    from transformers import BatchEncoding
+
+    cut = tokenizer(
+        *texts,
+        truncation="only_second" if len(texts) == 2 else True,
+        max_length=limit,
+        stride=stride,
+        return_overflowing_tokens=True,
+        return_offsets_mapping=True,
+        return_special_tokens_mask=True,
+    )
+    return [
+        BatchEncoding({name: [row[number]] for name, row in cut.items()}, [cut.encodings[number]], "pt")
+        for number in range(len(cut["input_ids"]))
     ]
 
 
@@ -107,32 +168,45 @@ def _find_answer(model: Any, tokenizer: Any, request: dict[str, Any], settings: 
     """
     import torch
 
-    context = request["context"]
-    encoded = tokenizer(request["question"], context, return_tensors="pt", return_offsets_mapping=True)
-    out = model(**_inputs(model, encoded))
-    inside = [index for index, segment in enumerate(encoded.sequence_ids(0)) if segment == 1]
-    ids = encoded["input_ids"][0].tolist()
-    null = [ids.index(tokenizer.cls_token_id)] if tokenizer.cls_token_id in ids else []
-    starts = torch.softmax(out.start_logits[0, inside + null].double(), -1)
-    ends = torch.softmax(out.end_logits[0, inside + null].double(), -1)
+    context, limit = request["context"], settings["max_length"]
     longest = request.get("max_answer_length", settings.get("max_answer_length", 30))
-    spans = [
-        (float(starts[a] * ends[b]), a, b) for a in range(len(inside)) for b in range(a, min(len(inside), a + longest))
-    ]
-    offsets = encoded["offset_mapping"][0].tolist()
-    score, first, last = max(spans)
-    start, end = offsets[inside[first]][0], offsets[inside[last]][1]
-    if (word := encoded.token_to_word(0, inside[first])) is not None:
-        start = encoded.word_to_chars(0, word, 1).start
-    if (word := encoded.token_to_word(0, inside[last])) is not None:
-        end = encoded.word_to_chars(0, word, 1).end
-    return {"answer": context[start:end], "score": score, "start": start, "end": end}
+    room = limit - len(tokenizer(request["question"], "")["input_ids"])
+    nothing, scores = 1.0, dict[tuple[int, int], float]()
+    stride = min(settings.get("stride", limit // 4), room // 2)
+    for window in _windows(tokenizer, (request["question"], context), limit, stride):
+        out = model(**_inputs(model, window))
+        inside = [index for index, segment in enumerate(window.sequence_ids(0)) if segment == 1]
+        ids = window["input_ids"][0].tolist()
+        null = [ids.index(tokenizer.cls_token_id)] if tokenizer.cls_token_id in ids else []
+        starts = torch.softmax(out.start_logits[0, inside + null].double(), -1)
+        ends = torch.softmax(out.end_logits[0, inside + null].double(), -1)
+        nothing = min(nothing, float(starts[-1] * ends[-1]) if null else 0.0)
+        offsets = window["offset_mapping"][0].tolist()
+        for a in range(len(inside)):
+            for b in range(a, min(len(inside), a + longest)):
+                start, end = offsets[inside[a]][0], offsets[inside[b]][1]
+                if (word := window.token_to_word(0, inside[a])) is not None:
+                    start = window.word_to_chars(0, word, 1).start
+                if (word := window.token_to_word(0, inside[b])) is not None:
+                    end = window.word_to_chars(0, word, 1).end
+                scores[start, end] = max(scores.get((start, end), 0.0), float(starts[a] * ends[b]))
+    if request.get("handle_impossible_answer"):
+        scores[0, 0] = nothing
+    ranked = sorted(scores, key=lambda span: -scores[span])
+    top_k = request.get("top_k", settings.get("top_k", 1))
+    found = [{"answer": context[s:e], "score": scores[s, e], "start": s, "end": e} for s, e in ranked[:top_k]]
+    return found if top_k > 1 else found[0]
 
 
 def _generate(model: Any, tokenizer: Any, request: Any, settings: dict[str, Any]) -> dict[str, Any]:
-    request = {"prompt": request} if isinstance(request, str) else request
     parameters = {**(settings.get("generation") or {}), **request.get("parameters", {})}
-    encoded = tokenizer(request["prompt"], return_tensors="pt")
+    chat = "messages" in request
+    prompt = (
+        tokenizer.apply_chat_template(request["messages"], tokenize=False, add_generation_prompt=True)
+        if chat
+        else request["prompt"]
+    )
+    encoded = tokenizer(prompt, return_tensors="pt", add_special_tokens=not chat)
     ids = encoded["input_ids"]
     room = settings["max_length"] - ids.shape[1]
     chosen = {name: parameters[name] for name in ("repetition_penalty",) if name in parameters}
@@ -142,7 +216,14 @@ def _generate(model: Any, tokenizer: Any, request: Any, settings: dict[str, Any]
         max_new_tokens=max(1, min(int(parameters.get("max_new_tokens", 64)), room)),
         do_sample=False,
         num_beams=1,
+        num_return_sequences=1,
+        return_dict_in_generate=False,
         pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
         **chosen,
     )
-    return {"generated_text": tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)}
+    whole, before = (tokenizer.decode(each, skip_special_tokens=True) for each in (out[0], ids[0]))
+    text = whole[len(before) :]
+    stop = parameters.get("stop", [])
+    cuts = [text.find(word) for word in ([stop] if isinstance(stop, str) else stop) if word in text]
+    text = text[: min(cuts)] if cuts else text
+    return {"generated_text": prompt + text if parameters.get("return_full_text") else text}

@@ -38,6 +38,13 @@ def model(job: dict[str, Any]) -> Any:
     word = "dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_dtype"
     try:
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, **changes)
+    except Exception as error:
+        raise InputError(
+            f"transformers {transformers.__version__} cannot read this checkpoint's config.json: {first_line(error)}",
+            "A value in it is damaged, or its architecture is newer than the installed transformers.",
+            "Restore it from the model's source, or upgrade transformers.",
+        ) from None
+    try:
         loaded, info = auto.from_pretrained(
             folder,
             config=config,

@@ -168,10 +168,18 @@ def run(build: Build, force: Collection[str], events: Events) -> list[Done]:
         last = _store_status(build, force)
         if not last.cached:
             events.started(build, last)
+            damaged = [entry for entry in build.trees["archive"] if not build.store.sound(entry)]
+            if damaged and _cached(done, "archive"):
+                # The damaged copy is gone now, so the archive is made again.
+                return run(build, force, events)
             model_store.place(build)
         done.append(Done(model_store.NAME, last.cached, time.perf_counter() - start, last.key, last.reasons))
         events.finished(build, done[-1])
     return done
+
+
+def _cached(done: list[Done], stage: str) -> bool:
+    return any(one.stage == stage and one.cached for one in done)
 
 
 def _make(build: Build, stage: Stage, now: Status, events: Events, force: Collection[str]) -> Status:
@@ -221,9 +229,11 @@ def _explained(build: Build, stage: str) -> Iterator[None]:
                 f"The cache is {build.store.root}, the output {build.out}.",
                 "Free some space (`mar cache gc --max-size 5GB`), or use --cache for another disk; then build again.",
             ) from None
-        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+        unusable = (errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT)
+        ours = str(error.filename or "").startswith((str(build.out), str(build.store.root)))
+        if isinstance(error, PermissionError) or (error.errno in unusable and ours):
             raise StageError(
-                f"{stage} may not write to {error.filename}.",
+                f"{stage} cannot write to {error.filename} ({error.strerror}).",
                 fix="Make it writable, or use --cache and --out for folders that are.",
             ) from None
         raise

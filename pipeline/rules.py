@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from handlers import requests
+from handlers.problem import Problem
+
 from .settings import DEFAULT_LENGTH_LIMIT, ConfigFile, HandlerSettings
 from .tasks import Task
 from .tasks import find as find_task
@@ -96,12 +99,13 @@ def _task(config: ConfigFile, task: Task) -> Problems:
             yield "handler.num_labels", f"is {handler.num_labels}, and handler.labels names {number}"
         if number and handler.top_k and handler.top_k > number and task.name in TASK_SETTINGS["top_k"]:
             yield "handler.top_k", f"is {handler.top_k}, and there are {number} labels"
-    fields = {field for sample in task.samples for field in sample if field != "parameters"}
-    fields |= {"instances", "inputs"} | ({"messages"} if task.name == "text_generation" else set())
     for index, sample in enumerate(config.verify.samples or []):
-        if isinstance(sample, dict) and not fields & sample.keys():
-            wanted = ", ".join(sorted(fields - {"instances", "inputs"}))
-            yield f"verify.samples.{index}", f"is no request for {task.name}: it holds none of {wanted}"
+        try:
+            if requests.parse({"body": sample}, task.name).form == "tensors":
+                raise Problem("give its texts as they are, without KServe's tensors")
+        except Problem as problem:
+            where = f" ({problem.field})" if problem.field else ""
+            yield f"verify.samples.{index}", f"is no request for {task.name}: {problem.message}{where}"
 
 
 def _lengths(handler: HandlerSettings) -> Problems:

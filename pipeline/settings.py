@@ -82,6 +82,12 @@ def _labels(value: Any) -> Any:
     return dict(sorted(names.items()))
 
 
+def _bare(name: str) -> str:
+    if name.endswith((".mar", ".tar.gz")):
+        raise complain("give the name without .mar or .tar.gz, which archive.format decides")
+    return name
+
+
 def _samples(value: Any) -> Any:
     if not isinstance(value, list) or not value:
         raise complain("expected a list of requests, with one at least")
@@ -227,7 +233,7 @@ class Pt2(Section):
 class ArchiveSettings(Section):
     """`archive:`; `name` is filled in from the model's name when it is not given."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_\-.]*$", max_length=200)] = ""
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_\-.]*$", max_length=200), AfterValidator(_bare)] = ""
     version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_\-.+]*$", max_length=64)] = "1.0"
     format: Literal["zip-store", "default", "tgz", "no-archive"] = "zip-store"
     """torch-model-archiver's `--archive-format`; zip-store is not compressed, as weights hardly shrink."""

@@ -61,6 +61,9 @@ def smoke(
     """
     if not archives:
         raise InputError("There is no archive to try.", "", "Build one with `mar build`.")
+    names = [served_name(path.name) for path in archives]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise InputError(f"Two of the archives would be served as {twice}.", fix="Try them one after the other.")
     requests = {path: samples(path) for path in archives}
     with Server(archives, keep=keep) as server, shown(report):
         report(f"TorchServe starts on {server.address}")

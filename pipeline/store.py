@@ -13,6 +13,7 @@ Whatever exists under its final name is whole: it was written beside it and rena
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -25,7 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from .errors import StageError
+from .errors import InputError, StageError
 from .tree import Entry, Tick, Tree, canonical, scan, text_digest, walk
 
 SCHEMA = 1
@@ -97,8 +98,7 @@ class Store:
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """Hold the store for a build, beside other builds. What killed builds left is swept first, if none runs."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / "in-use.lock").open("ab") as lock:
+        with self._lock_file() as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self.sweep()
@@ -107,11 +107,23 @@ class Store:
             fcntl.flock(lock, fcntl.LOCK_SH)
             yield
 
+    def _lock_file(self) -> IO[bytes]:
+        """The store's lock, open. Raises InputError if there can be no store at its place."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            return (self.root / "in-use.lock").open("ab")
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise InputError(
+                f"The cache cannot be at {self.root}: {error.strerror}.",
+                fix="Use --cache, or MAR_CACHE, for a folder that can be written to.",
+            ) from None
+
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """Hold the store alone; BlockingIOError while a build runs."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / "in-use.lock").open("ab") as lock:
+        with self._lock_file() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
 
@@ -214,6 +226,14 @@ class Store:
             entries.append(entry)
         return entries
 
+    def sound(self, entry: Entry, tick: Tick | None = None) -> bool:
+        """Whether the blob of an entry still holds its bytes; a damaged one is removed, so that it is made again."""
+        blob = self.blob(entry.sha256)
+        if blob.exists() and scan(blob, entry.path, tick).sha256 == entry.sha256:
+            return True
+        blob.unlink(missing_ok=True)
+        return False
+
     def lay_out(self, tree: Tree, origin: str | None, folder: Path) -> Path:
         """Fill `folder` with links to the tree's files: hard links to blobs, symbolic ones to the user's files,
         which may change under us. Raises StageError if one did."""
@@ -270,7 +290,7 @@ class Store:
         after = file.stat()
         stamp = [after.st_size, after.st_mtime_ns, after.st_ino]
         if [before.st_size, before.st_mtime_ns, before.st_ino] != stamp:
-            raise OSError(f"{file} changed while it was being read")
+            raise changed(Entry(path, entry.sha256, entry.size, entry.crc32))
         self.know(file, entry)
         return entry
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -106,6 +107,10 @@ def test_a_build_that_is_cut_off_leaves_nothing_half_done(fresh_mar: Mar, bert: 
     _, said = build.communicate(timeout=60)
     assert build.returncode == 130
     assert "Traceback" not in said
+    # A signal between a worker's start and its being known lets it see for itself that we are gone.
+    limit = time.monotonic() + 10
+    while any(map(_runs, workers)) and time.monotonic() < limit:
+        time.sleep(0.1)
     assert not [pid for pid in workers if _runs(pid)]
     assert not settled(fresh_mar)
     assert not list(fresh_mar.out.rglob("*.mar"))
@@ -129,3 +134,123 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def samples(*requests: Any) -> tuple[str, str]:
+    return "--set", f"verify.samples={json.dumps(list(requests), ensure_ascii=False)}"
+
+
+LONG = " ".join(f"Maria{number} met old Tom in a shop {number}." for number in range(12))
+
+
+@pytest.mark.parametrize(
+    ("family", "task", "words"),
+    [
+        ("bert", "question_answering", ("--set", "handler.top_k=2", "--save-mode", "torchscript")),
+        (
+            "roberta",
+            "question_answering",
+            samples(
+                {"question": "Who?", "context": LONG, "max_answer_length": 3},
+                {"question": "Who?", "context": LONG, "top_k": 3, "handle_impossible_answer": True},
+            ),
+        ),
+        ("bert", "token_classification", samples(LONG, {"text": LONG, "aggregation_strategy": "average"})),
+        ("distilbert", "seq_classification", samples({"instances": ["a", {"text": LONG, "top_k": 2}]})),
+        ("roberta", "token_classification", ("--set", "handler.do_lower_case=true")),
+        (
+            "gpt2",
+            "text_generation",
+            (
+                *("--set", "handler.generation.do_sample=true", "--save-mode", "torchscript"),
+                *samples("The", {"prompt": "A", "parameters": {"return_full_text": True, "stop": ["e"]}}),
+            ),
+        ),
+    ],
+    ids=["top_k", "long contexts", "long texts", "instances", "lower case", "full text"],
+)
+def test_the_gate_knows_every_form_of_request(
+    mar: Mar, tmp_path: Path, family: str, task: str, words: tuple[str, ...]
+) -> None:
+    folder = tiny.save(tmp_path / "one", family, task)
+    (archive,) = mar.build("--task", task, "--model", folder, *words)
+    assert archive["verified"] is True
+
+
+def test_a_checkpoint_cut_on_the_left_is_cut_there(fresh_mar: Mar, tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "one", "bert", "seq_classification")
+    file = folder / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "truncation_side": "left"}))
+    text = "good " * 70 + "the old man opened a door " * 8
+    (archive,) = fresh_mar.build("--task", "seq_classification", "--model", folder, *samples(text))
+    assert archive["verified"] is True
+
+
+def test_another_dtype_of_the_handler_leaves_the_weights_alone(fresh_mar: Mar, tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "one", "bert", "seq_classification")
+    file = folder / "config.json"
+    config = json.loads(file.read_text())
+    del config["architectures"]
+    file.write_text(json.dumps(config))
+    words = ("--task", "seq_classification", "--model", folder)
+    fresh_mar.build(*words, "--set", "handler.dtype=bfloat16", "--set", "verify.tolerance=0.1")
+    (archive,) = fresh_mar.build(*words)
+    assert archive["verified"] is True
+
+
+def test_an_untrained_head_that_is_allowed_is_the_same_each_time(fresh_mar: Mar, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = tiny.save(tmp_path / "one", "bert", "seq_classification")
+    weights = load_file(folder / "model.safetensors")
+    body = {name: tensor for name, tensor in weights.items() if not name.startswith("classifier")}
+    save_file(body, folder / "model.safetensors", metadata={"format": "pt"})
+    words = ("--task", "seq_classification", "--model", folder)
+    assert fresh_mar("build", *words).returncode == 2
+    (archive,) = fresh_mar.build(*words, "--set", "handler.allow_untrained_head=true")
+    assert archive["verified"] is True
+
+
+def test_constraints_that_a_traced_decoder_has_not_are_refused(fresh_mar: Mar, tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "one", "gpt2", "text_generation")
+    file = folder / "generation_config.json"
+    own = {**json.loads(file.read_text()), "no_repeat_ngram_size": 2, "return_dict_in_generate": True}
+    file.write_text(json.dumps(own))
+    words = ("--task", "text_generation", "--model", folder)
+    (archive,) = fresh_mar.build(*words)
+    assert archive["verified"] is True
+    done = fresh_mar("build", *words, "--save-mode", "torchscript")
+    assert done.returncode == 3
+    assert "no_repeat_ngram_size" in done.stderr
+
+
+def test_a_damaged_archive_in_the_cache_is_made_again(fresh_mar: Mar, bert: Path) -> None:
+    words = ("--task", "seq_classification", "--model", bert)
+    (first,) = fresh_mar.build(*words)
+    blob = fresh_mar.cache / "blobs" / first["sha256"][:2] / first["sha256"]
+    (fresh_mar.folder / first["path"]).unlink()
+    data = bytearray(blob.read_bytes())
+    data[len(data) // 2] ^= 255
+    blob.chmod(0o644)
+    blob.write_bytes(data)
+    (again,) = fresh_mar.build(*words)
+    made = (fresh_mar.folder / again["path"]).read_bytes()
+    assert hashlib.sha256(made).hexdigest() == again["sha256"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--set", "archive.name=a.mar"), "without .mar"),
+        (("--cache", "/proc/none"), "cache cannot be at /proc/none"),
+        (("--set", 'verify.samples=[{"text": 5}]'), "expected a text"),
+    ],
+    ids=["name", "cache", "samples"],
+)
+def test_what_cannot_be_is_told_without_a_traceback(
+    fresh_mar: Mar, bert: Path, words: tuple[str, ...], said: str
+) -> None:
+    done = fresh_mar("build", "--task", "seq_classification", "--model", bert, *words)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr

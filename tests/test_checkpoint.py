@@ -12,6 +12,7 @@ import pytest
 from pipeline import checkpoint
 from pipeline.errors import InputError
 from pipeline.tasks import TASKS
+from tests import tiny
 
 WHOLE = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "README.md", "optimizer.pt"]
 
@@ -114,21 +115,43 @@ def test_the_task_is_told_from_the_class(name: str, task: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "config",
+    ("config", "longest"),
     [
-        {"max_position_embeddings": 512},
-        {"max_position_embeddings": 514},
-        {"n_positions": 1024},
-        {"max_position_embeddings": 40},
-        {},
+        ({"model_type": "bert", "max_position_embeddings": 512}, 512),
+        ({"model_type": "bert", "max_position_embeddings": 514}, 514),
+        ({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}, 512),
+        ({"model_type": "mpnet", "max_position_embeddings": 64}, 62),
+        ({"model_type": "gpt2", "n_positions": 1024}, 1024),
+        ({"max_position_embeddings": 40}, 40),
+        ({}, None),
     ],
-    ids=["bert", "roberta", "gpt2", "tiny", "relative"],
 )
-def test_the_longest_input_is_what_the_positions_allow(config: dict[str, Any]) -> None:
-    expected = {512: 512, 514: 512, 1024: 1024, 40: 40, None: None}[
-        config.get("max_position_embeddings") or config.get("n_positions")
-    ]
-    assert checkpoint.positions(config, {"model_max_length": 10**30}) == expected
+def test_the_longest_input_is_what_the_positions_allow(config: dict[str, Any], longest: int | None) -> None:
+    assert checkpoint.positions(config, {"model_max_length": 10**30}) == longest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta", "mpnet", "distilbert", "electra", "albert"])
+def test_a_model_takes_a_text_of_just_that_many_tokens(family: str, tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    folder = tiny.save(tmp_path / family, family, "seq_classification", max_position_embeddings=70)
+    longest = checkpoint.positions(json.loads((folder / "config.json").read_text()), {})
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    assert longest is not None
+    for length, fits in ((longest, True), (longest + 1, False)):
+        try:
+            model(input_ids=torch.full((1, length), 7))
+            assert fits
+        except (IndexError, RuntimeError):
+            assert not fits
+
+
+@pytest.mark.parametrize("names", [["a", "b"], {"0": "a", "2": "c"}, {"x": "a"}])
+def test_labels_that_are_no_row_of_numbers_are_refused(names: Any) -> None:
+    with pytest.raises(InputError, match="id2label"):
+        checkpoint.labels({"id2label": names})
 
 
 def test_the_tokenizers_limit_holds_where_it_is_lower() -> None:

@@ -101,6 +101,8 @@ class Pretrained:
             max_new_tokens=max(row.parameters.max_new_tokens for row in rows),
             do_sample=False,
             num_beams=1,
+            num_return_sequences=1,
+            return_dict_in_generate=False,
             repetition_penalty=1.0,
             pad_token_id=pad,
             logits_processor=LogitsProcessorList([choose]),

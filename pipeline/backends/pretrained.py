@@ -20,15 +20,18 @@ def params(_build: Build) -> dict[str, Any]:
 
 
 def serialize(job: Job) -> Iterable[Entry]:
-    """Keep the weights as they are if their class has the task's head; otherwise load and save them as one that has."""
+    """Keep the weights as they are if their class has the task's head; otherwise, and if it may be untrained, load and
+    save them as one that has."""
     from ..resolve import load_settings
 
     build = job.build
-    if task_of(build.read_json("download", "config.json")) == build.config.task and not _new_head(build):
+    whole = task_of(build.read_json("download", "config.json")) == build.config.task
+    if whole and not build.config.handler.allow_untrained_head:
         return [entry for entry in build.trees["download"] if ".safetensors" in entry.path]
     out = job.folder / "saved"
     out.mkdir()
-    settings = load_settings(build, job.lay_out("download"))
+    # In the checkpoint's own dtype: the setting is the handler's, and what is kept here has to do for every one.
+    settings = {**load_settings(build, job.lay_out("download")), "dtype": "auto"}
     written = work("save", {**settings, "out": str(out)}, scratch=job.scratch, progress=job.progress)
     for name in written:
         if name == "config.json" or ".safetensors" in name:
@@ -37,11 +40,3 @@ def serialize(job: Job) -> Iterable[Entry]:
             (out / name).unlink()
     out.rmdir()
     return []
-
-
-def _new_head(build: Build) -> bool:
-    # Another number of labels than the checkpoint's is only allowed with a head that starts anew.
-    from ..checkpoint import labels
-
-    asked = build.params["serialize"]["num_labels"]
-    return asked is not None and asked != len(labels(build.read_json("download", "config.json")))

@@ -84,6 +84,8 @@ def trace(job: dict[str, Any], report: Report) -> dict[str, Any]:
         )
     report("loading the checkpoint", 0, None)
     model = load(job).to(job["device"])
+    if job["task"] == "text_generation":
+        _refuse_constraints(model.generation_config)
     model.config.use_cache = job["task"] == "text_generation"
     # What handlers pad with: decoders that classify look for the last token that is none of it.
     words = tokenizer(job["checkpoint"])
@@ -113,6 +115,25 @@ def trace(job: dict[str, Any], report: Report) -> dict[str, Any]:
         torch.jit.save(graph, str(Path(job["out"]) / GRAPH))
     (Path(job["out"]) / FACTS).write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return facts
+
+
+# What generation_config.json may say that changes a greedy text, and only transformers' own loop heeds.
+_CONSTRAINTS = (
+    "no_repeat_ngram_size", "suppress_tokens", "begin_suppress_tokens", "bad_words_ids", "min_new_tokens", "min_length",
+    "forced_bos_token_id", "forced_eos_token_id", "sequence_bias", "exponential_decay_length_penalty", "guidance_scale",
+    "encoder_no_repeat_ngram_size", "encoder_repetition_penalty", "stop_strings", "watermarking_config", "dola_layers",
+)  # fmt: skip
+
+
+def _refuse_constraints(own: Any) -> None:
+    """Raises StageError if the checkpoint's generation settings ask for what the traced loop has not."""
+    neutral: tuple[Any, ...] = (None, 0, 1, 1.0, [], False)
+    found = [name for name in _CONSTRAINTS if getattr(own, name, None) not in neutral]
+    if found:
+        raise StageError(
+            f"generation_config.json asks for {', '.join(found)}, which a traced decoder's own loop does not do.",
+            fix="Build it with save_mode: pretrained, or take that out of generation_config.json.",
+        )
 
 
 def _ids(model: Any, batch: int, length: int, seed: int) -> Any:

@@ -71,17 +71,47 @@ def _write(job: Job, name: str, value: Any) -> None:
 
 
 def _samples(job: Job) -> list[Any]:
-    """The user's sample requests, or the task's, cut by words until they fit in max_length."""
+    """The user's sample requests, or the task's, cut by words until they fit in max_length, and one that does not."""
     build = job.build
+    task = build.config.task
     if build.config.verify.samples is not None:
-        return list(build.config.verify.samples)
+        return [_greedy(sample) if task.name == "text_generation" else sample for sample in build.config.verify.samples]
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(job.lay_out("serialize") / "tokenizer.json"))
+    try:
+        tokenizer = Tokenizer.from_file(str(job.lay_out("serialize") / "tokenizer.json"))
+    except Exception as error:  # what the package raises for a damaged file
+        raise InputError(
+            f"tokenizer.json cannot be read: {error}.", fix="Save the tokenizer again with save_pretrained()."
+        ) from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
     limit = resolve.max_length(build)
-    return [_fitting(dict(sample), tokenizer, limit) for sample in build.config.task.samples]
+    found = [_fitting(dict(sample), tokenizer, limit) for sample in task.samples]
+    return found if task.name == "text_generation" or limit > LONGEST else [*found, _long(found[0], tokenizer, limit)]
+
+
+LONGEST = 1024
+"""Tokens of a model for which a sample is made that is longer still: on more it would take minutes."""
+
+
+def _long(sample: dict[str, Any], tokenizer: Any, limit: int) -> dict[str, Any]:
+    """A sample of half as many tokens again as the model takes, no two parts alike: it is cut, or read in windows."""
+    name = "context" if "context" in sample else "text"
+    text, number = sample[name], 1
+    while len(tokenizer.encode(text)) <= limit * 3 // 2:
+        more = " ".join(f"Box {box} came at {box % 24} o'clock." for box in range(number, number + 20))
+        text, number = f"{text} {more}", number + 20
+    return {**sample, name: text}
+
+
+def _greedy(sample: Any) -> Any:
+    """A request for a text as one that gives the same text twice."""
+    if isinstance(sample, str):
+        sample = {"prompt": sample}
+    if "instances" in sample:
+        return {**sample, "instances": [_greedy(one) for one in sample["instances"]]}
+    return {**sample, "parameters": {**sample.get("parameters", {}), "do_sample": False}}
 
 
 def _fitting(sample: dict[str, Any], tokenizer: Any, limit: int) -> dict[str, Any]:
