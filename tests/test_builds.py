@@ -170,10 +170,10 @@ LONG = " ".join(f"Maria{number} met old Tom in a shop {number}." for number in r
     ids=["top_k", "long contexts", "long texts", "instances", "lower case", "full text"],
 )
 def test_the_gate_knows_every_form_of_request(
-    mar: Mar, tmp_path: Path, family: str, task: str, words: tuple[str, ...]
+    fresh_mar: Mar, tmp_path: Path, family: str, task: str, words: tuple[str, ...]
 ) -> None:
     folder = tiny.save(tmp_path / "one", family, task)
-    (archive,) = mar.build("--task", task, "--model", folder, *words)
+    (archive,) = fresh_mar.build("--task", task, "--model", folder, *words)
     assert archive["verified"] is True
 
 
