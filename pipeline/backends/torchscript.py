@@ -199,9 +199,10 @@ def _trace_encoder(model: Any, facts: dict[str, Any], job: dict[str, Any], repor
 
     eager, longest = Encoder().eval(), job["max_length"]
     # Batch 2 and a padded row: a trace made at batch 1, or of full rows, can hold that as a constant.
-    graph = torch.jit.trace(  # type: ignore[no-untyped-call]
-        eager, example(2, min(12, longest), "right"), check_trace=False, strict=False
-    )
+    with _traceable_masks():
+        graph = torch.jit.trace(  # type: ignore[no-untyped-call]
+            eager, example(2, min(12, longest), "right"), check_trace=False, strict=False
+        )
     shapes = [
         *(shape for shape in SHAPES if shape[1] <= longest),
         (1, longest, "right"),
