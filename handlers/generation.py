@@ -107,40 +107,40 @@ class Row:
     def accept(self, token: int) -> None:
         """Add a token, and see whether the text ends with it."""
         self.new.append(token)
-        cut = None if token in self.ends else self._stopped()
-        if cut is not None:
-            self.text, self.finish = cut, "stop"
-        elif token in self.ends:
+        if token in self.ends:
             self.finish = "stop"
         elif len(self.new) >= self.parameters.max_new_tokens:
             self.finish = "length"
-        if self.finish and cut is None:
-            self.text = self._written()
+        if not (self.finish or self.parameters.stop or self.send):
+            return
+        text = self._written()
+        cut = None if token in self.ends else self._cut(text)
+        if cut is not None:
+            text, self.finish = cut, "stop"
+        if self.finish:
+            self.text = text
         if self.send:
-            self._send(self.send)
+            self._send(self.send, text if self.finish else self._certain(text))
 
     def _written(self) -> str:
         """The new text. Some tokenizers drop the space of a first word, so it is read behind the prompt's."""
         return self.tokenizer.decode(self.prompt + self.new)[self._before :]
 
-    def _send(self, send: Callable[[str], None]) -> None:
-        text = self.text if self.finish else self._certain()
-        if len(text) > self._sent:
-            send(text[self._sent :])
-            self._sent = len(text)
+    def _cut(self, text: str) -> str | None:
+        """The text up to its first stop word; None if it holds none."""
+        places = [place for word in self.parameters.stop if (place := text.find(word)) >= 0]
+        return text[: min(places)] if places else None
 
-    def _certain(self) -> str:
+    def _certain(self, text: str) -> str:
         """The text so far, less what may still turn out to be half a character or the begin of a stop word."""
-        text = self._written().rstrip("\ufffd")
+        text = text.rstrip("\ufffd")
         kept = len(text)
         for word in self.parameters.stop:
             part = next((size for size in range(len(word) - 1, 0, -1) if text.endswith(word[:size])), 0)
             kept = min(kept, len(text) - part)
         return text[:kept]
 
-    def _stopped(self) -> str | None:
-        if not self.parameters.stop:
-            return None
-        text = self._written()
-        places = [place for word in self.parameters.stop if (place := text.find(word)) >= 0]
-        return text[: min(places)] if places else None
+    def _send(self, send: Callable[[str], None], text: str) -> None:
+        if len(text) > self._sent:
+            send(text[self._sent :])
+            self._sent = len(text)

@@ -168,8 +168,9 @@ def run(build: Build, force: Collection[str], events: Events) -> list[Done]:
         last = _store_status(build, force)
         if not last.cached:
             events.started(build, last)
-            damaged = [entry for entry in build.trees["archive"] if not build.store.sound(entry)]
-            if damaged and _cached(done, "archive"):
+            # What was made just now is as it was written; an older copy is read again before it is handed out.
+            older = build.trees["archive"] if _cached(done, "archive") else ()
+            if [entry for entry in older if not build.store.sound(entry)]:
                 # The damaged copy is gone now, so the archive is made again.
                 return run(build, force, events)
             model_store.place(build)

@@ -71,7 +71,7 @@ def smoke(
         with ThreadPoolExecutor(1) as pool:
             pending = {path: pool.submit(answer, path, requests[path]) for path in archives}
             try:
-                server.wait_ready([served_name(path.name) for path in archives], timeout=ready_timeout)
+                server.wait_ready(names, timeout=ready_timeout)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise

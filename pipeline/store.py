@@ -290,7 +290,7 @@ class Store:
         after = file.stat()
         stamp = [after.st_size, after.st_mtime_ns, after.st_ino]
         if [before.st_size, before.st_mtime_ns, before.st_ino] != stamp:
-            raise changed(Entry(path, entry.sha256, entry.size, entry.crc32))
+            raise changed(entry)
         self.know(file, entry)
         return entry
 
