@@ -389,6 +389,14 @@ def _run(arguments: list[str] | None) -> int:
             print(error, file=sys.stderr)
         else:
             traceback.print_exc()
+        last = str(error).strip().rpartition("\n")[2]
+        if isinstance(error, ImportError) or last.startswith(("ImportError", "ModuleNotFoundError")):
+            print(
+                f"Unexpected: a package that {sys.executable} needs is broken or missing; the lines above name it. "
+                "Install it again (`pip install --force-reinstall ...`), or `make clean setup`.",
+                file=sys.stderr,
+            )
+            return UNEXPECTED
         print(
             "Unexpected: this is a fault of mar-pipeline, or of a library under it. Please report the lines above.",
             file=sys.stderr,

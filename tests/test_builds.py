@@ -254,3 +254,14 @@ def test_what_cannot_be_is_told_without_a_traceback(
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_broken_package_shows_its_traceback_and_what_to_install(fresh_mar: Mar, bert: Path, tmp_path: Path) -> None:
+    (tmp_path / "fake").mkdir()
+    (tmp_path / "fake" / "torch.py").write_text("raise ImportError('libgone.so: cannot open shared object file')")
+    words = ("build", "--task", "seq_classification", "--model", bert)
+    done = fresh_mar(*words, PYTHONPATH=str(tmp_path / "fake"))
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "libgone.so" in done.stderr
+    assert "Install it again" in done.stderr
