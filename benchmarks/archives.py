@@ -35,10 +35,11 @@ PACKED = {"padding": "padding_handler.py", "empty": "empty_handler.py"}
 """What torch-model-archiver packs with a handler of this folder."""
 
 CONTENDERS = ("default", "better", "torchscript", "padding")
-GENERATION = {"pretrained": {}, "torchscript": {"save_mode": "torchscript"}}
-GENERATION_LENGTH = 256
 
-Front = dict[str, int]
+GENERATION: dict[str, dict[str, Any]] = {"pretrained": {}, "torchscript": {"save_mode": "torchscript"}}
+"""What `mar build` makes of the generator."""
+
+GENERATION_LENGTH = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,16 +60,13 @@ class Variant:
     @property
     def settings(self) -> dict[str, Any]:
         """The archive's model-config.yaml, less what says which model."""
-        if self.task == "text_generation":
-            handler = GENERATION[self.contender]
-        else:
-            handler = BUILT.get(self.contender, {})
+        special = GENERATION if self.task == "text_generation" else BUILT
         return {
             "batchSize": self.batch_size,
             "maxBatchDelay": MAX_BATCH_DELAY,
             "minWorkers": self.workers,
             "maxWorkers": self.workers,
-            "handler": {"mode": self.task, "max_length": self.max_length, **handler},
+            "handler": {"mode": self.task, "max_length": self.max_length, **special.get(self.contender, {})},
         }
 
 
@@ -89,10 +87,18 @@ def build(variants: Iterable[Variant], classifier: Path, generator: Path, folder
         content["archive"] = {"name": variant.name}
         files.append(configs / f"{variant.name}.yaml")
         files[-1].write_text(yaml.safe_dump(content), encoding="utf-8")
+    if not made:
+        return found
     command = [sys.executable, "-m", "pipeline", "build", *map(str, files), "--out", str(folder / "built"), "--json"]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     paths = {archive["name"]: Path(archive["path"]) for archive in json.loads(done.stdout)["archives"]}
     return {**found, **{variant: paths[variant.name].resolve() for variant in made}}
+
+
+def longest(checkpoint: Path, wanted: int) -> int:
+    """`wanted`, or as many tokens as the checkpoint takes if that is less."""
+    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    return min(wanted, int(config.get("max_position_embeddings") or wanted))
 
 
 def _pack(variant: Variant, checkpoint: Path, folder: Path) -> Path:

@@ -20,6 +20,7 @@ class Cell:
     batch_size: int
     workers: int = 1
     threads: int | None = None
+    beside: int | None = None  # batchSize of the server that it took turns with, for the model alone
     unit: str = "texts"
     rounds: list[Sample] = field(default_factory=list)
 
@@ -27,6 +28,11 @@ class Cell:
     def rate(self) -> float:
         """Units per second."""
         return statistics.median(sample.rate for sample in self.rounds)
+
+    @property
+    def answers(self) -> int:
+        """How many latencies there are: of answers, or of batches for the model alone."""
+        return sum(len(sample.latencies) for sample in self.rounds)
 
     def latency(self, part: float) -> float:
         """A percentile of the latencies, in milliseconds."""

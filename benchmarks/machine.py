@@ -6,8 +6,11 @@ import datetime
 import os
 import platform
 import re
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+
+Facts = Mapping[str, str | int | float]
 
 
 def cores() -> int:
@@ -15,8 +18,8 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def facts() -> dict[str, str | int | float]:
-    """CPU, cores, memory in GB, the versions that matter, and the day."""
+def facts() -> Facts:
+    """CPU, cores, memory in GB, the versions that matter, how busy it is, and the day."""
     try:
         cpu = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     except OSError:
@@ -28,11 +31,12 @@ def facts() -> dict[str, str | int | float]:
         "system": platform.system(),
         "python": platform.python_version(),
         **{name: version(name) for name in ("torch", "transformers", "torchserve")},
+        "load_before": round(os.getloadavg()[0], 2),  # processes at work in the last minute
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
     }
 
 
-def line(found: dict[str, str | int | float]) -> str:
+def line(found: Facts) -> str:
     """The facts as one line."""
     return (
         f"{found['cpu']}, {found['cores']} cores, {found['memory_gb']} GB, {found['system']}; "

@@ -12,61 +12,121 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-from . import checkpoints, machine, served, table
+from . import checkpoints, generation, machine, served, starts, targets, threads
 from .alone import Alone
-from .archives import CONTENDERS, build
+from .archives import CONTENDERS, LONG_LENGTH, MAX_LENGTH, Variant, build, longest
 from .cells import Cell
-from .workloads import workloads
+from .plan import Plan, groups, variants
+from .table import markdown
+from .workloads import Workload, prompts, workloads
+
+SECTIONS = ("served", "starts", "generation", "threads")
 
 
-def _report(line: str) -> None:
+@dataclass
+class Found:
+    """All that a run measured."""
+
+    cells: list[Cell] = field(default_factory=list)
+    starts: list[starts.Start] = field(default_factory=list)
+
+    def section(self, *names: str) -> list[dict[str, Any]]:
+        """Cells as JSON."""
+        return [cell.as_json() for cell in self.cells if cell.section in names]
+
+
+def report(line: str) -> None:
+    """Progress, where it is not in the table's way."""
     print(line, file=sys.stderr, flush=True)
 
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("build/bench"))
-    parser.add_argument("--checkpoint", type=Path, help="a classifier to serve instead of MiniLM with a head")
-    parser.add_argument("--seconds", type=float, help="of a cell, in each round (1.5)")
-    parser.add_argument("--rounds", type=int, help="how often each cell is measured (3)")
-    parser.add_argument("--contenders", default=",".join(CONTENDERS), help="(%(default)s)")
-    parser.add_argument("--quick", action="store_true", help="few cells, once, half a second each")
-    asked = parser.parse_args()
+    asked = _arguments()
     # The workers decide themselves how many threads they take.
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.pop(name, None)
-
-    plan = served.Plan(
-        seconds=asked.seconds or (0.5 if asked.quick else 1.5),
-        rounds=asked.rounds or (1 if asked.quick else 3),
-        contenders=tuple(asked.contenders.split(",")),
-        quick=asked.quick,
-    )
+    facts = machine.facts()
     out: Path = asked.out
     out.mkdir(parents=True, exist_ok=True)
     classifier, generator = checkpoints.make(asked.checkpoint, out / "checkpoints", small=asked.quick)
-    texts = workloads(classifier / "tokenizer.json")
-    groups = served.groups(plan)
-    archives = build(
-        [variant for group in groups for variant in served.variants(group, plan)],
-        classifier,
-        generator,
-        out / "archives",
+    plan = Plan(
+        seconds=asked.seconds or (0.3 if asked.quick else 1.5),
+        rounds=asked.rounds or (1 if asked.quick else 3),
+        contenders=tuple(asked.contenders.split(",")),
+        brief=longest(classifier, MAX_LENGTH),
+        lengthy=longest(classifier, LONG_LENGTH),
+        cores=machine.cores(),
+        new_tokens=8 if asked.quick else 64,
+        quick=asked.quick,
     )
-    cells: list[Cell] = []
-    with Alone(classifier) as alone:
-        for group in groups:
-            cells += served.measure(group, plan, archives, texts, alone, _report)
+    sections = asked.sections.split(",")
+    texts = {**workloads(classifier / "tokenizer.json"), "prompts": prompts(generator / "tokenizer.json")}
+    archives = build(_wanted(plan, sections), classifier, generator, out / "archives")
+    found = _measure(plan, sections, archives, texts, classifier)
 
-    facts = machine.facts()
-    found = {"machine": facts, "cells": [cell.as_json() for cell in cells]}
-    (out / "serving.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
-    text = table.markdown(facts, cells)
-    (out / "serving.md").write_text(text, encoding="utf-8")
-    print(text)
+    reached = targets.targets(found.cells, found.starts)
+    content = {
+        "machine": facts,
+        "plan": asdict(plan),
+        "workloads": {
+            name: {"about": kind.about, "texts": len(kind.texts), "mean_tokens": kind.mean}
+            for name, kind in texts.items()
+        },
+        "reached": [{**asdict(target), "reached": target.reached} for target in reached],
+        "cells": found.section("alone", "served"),
+        "starts": [start.as_json() for start in found.starts],
+        "generation": found.section("generation"),
+        "threads": found.section("threads"),
+    }
+    (out / "serving.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    page = markdown(facts, plan, list(texts.values()), reached, found.cells, found.starts)
+    (out / "serving.md").write_text(page, encoding="utf-8")
+    print(page)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("build/bench"), help="where all goes (%(default)s)")
+    parser.add_argument("--checkpoint", type=Path, help="a classifier to serve instead of MiniLM with a head")
+    parser.add_argument("--seconds", type=float, help="of a cell, in each round (1.5)")
+    parser.add_argument("--rounds", type=int, help="how often each cell is measured (3)")
+    parser.add_argument("--contenders", default=",".join(CONTENDERS), help="some of %(default)s")
+    parser.add_argument("--sections", default=",".join(SECTIONS), help="some of %(default)s")
+    parser.add_argument("--quick", action="store_true", help="few cells, once, for a moment: to see that all runs")
+    return parser.parse_args()
+
+
+def _wanted(plan: Plan, sections: list[str]) -> list[Variant]:
+    """The archives that the sections need."""
+    wanted = [variant for group in groups(plan) for variant in variants(group, plan)] if "served" in sections else []
+    for name, section in (("starts", starts), ("generation", generation), ("threads", threads)):
+        if name in sections:
+            wanted += section.variants(plan)
+    return wanted
+
+
+def _measure(
+    plan: Plan, sections: list[str], archives: Mapping[Variant, Path], texts: Mapping[str, Workload], classifier: Path
+) -> Found:
+    found = Found()
+    if "served" in sections:
+        with Alone(classifier) as alone:
+            for group in groups(plan):
+                found.cells += served.measure(group, plan, archives, texts, alone, report)
+    # By now no other process has torch loaded, so that a worker's private memory is all that it takes.
+    if "starts" in sections:
+        found.starts = starts.measure(plan, archives, texts["mixed"], report)
+    if "generation" in sections:
+        found.cells += generation.measure(plan, archives, texts["prompts"], report)
+    if "threads" in sections:
+        found.cells += threads.measure(plan, archives, texts["mixed"], report)
+    return found
 
 
 if __name__ == "__main__":
