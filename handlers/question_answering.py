@@ -80,12 +80,20 @@ class QuestionAnswering(Handler):
         context = torch.tensor([sequence == 1 for sequence in window.sequence_ids])
         null = window.ids.index(self.tokenizer.cls) if self.tokenizer.cls in window.ids else None
         longest = int(one.get("max_answer_length", self.settings.get("max_answer_length", 30)))
-        # Different spans of tokens can be one span of words, so a few more are looked at.
-        found, none = best(*ends, context, null, longest, 4 * self._most(one))
-        spans = []
-        for score, first, last in found:
-            start, end = self._word(window, first)[0], self._word(window, last)[1]
-            spans.append({"answer": one["context"][start:end], "score": score, "start": start, "end": end})
+        most = self._most(one)
+        looked, places = 4 * most, dict[tuple[int, int], float]()
+        # Different spans of tokens can be one span of words: more are looked at, until there are enough or no more.
+        while True:
+            found, none = best(*ends, context, null, longest, looked)
+            for score, first, last in found:
+                places.setdefault((self._word(window, first)[0], self._word(window, last)[1]), score)
+            if len(places) >= most or len(found) < looked:
+                break
+            looked *= 4
+        spans = [
+            {"answer": one["context"][start:end], "score": score, "start": start, "end": end}
+            for (start, end), score in places.items()
+        ]
         return spans, none
 
     @staticmethod

@@ -119,6 +119,12 @@ def test_answers_are_spans_of_the_context_however_long_it_is(served: Any, mode: 
     assert "" in [one["answer"] for one in maybe]
 
 
+def test_there_are_as_many_answers_as_asked_for_though_words_have_many_tokens(served: Any) -> None:
+    ask = served("roberta", "question_answering", "pretrained")
+    (six,) = ask({"question": "Who?", "context": "Donaudampfschiff Rheinfall Elbe", "top_k": 6})
+    assert len({(one["start"], one["end"]) for one in six}) == 6
+
+
 @pytest.mark.parametrize("mode", ["pretrained", "torchscript"])
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 def test_a_decoder_classifies_a_text_in_a_batch_as_alone(served: Any, family: str, mode: str) -> None:
