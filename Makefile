@@ -40,6 +40,15 @@ $(VENV)/.lint: $(VENV)/.ready
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[serve,test,lint]' >&2
 	@touch $@
 
+# Transformers 4 has the question-answering pipeline that answers are tested against. It lies beside the environment's
+# own packages, and shares all the rest with them, torch included.
+$(VENV)/older/.ready: $(VENV)/.ready
+	@rm -rf $(VENV)/older
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --target $(VENV)/older --no-deps \
+	  'transformers==4.57.6' 'huggingface-hub<1' 'tokenizers<0.23' \
+	  requests certifi charset-normalizer idna urllib3 >&2
+	@touch $@
+
 mar: $(VENV)/.ready  ## build an archive: make mar TASK=seq_classification
 	@$(if $(what),,echo "error: say what to build: make mar TASK=seq_classification, or CONFIG=file.yaml" >&2; exit 2)
 	@$(MAR) build $(what) $(overrides) --out "$(OUT)"
@@ -51,7 +60,7 @@ smoke: $(VENV)/.ready  ## build it, then have a real TorchServe answer
 serve: $(VENV)/.ready  ## TorchServe on the model store, in the foreground
 	@$(MAR) serve --out "$(OUT)"
 
-test: $(VENV)/.ready  ## every test
+test: $(VENV)/.ready $(VENV)/older/.ready  ## every test
 	@$(BIN)/python -m pytest
 
 test-fast: $(VENV)/.ready  ## the tests that load no model and start no server
