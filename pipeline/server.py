@@ -88,6 +88,8 @@ class Server:
     `grace` is the time in seconds that requests have to end at `stop()`; 0 kills at once, which is safe, as all that
     the server writes is in a temporary folder.
     `keep` is a folder that gets the logs when a model does not load (by default a new one in the temporary folder).
+    `python` is the interpreter that the workers run on, by default this one. It needs torchserve too, and what the
+    archives need.
 
     Raises InputError if Java, TorchServe or httpx is missing, or an archive is none.
     """
@@ -104,6 +106,7 @@ class Server:
         env: Mapping[str, str] | None = None,
         grace: float = 0.0,
         keep: Path | None = None,
+        python: Path | None = None,
     ) -> None:
         for path in archives:
             Archive(path)  # TorchServe would take an unreadable one for an empty one
@@ -115,7 +118,7 @@ class Server:
         self.ready: dict[str, float] = {}  # seconds from the start to the first READY worker
         self._store, self._config, self._settings = store, config, dict(settings or {})
         self._jvm, self._env, self._grace = tuple(jvm), dict(env or {}), grace
-        self._keep = keep
+        self._keep, self._python = keep, str(python or sys.executable)
         self._java, self._home, self._client = find_java(), find_torchserve(), find_httpx()
         self._process: subprocess.Popen[bytes] | None = None
         self._http: httpx.Client | None = None
@@ -159,7 +162,7 @@ class Server:
             f"-Djava.io.tmpdir={temporary}",
             *self._jvm,
             *("-cp", f"{self._home}/ts/frontend/*", "org.pytorch.serve.ModelServer"),
-            *("--python", sys.executable, "-f", str(config), "-s", str(self._store), "-ncs"),
+            *("--python", self._python, "-f", str(config), "-s", str(self._store), "-ncs"),
         ]
         env = environment({"LOG_LOCATION": str(self.logs), "METRICS_LOCATION": str(self.logs), **self._env})
         self._started = time.monotonic()
@@ -286,7 +289,7 @@ class Server:
     def diagnose(self, name: str, log: str = "its log") -> diagnosis.Death:
         """Why the workers of `name` died last, from the logs."""
         server_log, model_log = (_read(self.logs / f"{part}_log.log") for part in ("ts", "model"))
-        return diagnosis.explain(server_log, model_log, name, python=sys.executable, log=log)
+        return diagnosis.explain(server_log, model_log, name, python=self._python, log=log)
 
     def deaths(self, name: str) -> int:
         """How often a worker of `name` has died."""
