@@ -16,8 +16,9 @@ class SequenceClassification(Handler):
 
     def prepare(self) -> None:
         config = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
-        kind = config.get("problem_type")
-        self.kind = kind or ("regression" if len(self.labels) == 1 else "single_label_classification")
+        # One label that nothing is said of is a probability, as it is to transformers' own pipeline.
+        alone = "multi_label_classification" if len(self.labels) == 1 else "single_label_classification"
+        self.kind = config.get("problem_type") or alone
 
     def answer(self, inputs: list[dict[str, Any]]) -> list[Any]:
         texts = [(one["text"], one["text_pair"]) if "text_pair" in one else one["text"] for one in inputs]

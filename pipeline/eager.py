@@ -78,9 +78,9 @@ def _classify(model: Any, tokenizer: Any, request: Any, settings: dict[str, Any]
     )
     logits = model(**_inputs(model, encoded)).logits[0].double()
     kind = model.config.problem_type
-    if kind == "regression" or (kind is None and logits.shape[-1] == 1):
+    if kind == "regression":
         scores = logits
-    elif kind == "multi_label_classification":
+    elif kind == "multi_label_classification" or logits.shape[-1] == 1:
         scores = torch.sigmoid(logits)
     else:
         scores = torch.softmax(logits, -1)
