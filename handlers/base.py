@@ -7,15 +7,17 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
 from handlers.explanation import STEPS, Target, check, explain
 from handlers.problem import Problem
 from handlers.requests import Request, parse
+from handlers.runs import fill, split
+from handlers.runtimes import workers
 from handlers.tokenization import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -27,15 +29,6 @@ TASKS = {
     "text_generation": "text_generation",
 }
 """Mode, as settings have it, -> task, as `schema` has it."""
-
-BATCH_TOKENS = 8192
-"""Tokens, padding counted, of one run of the model at most: 64 texts of 128. More take memory, and no less time."""
-
-WASTE = 0.25
-"""A batch is split by length where padding would be more than this part of it: a run of its own costs about as much
-as a quarter of a small one."""
-
-Item = TypeVar("Item")
 
 
 class Handler:
@@ -50,11 +43,11 @@ class Handler:
         self.task = TASKS[self.settings["mode"]]
         self.max_length = int(self.settings["max_length"])
         self.device = _device(context.system_properties.get("gpu_id"))
-        _share_cores(config, self.device)
+        if self.device.type == "cpu":
+            _share_cores(workers(config))
         self.tokenizer = Tokenizer(self.folder)
         runtime = importlib.import_module(f"handlers.runtimes.{self.settings['save_mode']}")
-        compiled = (config.get("pt2") or {}).get("compile")
-        self.model = runtime.load(self.folder, self.settings, compiled, self.device, self.tokenizer.pad)
+        self.model = runtime.load(self.folder, config, self.device, self.tokenizer.pad)
         names = self.folder / "index_to_name.json"
         found = json.loads(names.read_text(encoding="utf-8")) if names.exists() else {}
         self.labels = [found[str(index)] for index in range(len(found))]
@@ -147,20 +140,9 @@ class Handler:
                 return [_failed() for _ in inputs]
             return [answer for one in inputs for answer in self._answers([one])]
 
-    def batches(self, items: Sequence[Item], lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Indices of `items` in runs of like length: see BATCH_TOKENS and WASTE."""
-        order = sorted(range(len(items)), key=lambda index: lengths[index])
-        run: list[int] = []
-        for index in order:
-            longest = lengths[index]
-            padded = (len(run) + 1) * longest
-            wasted = padded - sum(lengths[other] for other in run) - longest
-            if run and (padded > BATCH_TOKENS or wasted > max(WASTE * padded, longest)):
-                yield run
-                run = []
-            run.append(index)
-        if run:
-            yield run
+    def batches(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Indices of encodings of these lengths, as they go through the model together."""
+        return fill(lengths) if self.model.padding_is_free else split(lengths)
 
 
 def _refuse(context: Any, index: int, problem: Problem) -> dict[str, Any]:
@@ -190,9 +172,8 @@ def _device(gpu: Any) -> torch.device:
     return torch.device(f"cuda:{int(gpu)}")
 
 
-def _share_cores(config: dict[str, Any], device: torch.device) -> None:
+def _share_cores(workers: int) -> None:
     """Give each of the workers its part of the cores: together they would fight for them otherwise."""
-    if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
-        workers = max(int(config.get("maxWorkers") or 1), int(config.get("minWorkers") or 1))
+    if "OMP_NUM_THREADS" not in os.environ:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         torch.set_num_threads(max(1, cores // workers))

@@ -33,7 +33,7 @@ class QuestionAnswering(Handler):
             owners += [index] * len(found)
         spans: list[list[dict[str, Any]]] = [[] for _ in inputs]
         nothing = [1.0] * len(inputs)
-        for run in self.batches(windows, [len(window) for window in windows]):
+        for run in self.batches([len(window) for window in windows]):
             out = self.model.run(self.tokenizer.batch([windows[index] for index in run]))
             for row, index in enumerate(run):
                 owner = owners[index]

@@ -24,7 +24,7 @@ class SequenceClassification(Handler):
         texts = [(one["text"], one["text_pair"]) if "text_pair" in one else one["text"] for one in inputs]
         encodings = self.tokenizer.encode(texts, self.max_length)
         answers: list[Any] = [None] * len(inputs)
-        for run in self.batches(encodings, [len(encoding) for encoding in encodings]):
+        for run in self.batches([len(encoding) for encoding in encodings]):
             logits = self.model.run(self.tokenizer.batch([encodings[index] for index in run]))["logits"]
             for index, scores in zip(run, self._scores(logits), strict=True):
                 answers[index] = self._best(scores, inputs[index])

@@ -13,6 +13,7 @@ from handlers.explanation import Target
 from handlers.generation import Parameters, Row
 from handlers.problem import Problem
 from handlers.requests import Request
+from handlers.runs import fill
 from handlers.streaming import Stream
 
 
@@ -59,7 +60,8 @@ class TextGeneration(Handler):
             except Problem as problem:
                 answers[index] = problem
         places = list(rows)
-        for run in self.batches(places, [len(rows[place].prompt) for place in places]):
+        # A step of the model takes hardly longer for many rows than for one, so padding is cheaper than a run more.
+        for run in fill([len(rows[place].prompt) + rows[place].parameters.max_new_tokens for place in places]):
             chosen = [places[index] for index in run]
             batch = self.tokenizer.batch([encodings[place] for place in chosen], left=True)
             self.model.generate([rows[place] for place in chosen], batch, self.tokenizer.pad)

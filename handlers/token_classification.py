@@ -31,7 +31,7 @@ class TokenClassification(Handler):
             windows += found
             owners += [index] * len(found)
         scores: list[torch.Tensor] = [torch.empty(0)] * len(windows)
-        for run in self.batches(windows, [len(window) for window in windows]):
+        for run in self.batches([len(window) for window in windows]):
             logits = self.model.run(self.tokenizer.batch([windows[index] for index in run]))["logits"]
             for index, rows in zip(run, logits.softmax(-1), strict=True):
                 scores[index] = rows[: len(windows[index])]

@@ -152,6 +152,8 @@ def packed_handler(config: BuildConfig, *, max_length: int) -> dict[str, Any]:
     }
     if handler.attn_implementation is not None:
         made["attn_implementation"] = handler.attn_implementation
+    if handler.pack_weights is not None:
+        made["pack_weights"] = handler.pack_weights
     made["BetterTransformer"] = handler.BetterTransformer
     made["model_parallel"] = handler.model_parallel
     made["captum_explanation"] = handler.captum_explanation

@@ -78,6 +78,8 @@ def _torchscript(config: ConfigFile) -> Problems:
         yield "handler.model_parallel", f"a traced graph cannot be spread over devices; {instead}"
     if handler.BetterTransformer:
         yield "handler.BetterTransformer", f"a traced graph cannot be rewritten; {instead}"
+    if handler.pack_weights:
+        yield "handler.pack_weights", f"a traced graph holds its weights as they are; {instead}"
     if config.pt2 and config.pt2.compile and config.pt2.compile.enable:
         yield "pt2.compile", f"torch.compile does not take a traced graph; {instead}"
     if handler.attn_implementation in ("flash_attention_2", "flex_attention"):
@@ -160,11 +162,13 @@ def without_effect(config: ConfigFile, task: Task) -> Iterator[str]:
             f"handler.batch_size has no effect with hardware: {_device(config)}: "
             "only Inferentia fixes the batch when it compiles; set batchSize, at the top, instead."
         )
-    if handler.BetterTransformer:
-        yield (
-            "handler.BetterTransformer has no effect: its library (optimum.bettertransformer) is gone and "
-            "this version has nothing in its place, so the normal path runs."
-        )
+    compiled = bool(config.pt2 and config.pt2.compile and config.pt2.compile.enable)
+    if handler.BetterTransformer and task.name == "text_generation":
+        yield "handler.BetterTransformer has no effect for text_generation: it is for encoders."
+    elif handler.BetterTransformer and compiled:
+        yield "handler.BetterTransformer has no effect with pt2.compile: the model is compiled as it is."
+    if handler.pack_weights and (compiled or _device(config) == "gpu" or handler.dtype == "bfloat16"):
+        yield "handler.pack_weights has no effect here: it is for models in float32 on a CPU, not compiled."
     if handler.captum_explanation and handler.save_mode == "torchscript":
         yield (
             "handler.captum_explanation has no effect with save_mode: torchscript: explanations need the "

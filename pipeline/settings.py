@@ -202,6 +202,9 @@ class HandlerSettings(Section):
     """Of the weights when served; `auto` is what the checkpoint was saved in."""
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2", "flex_attention"] | None = None
     """None: what transformers picks for the model."""
+    pack_weights: bool | None = None
+    """Lay the linear layers' weights out anew for the CPU where that is faster, in memory of each worker's own. None:
+    with one worker; several share the weights as they are in the file."""
     top_k: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Labels or answers that a request gets when it does not say; default 1."""
     aggregation_strategy: Literal["none", "simple", "first", "average", "max"] | None = None

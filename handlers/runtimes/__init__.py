@@ -1,2 +1,12 @@
-"""Runtimes: what runs the model. Each has `load(model_dir, settings, compiled, device, pad)`, whose result offers
-`run(batch) -> outputs` for encoders and `generate(rows, pad)` for decoders."""
+"""Runtimes: what runs the model. Each has `load(model_dir, config, device, pad)`, `config` being model-config.yaml's
+contents, whose result offers `run(batch) -> outputs` for encoders, `generate(rows, batch, pad)` for decoders, and
+`padding_is_free`: whether a batch of mixed lengths takes no longer than its tokens do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def workers(config: dict[str, Any]) -> int:
+    """The most processes of this model that a server starts on this machine."""
+    return max(int(config.get("maxWorkers") or 1), int(config.get("minWorkers") or 1))

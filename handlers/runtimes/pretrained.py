@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from handlers.generation import Row
+from handlers.runtimes import linear, workers
+from handlers.runtimes.nested import Nested, NoForm
+
+logger = logging.getLogger(__name__)
 
 AUTO = {
     "sequence_classification": "AutoModelForSequenceClassification",
@@ -19,10 +25,26 @@ AUTO = {
 }
 
 
-def load(
-    model_dir: Path, settings: dict[str, Any], compiled: dict[str, Any] | None, device: torch.device, pad: int
-) -> Pretrained:
+def load(model_dir: Path, config: dict[str, Any], device: torch.device, pad: int) -> Pretrained:
     """The model of an unpacked archive, for batches padded with `pad`. Raises what transformers raises at loading."""
+    settings = config["handler"]
+    model = _model(model_dir, settings, device)
+    # Decoders that classify look for the last token that is no padding: so it has to be what batches are padded with.
+    model.config.pad_token_id = pad
+    inputs = _inputs(model, model_dir)
+    compiled = (config.get("pt2") or {}).get("compile") or {}
+    if compiled.get("enable"):
+        chosen = {name: value for name, value in compiled.items() if name != "enable" and value is not None}
+        model.forward = torch.compile(model.forward, **{"dynamic": True, **chosen})
+        return Pretrained(model, inputs)
+    nested = _nested(model, inputs) if settings.get("BetterTransformer") else None
+    if settings.get("pack_weights", True):
+        way = linear.speed_up(model, shared=workers(config) > 1 and not settings.get("pack_weights"))
+        logger.info("linear layers by %s", way)
+    return Pretrained(model, inputs, nested)
+
+
+def _model(model_dir: Path, settings: dict[str, Any], device: torch.device) -> Any:
     import transformers
 
     options: dict[str, Any] = {"local_files_only": True}
@@ -36,14 +58,17 @@ def load(
     if spread:
         options["device_map"] = "auto"
     model = getattr(transformers, AUTO[settings["mode"]]).from_pretrained(model_dir, **options).eval()
-    # Decoders that classify look for the last token that is no padding: so it has to be what batches are padded with.
-    model.config.pad_token_id = pad
-    if not spread:
-        model.to(device)
-    if compiled and compiled.get("enable"):
-        chosen = {name: value for name, value in compiled.items() if name != "enable" and value is not None}
-        model.forward = torch.compile(model.forward, **{"dynamic": True, **chosen})
-    return Pretrained(model, model.device, _inputs(model, model_dir))
+    return model if spread else model.to(device)
+
+
+def _nested(model: Any, inputs: list[str]) -> Nested | None:
+    try:
+        return Nested(model, inputs)
+    except NoForm as why:
+        logger.warning(
+            "BetterTransformer: %s has no nested form (%s), so the normal path runs", type(model).__name__, why
+        )
+        return None
 
 
 def _inputs(model: Any, model_dir: Path) -> list[str]:
@@ -63,14 +88,16 @@ def _inputs(model: Any, model_dir: Path) -> list[str]:
 class Pretrained:
     """A loaded model."""
 
-    def __init__(self, model: Any, device: torch.device, inputs: list[str]) -> None:
-        self.model, self.device, self.inputs = model, device, inputs
+    def __init__(self, model: Any, inputs: list[str], nested: Nested | None = None) -> None:
+        self.model, self.device, self.inputs, self.nested = model, model.device, inputs, nested
+        self.padding_is_free = nested is not None
 
     @torch.inference_mode()
     def run(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Outputs by name, on the CPU in float32, for int64 inputs [batch, length]."""
         inputs = {name: batch[name].to(self.device) for name in self.inputs}
-        found = self.model(**inputs, return_dict=True)
+        with self.nested.without_padding(inputs["attention_mask"]) if self.nested else nullcontext():
+            found = self.model(**inputs, return_dict=True)
         names = ("logits", "start_logits", "end_logits")
         return {name: found[name].float().cpu() for name in names if name in found}
 

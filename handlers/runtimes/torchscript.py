@@ -12,11 +12,9 @@ import torch
 from handlers.generation import Row
 
 
-def load(
-    model_dir: Path, settings: dict[str, Any], compiled: dict[str, Any] | None, device: torch.device, pad: int
-) -> Traced:
+def load(model_dir: Path, config: dict[str, Any], device: torch.device, pad: int) -> Traced:
     """The graph of an unpacked archive. Raises ValueError if it was traced for another kind of device."""
-    del settings, compiled, pad
+    del config, pad
     facts = json.loads((model_dir / "graph.json").read_text(encoding="utf-8"))
     if facts["device"] != device.type:
         raise ValueError(
@@ -29,6 +27,8 @@ def load(
 
 class Traced:
     """A loaded graph, and what graph.json says of it."""
+
+    padding_is_free = False
 
     def __init__(self, graph: Any, facts: dict[str, Any], device: torch.device) -> None:
         self.graph, self.facts, self.device = graph, facts, device

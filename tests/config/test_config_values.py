@@ -92,14 +92,24 @@ def test_the_reference_examples_torchscript_form_loads(build):
     [
         ("handler.embedding_name=roberta", "handler.embedding_name has no effect"),
         ("handler.batch_size=4", "handler.batch_size has no effect with hardware: cpu"),
-        ("handler.BetterTransformer=true", "handler.BetterTransformer has no effect"),
+        ("handler.pack_weights=true", "handler.pack_weights has no effect here"),
         ("handler.model_parallel=true", "handler.model_parallel has no effect with hardware: cpu"),
     ],
 )
 def test_a_setting_without_effect_is_a_note_of_one_line(build, setting, first_words):
-    (note,) = build(configs_text(), setting).notes
+    dtype = ["handler.dtype=bfloat16"] if "pack_weights" in setting else []
+    (note,) = build(configs_text(), setting, *dtype).notes
     assert note.startswith(first_words)
     assert "\n" not in note
+
+
+def test_better_transformer_has_no_effect_on_what_has_no_encoder_of_its_own(build):
+    assert build(configs_text(), "handler.BetterTransformer=true").notes == ()
+    (note,) = build(configs_text(), "handler.BetterTransformer=true", "pt2.compile={enable: true}").notes
+    assert note.startswith("handler.BetterTransformer has no effect with pt2.compile")
+    text = configs_text().replace("mode: sequence_classification", "mode: text_generation")
+    (note,) = build(text, "handler.BetterTransformer=true").notes
+    assert note.startswith("handler.BetterTransformer has no effect for text_generation")
 
 
 def configs_text() -> str:
