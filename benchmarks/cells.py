@@ -30,6 +30,12 @@ class Cell:
         return statistics.median(sample.rate for sample in self.rounds)
 
     @property
+    def spread(self) -> float:
+        """How far the rates of the rounds lie apart, in parts of their median: what a ratio of two cells is worth."""
+        rates = [sample.rate for sample in self.rounds]
+        return (max(rates) - min(rates)) / self.rate
+
+    @property
     def answers(self) -> int:
         """How many latencies there are: of answers, or of batches for the model alone."""
         return sum(len(sample.latencies) for sample in self.rounds)
@@ -51,7 +57,7 @@ class Cell:
             }
             for sample in self.rounds
         ]
-        return {**found, "rate": self.rate, "p50": self.latency(0.5), "p99": self.latency(0.99)}
+        return {**found, "rate": self.rate, "spread": self.spread, "p50": self.latency(0.5), "p99": self.latency(0.99)}
 
 
 def find(cells: list[Cell], **wanted: Any) -> Cell | None:

@@ -17,18 +17,22 @@ _LOADED = re.compile(r"^(\S+) .*\bW-\d+-(\S+?)_[\w.]+ State change WORKER_STARTE
 @dataclass(frozen=True, kw_only=True)
 class Memory:
     """Of a process, in MB: `rss` is all that is resident, `private` what no other process shares, `pss` shared pages
-    divided by their sharers."""
+    divided by their sharers, `peak` the most that was resident."""
 
     rss: float
+    peak: float
     pss: float
     private: float
 
 
 def memory(pid: int) -> Memory:
-    """The memory of a process now."""
+    """The memory of a process."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8")
-    found = {name: int(kb) / 1024 for name, kb in re.findall(r"^(\w+):\s+(\d+) kB", text, re.MULTILINE)}
-    return Memory(rss=found["Rss"], pss=found["Pss"], private=found["Private_Clean"] + found["Private_Dirty"])
+    lines = re.findall(r"^(\w+):\s+(\d+) kB", text + status, re.MULTILINE)
+    found = {name: int(kb) / 1024 for name, kb in lines}
+    private = found["Private_Clean"] + found["Private_Dirty"]
+    return Memory(rss=found["Rss"], peak=found["VmHWM"], pss=found["Pss"], private=private)
 
 
 def workers(server: Server, name: str) -> list[int]:

@@ -42,12 +42,12 @@ class Start:
         return statistics.median(self.server_ready)
 
     def memory(self, kind: str, last: bool = False) -> float:
-        """Median in MB of `rss`, `pss` or `private`."""
+        """Median in MB of `rss`, `peak`, `pss` or `private`."""
         return statistics.median(float(getattr(found, kind)) for found in (self.last if last else self.first))
 
     def as_json(self) -> dict[str, Any]:
         """Medians, and every start."""
-        kinds = ("rss", "pss", "private")
+        kinds = ("rss", "peak", "pss", "private")
         return {
             **asdict(self),
             "seconds": self.seconds,
@@ -58,10 +58,13 @@ class Start:
 
 
 def variants(plan: Plan) -> list[Variant]:
-    """Every contender, and the first of them with two workers."""
+    """Every contender, and the first of them with two workers; in a quick run, what the targets speak of."""
+    if plan.quick:
+        pair = [name for name in ("default", "torchscript") if name in plan.contenders]
+        return [Variant(contender=name, batch_size=_BATCH, max_length=plan.brief) for name in pair]
     made = [Variant(contender=name, batch_size=_BATCH, max_length=plan.brief) for name in plan.contenders]
     two = Variant(contender=plan.contenders[0], batch_size=_BATCH, workers=2, max_length=plan.brief)
-    return made if plan.quick else [*made, two]
+    return [*made, two]
 
 
 def measure(plan: Plan, archives: Mapping[Variant, Path], texts: Workload, report: Report) -> list[Start]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from .archives import MAX_BATCH_DELAY, MAX_LENGTH
 from .cells import Cell
@@ -12,6 +13,7 @@ from .starts import Start
 from .targets import Target
 from .workloads import Workload
 
+Item = TypeVar("Item")
 _QUIET = 0.5  # processes; the load average of a machine with nothing else to do
 
 
@@ -38,9 +40,9 @@ def markdown(
         ("Threads", ("threads",)),
     ):
         if chosen := [cell for cell in cells if cell.section in kinds]:
-            parts += [f"## {title}", _cells(chosen)]
+            parts += [f"## {title}", _columns(_CELLS, chosen)]
     if starts:
-        parts += ["## Workers", _starts(starts)]
+        parts += ["## Workers", _columns(_STARTS, starts)]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
@@ -63,8 +65,9 @@ def _targets(targets: Sequence[Target]) -> str:
 
 def _how(plan: Plan, texts: Sequence[Workload]) -> str:
     lines = [
-        f"{plan.rounds} rounds of {plan.seconds:g} s a cell and {LEAST} answers at least, contenders in turn. A rate "
-        "is the median of the rounds; p50 and p99 are of all rounds' answers, so below 100 answers p99 is the slowest.",
+        f"{plan.rounds} rounds of {plan.seconds:g} s a cell and {LEAST} answers at least, contenders in turn. "
+        "A rate is the median of the rounds, its spread how far apart they lie. p50 and p99 are of all rounds' answers, "
+        "so below 100 answers p99 is the slowest.",
         "`default`, `better` (`BetterTransformer: true`) and `torchscript` are built by `mar build`; `padding` is a "
         "plain handler that pads every text to max_length; `empty` answers at once; `alone` is the model in a loop "
         "without a server, its latency that of a batch. All have the same weights.",
@@ -73,66 +76,38 @@ def _how(plan: Plan, texts: Sequence[Workload]) -> str:
         *(f"Texts `{kind.name}`: {kind.about}; {kind.mean:.0f} tokens on average." for kind in texts),
         f"Generation: {plan.new_tokens} new tokens, greedy, by a GPT-2 with random weights that never ends by itself.",
         "Memory is that of a worker process after some requests, its archive alone on the server: `private` is shared "
-        "with no other process. READY is counted from the worker process's start, and from the server's.",
+        "with no other process, `peak` is the most that was resident since its start. READY is counted from the "
+        "worker process's start, and from the server's.",
     ]
     return "".join(f"- {line}\n" for line in lines)
 
 
-def _cells(cells: Sequence[Cell]) -> str:
-    head = (
-        "contender",
-        "texts",
-        "batchSize",
-        "workers",
-        "threads",
-        "at once",
-        "a second",
-        "p50 ms",
-        "p99 ms",
-        "answers",
-    )
-    return rows(
-        head,
-        (
-            (
-                cell.contender,
-                cell.workload,
-                str(cell.batch_size),
-                str(cell.workers),
-                str(cell.threads or "own"),
-                "-" if cell.section == "alone" else str(cell.concurrency),
-                f"{cell.rate:.1f} {cell.unit}",
-                f"{cell.latency(0.5):.1f}",
-                f"{cell.latency(0.99):.1f}",
-                str(cell.answers),
-            )
-            for cell in cells
-        ),
-    )
+def _columns(columns: Mapping[str, Callable[[Item], str]], items: Iterable[Item]) -> str:
+    return rows(list(columns), ([column(item) for column in columns.values()] for item in items))
 
 
-def _starts(starts: Sequence[Start]) -> str:
-    head = (
-        "contender",
-        "workers",
-        "READY after",
-        "from the server's start",
-        "private",
-        "PSS",
-        "RSS",
-        "second's private",
-    )
-    return rows(
-        head,
-        (
-            (
-                start.contender,
-                str(start.workers),
-                f"{start.seconds:.2f} s",
-                f"{start.server_seconds:.2f} s",
-                *(f"{start.memory(kind):.0f} MB" for kind in ("private", "pss", "rss")),
-                f"{start.memory('private', last=True):.0f} MB" if start.workers > 1 else "-",
-            )
-            for start in starts
-        ),
-    )
+_CELLS: dict[str, Callable[[Cell], str]] = {
+    "contender": lambda cell: cell.contender,
+    "texts": lambda cell: cell.workload,
+    "batchSize": lambda cell: str(cell.batch_size),
+    "workers": lambda cell: "-" if cell.section == "alone" else str(cell.workers),
+    "threads": lambda cell: str(cell.threads or "own"),
+    "at once": lambda cell: "-" if cell.section == "alone" else str(cell.concurrency),
+    "a second": lambda cell: f"{cell.rate:.1f} {cell.unit}",
+    "spread": lambda cell: f"{cell.spread:.0%}",
+    "p50 ms": lambda cell: f"{cell.latency(0.5):.1f}",
+    "p99 ms": lambda cell: f"{cell.latency(0.99):.1f}",
+    "answers": lambda cell: str(cell.answers),
+}
+
+_STARTS: dict[str, Callable[[Start], str]] = {
+    "contender": lambda start: start.contender,
+    "workers": lambda start: str(start.workers),
+    "READY after": lambda start: f"{start.seconds:.2f} s",
+    "from the server's start": lambda start: f"{start.server_seconds:.2f} s",
+    "private": lambda start: f"{start.memory('private'):.0f} MB",
+    "PSS": lambda start: f"{start.memory('pss'):.0f} MB",
+    "RSS": lambda start: f"{start.memory('rss'):.0f} MB",
+    "peak": lambda start: f"{start.memory('peak'):.0f} MB",
+    "second's private": lambda start: f"{start.memory('private', last=True):.0f} MB" if start.workers > 1 else "-",
+}
