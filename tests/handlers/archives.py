@@ -15,8 +15,10 @@ from pipeline.tasks import TASKS
 from tests import tiny
 
 
-def lay_out(folder: Path, checkpoint: Path, task: str, mode: str, **settings: Any) -> Path:
-    """An unpacked archive of `checkpoint` in `folder`."""
+def lay_out(
+    folder: Path, checkpoint: Path, task: str, mode: str, *, names: dict[int, str] | None = None, **settings: Any
+) -> Path:
+    """An unpacked archive of `checkpoint` in `folder`; `names` are its labels, if they are not the tiny ones."""
     folder.mkdir()
     for file in checkpoint.iterdir():
         if mode == "pretrained" or file.suffix != ".safetensors":
@@ -41,7 +43,7 @@ def lay_out(folder: Path, checkpoint: Path, task: str, mode: str, **settings: An
     handler = {"mode": TASKS[task].mode, "save_mode": mode, "max_length": 64, **settings}
     (folder / "model-config.yaml").write_text(yaml.safe_dump({"handler": handler}))
     if task in tiny.LABELS:
-        names = {str(index): name for index, name in enumerate(tiny.LABELS[task])}
+        names = names or dict(enumerate(tiny.LABELS[task]))
         (folder / "index_to_name.json").write_text(json.dumps(names))
     return folder
 

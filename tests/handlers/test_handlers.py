@@ -1,4 +1,4 @@
-"""The four handlers in both modes, against transformers itself."""
+"""What the four handlers do in both modes beside answering as transformers' pipelines (test_families.py)."""
 
 from __future__ import annotations
 
@@ -44,45 +44,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Any:
         return made[family, task, mode]
 
     return get
-
-
-def original(served: Any, family: str, task: str) -> str:
-    """The checkpoint that the archives were made of."""
-    return str(served(family, task, "pretrained").folder.parent / f"{family}-{task}")
-
-
-@pytest.mark.parametrize("mode", ["pretrained", "torchscript"])
-def test_sequence_classification_is_the_text_classification_pipeline(served: Any, mode: str) -> None:
-    from transformers import pipeline
-
-    pipe = pipeline("text-classification", model=original(served, "bert", "seq_classification"), top_k=None)
-    ask = served("bert", "seq_classification", mode)
-    long = "the room was awful " * 60
-    for text, got in zip([*TEXTS, long], ask(*({"text": text, "top_k": 2} for text in [*TEXTS, long])), strict=True):
-        expected = pipe(text, truncation=True, max_length=64)
-        expected = expected[0] if isinstance(expected[0], list) else expected
-        assert [one["label"] for one in got] == [one["label"] for one in expected]
-        assert [one["score"] for one in got] == pytest.approx([one["score"] for one in expected], abs=1e-5)
-    (pair,) = ask({"text": TEXTS[0], "text_pair": TEXTS[5], "top_k": 2})
-    expected = pipe({"text": TEXTS[0], "text_pair": TEXTS[5]})
-    assert pair[0]["score"] == pytest.approx(expected[0]["score"], abs=1e-5)
-
-
-@pytest.mark.parametrize("family", ["electra", "roberta"])
-@pytest.mark.parametrize("strategy", ["none", "simple", "first", "average", "max"])
-@pytest.mark.filterwarnings("ignore:Tokenizer does not support real words")
-def test_token_classification_is_the_pipeline_in_every_strategy(served: Any, family: str, strategy: str) -> None:
-    from transformers import pipeline
-
-    folder = original(served, family, "token_classification")
-    pipe = pipeline("token-classification", model=folder, aggregation_strategy=strategy)
-    ask = served(family, "token_classification", "pretrained")
-    for text, got in zip(TEXTS, ask(*({"text": t, "aggregation_strategy": strategy} for t in TEXTS)), strict=True):
-        expected = pipe(text)
-        assert [(e["start"], e["end"]) for e in got] == [(e["start"], e["end"]) for e in expected]
-        assert [e["label"] for e in got] == [e.get("entity_group") or e["entity"] for e in expected]
-        assert [e["score"] for e in got] == pytest.approx([float(e["score"]) for e in expected], abs=1e-5)
-        assert all(text[e["start"] : e["end"]] == e["text"] for e in got)
 
 
 @pytest.mark.parametrize("family", ["electra", "roberta"])
@@ -135,27 +96,6 @@ def test_a_decoder_classifies_a_text_in_a_batch_as_alone(served: Any, family: st
         assert one["label"] == answer["label"]
         assert one["score"] == pytest.approx(answer["score"], abs=1e-5)
     assert len({round(answer["score"], 3) for answer in alone}) > 1
-
-
-@pytest.mark.parametrize("mode", ["pretrained", "torchscript"])
-@pytest.mark.parametrize("penalty", [1.0, 1.4])
-def test_greedy_texts_are_those_of_generate(served: Any, mode: str, penalty: float) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    folder = original(served, "gpt2", "text_generation")
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    prompts = ["Once upon a time", "The", "the old man opened the door and looked at the sky"]
-    parameters = {"max_new_tokens": 12, "repetition_penalty": penalty}
-    got = served("gpt2", "text_generation", mode)(*({"prompt": p, "parameters": parameters} for p in prompts))
-    for prompt, answer in zip(prompts, got, strict=True):
-        encoded = tokenizer(prompt, return_tensors="pt")
-        with torch.inference_mode():
-            # Without the segments that transformers 4's tokenizer gives, and GPT-2 would add to its words.
-            ids, mask = encoded["input_ids"], encoded["attention_mask"]
-            out = model.generate(ids, attention_mask=mask, **parameters, do_sample=False, pad_token_id=0)
-        text = tokenizer.decode(out[0, encoded["input_ids"].shape[1] :], skip_special_tokens=True)
-        assert answer["generated_text"] == text
 
 
 @pytest.mark.parametrize("mode", ["pretrained", "torchscript"])
@@ -224,18 +164,6 @@ def test_an_input_that_breaks_the_model_gets_its_500_alone_and_no_text_is_logged
     assert "poison" not in caplog.text
 
 
-def test_runs_hold_every_input_once_and_keep_to_the_limit(served: Any) -> None:
-    from handlers.base import BATCH_TOKENS
-
-    lengths = [5, 500, 7, 64, 64, 3000, 9, 500, 12] * 20
-    runs = list(served("bert", "seq_classification", "pretrained").handler.batches(lengths, lengths))
-    assert sorted(index for run in runs for index in run) == list(range(len(lengths)))
-    for run in runs:
-        longest = max(lengths[index] for index in run)
-        assert len(run) == 1 or len(run) * longest <= BATCH_TOKENS
-        assert longest <= 2 * min(lengths[index] for index in run) + 64
-
-
 def test_a_trace_for_another_device_is_refused_in_one_sentence(served: Any) -> None:
     import torch
 
@@ -243,4 +171,4 @@ def test_a_trace_for_another_device_is_refused_in_one_sentence(served: Any) -> N
 
     ask = served("bert", "seq_classification", "torchscript")
     with pytest.raises(ValueError, match="traced for cpu and cannot run on cuda"):
-        torchscript.load(ask.folder, {}, None, torch.device("cuda"), 0)
+        torchscript.load(ask.folder, {}, torch.device("cuda"), 0)
