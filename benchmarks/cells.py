@@ -36,6 +36,11 @@ class Cell:
         return (max(rates) - min(rates)) / self.rate
 
     @property
+    def others(self) -> float:
+        """The cores that other processes took, in the round that was disturbed most."""
+        return max(sample.others for sample in self.rounds)
+
+    @property
     def answers(self) -> int:
         """How many latencies there are: of answers, or of batches for the model alone."""
         return sum(len(sample.latencies) for sample in self.rounds)
@@ -54,6 +59,7 @@ class Cell:
                 "rate": sample.rate,
                 "p50": 1000 * percentile(sample.latencies, 0.5),
                 "p99": 1000 * percentile(sample.latencies, 0.99),
+                "others": sample.others,
             }
             for sample in self.rounds
         ]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from . import load
 from .archives import GENERATION, GENERATION_LENGTH, Variant
 from .cells import Cell
 from .plan import Plan, Report
+from .quiet import undisturbed
 from .serve import requests, serving
 from .workloads import Workload
 
@@ -45,7 +47,8 @@ def measure(plan: Plan, archives: Mapping[Variant, Path], prompts: Workload, rep
     with serving([archives[variant] for variant in chosen]) as server:
         for number in range(plan.rounds):
             for variant in chosen[:: -1 if number % 2 else 1]:
-                sample = load.run(
+                measure_one = partial(
+                    load.run,
                     server.ports.inference,
                     requests(server, variant.name, bodies),
                     concurrency=variant.batch_size,
@@ -53,6 +56,7 @@ def measure(plan: Plan, archives: Mapping[Variant, Path], prompts: Workload, rep
                     least=2,
                     count=_tokens,
                 )
+                sample = undisturbed(measure_one, plan.patience)
                 cells[variant].rounds.append(sample)
                 report(f"{variant.name}: {sample.rate:.1f} tokens a second")
     return list(cells.values())

@@ -93,11 +93,13 @@ class ResponseReader:
 
 @dataclass
 class Sample:
-    """What one round of a cell saw: `units` are answers, or what `count` made of them."""
+    """What one round of a cell saw: `units` are answers, or what `count` made of them; `others` are the cores that
+    other processes took meanwhile."""
 
     seconds: float = 0.0
     units: float = 0.0
     latencies: list[float] = field(default_factory=list)  # seconds
+    others: float = 0.0
 
     @property
     def rate(self) -> float:

@@ -16,7 +16,8 @@ Report = Callable[[str], None]
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """`seconds` of a cell in each of the `rounds`; in every round it is every contender's turn, so that a machine
-    that slows down slows all of them. `brief` and `lengthy` are max_length for short and mixed texts, and for long."""
+    that slows down slows all of them. `brief` and `lengthy` are max_length for short and mixed texts, and for long.
+    A round that other processes disturb is measured again, `patience` times at most."""
 
     seconds: float
     rounds: int
@@ -25,6 +26,7 @@ class Plan:
     lengthy: int
     cores: int
     new_tokens: int
+    patience: int
     quick: bool
 
 

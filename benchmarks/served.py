@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from pipeline.server import Server
@@ -12,6 +13,7 @@ from .alone import Alone
 from .archives import Variant
 from .cells import Cell
 from .plan import LEAST, Group, Plan, Report, variants
+from .quiet import undisturbed
 from .serve import disagreements, requests, serving
 from .workloads import Workload
 
@@ -49,7 +51,10 @@ def measure(
 
     def ask_alone(workload: str, batch: int) -> None:
         words = texts[workload].texts
-        sample = alone.run(words, batch=batch, max_length=group.max_length, seconds=plan.seconds, least=LEAST)
+        length, seconds = group.max_length, plan.seconds
+        sample = undisturbed(
+            lambda: alone.run(words, batch=batch, max_length=length, seconds=seconds, least=LEAST), plan.patience
+        )
         note("alone", workload, 1, batch, sample)
 
     with serving([archives[variant] for variant in chosen], workers=group.workers) as server:
@@ -73,7 +78,10 @@ def measure(
                         ask_alone(workload, 1 if concurrency == 1 else group.batch_size)
                     else:
                         asked = bodies[contender, workload]
-                        sample = load.run(port, asked, concurrency=concurrency, seconds=plan.seconds, least=LEAST)
+                        measure_one = partial(
+                            load.run, port, asked, concurrency=concurrency, seconds=plan.seconds, least=LEAST
+                        )
+                        sample = undisturbed(measure_one, plan.patience)
                         note(contender, workload, concurrency, group.batch_size, sample)
     return list(cells.values())
 

@@ -63,6 +63,7 @@ def main() -> None:
         lengthy=longest(classifier, LONG_LENGTH),
         cores=machine.cores(),
         new_tokens=8 if asked.quick else 64,
+        patience=0 if asked.quick else asked.patience,
         quick=asked.quick,
     )
     sections = asked.sections.split(",")
@@ -96,6 +97,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--checkpoint", type=Path, help="a classifier to serve instead of MiniLM with a head")
     parser.add_argument("--seconds", type=float, help="of a cell, in each round (1.5)")
     parser.add_argument("--rounds", type=int, help="how often each cell is measured (3)")
+    parser.add_argument("--patience", type=int, default=2, help="how often a disturbed round is repeated (%(default)s)")
     parser.add_argument("--contenders", default=",".join(CONTENDERS), help="some of %(default)s")
     parser.add_argument("--sections", default=",".join(SECTIONS), help="some of %(default)s")
     parser.add_argument("--quick", action="store_true", help="few cells, once, for a moment: to see that all runs")

@@ -9,12 +9,12 @@ from .archives import MAX_BATCH_DELAY, MAX_LENGTH
 from .cells import Cell
 from .machine import Facts, line
 from .plan import LEAST, Plan
+from .quiet import LIMIT
 from .starts import Start
 from .targets import Target
 from .workloads import Workload
 
 Item = TypeVar("Item")
-_QUIET = 0.5  # processes; the load average of a machine with nothing else to do
 
 
 def rows(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
@@ -32,7 +32,7 @@ def markdown(
     starts: Sequence[Start],
 ) -> str:
     """The whole page."""
-    parts = ["# Serving", line(facts) + ".\n" + _busy(facts)]
+    parts = ["# Serving", line(facts) + ".\n" + _busy(cells)]
     parts += ["## Reached?", _targets(targets), "## How", _how(plan, texts)]
     for title, kinds in (
         ("Classifiers", ("alone", "served")),
@@ -46,12 +46,12 @@ def markdown(
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
-def _busy(facts: Facts) -> str:
+def _busy(cells: Sequence[Cell]) -> str:
     """A warning, if other processes were at work."""
-    average = float(facts["load_before"])
-    if average <= _QUIET:
+    disturbed = sum(cell.others > LIMIT for cell in cells)
+    if not disturbed:
         return ""
-    return f"\n**Other processes were at work** (load average {average:.1f} before the run): trust none of this.\n"
+    return f"\n**Other processes were at work** in {disturbed} of {len(cells)} cells, those with a spread in bold.\n"
 
 
 def _targets(targets: Sequence[Target]) -> str:
@@ -66,7 +66,7 @@ def _targets(targets: Sequence[Target]) -> str:
 def _how(plan: Plan, texts: Sequence[Workload]) -> str:
     lines = [
         f"{plan.rounds} rounds of {plan.seconds:g} s a cell and {LEAST} answers at least, contenders in turn. "
-        "A rate is the median of the rounds, its spread how far apart they lie. p50 and p99 are of all rounds' answers, "
+        "A rate is the median of the rounds, its spread how far apart they lie; p50 and p99 are of all their answers, "
         "so below 100 answers p99 is the slowest.",
         "`default`, `better` (`BetterTransformer: true`) and `torchscript` are built by `mar build`; `padding` is a "
         "plain handler that pads every text to max_length; `empty` answers at once; `alone` is the model in a loop "
@@ -94,7 +94,7 @@ _CELLS: dict[str, Callable[[Cell], str]] = {
     "threads": lambda cell: str(cell.threads or "own"),
     "at once": lambda cell: "-" if cell.section == "alone" else str(cell.concurrency),
     "a second": lambda cell: f"{cell.rate:.1f} {cell.unit}",
-    "spread": lambda cell: f"{cell.spread:.0%}",
+    "spread": lambda cell: f"{cell.spread:.0%}" if cell.others <= LIMIT else f"**{cell.spread:.0%}**",
     "p50 ms": lambda cell: f"{cell.latency(0.5):.1f}",
     "p99 ms": lambda cell: f"{cell.latency(0.99):.1f}",
     "answers": lambda cell: str(cell.answers),
