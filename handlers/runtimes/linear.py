@@ -9,77 +9,78 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
-
-ROWS = (16, 256)
-"""Tokens of the products that are timed: a short text alone, and a batch of them."""
 
 GAIN = 1.1
 """How much faster a way has to be than torch's own to be taken: less is noise."""
 
 
-class OneDNNLinear(nn.Linear):
-    """A linear layer whose products are oneDNN's. Gradients, which explanations take, are still torch's: `weight` stays
-    as it was, mapped from its file and untouched by serving."""
+def speed_up(model: nn.Module, rows: Sequence[int], *, shared: bool) -> str:
+    """Give the model's linear layers the fastest way there is on this machine for inputs of about so many `rows`
+    (tokens), and say which: "torch", "oneDNN", or "packed". The latter takes memory of its own, as much as the layers'
+    weights, so it is left out if these are to be `shared` with other processes.
 
-    packed: torch.Tensor
-    """The weight as oneDNN reads it; `weight` itself where that is to stay shared."""
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        if torch.is_grad_enabled():
-            return super().forward(input)
-        return _multiply(input, self.packed, self.bias)
-
-
-def speed_up(model: nn.Module, *, shared: bool) -> str:
-    """Give the model's linear layers the fastest way there is on this machine, and say which: "torch", "oneDNN", or
-    "packed". The latter takes memory of its own, as much as the layers' weights, so it is left out if these are to be
-    `shared` with other processes."""
+    Gradients, which explanations take, are still torch's: a layer's `weight` stays as it was, mapped from its file.
+    """
     layers: list[Any] = [module for module in model.modules() if _fits(module)]
     if not layers or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return "torch"
-    way = _fastest(layers, shared)
+    way = _fastest(layers, rows, shared)
     if way != "torch":
         for layer in layers:
-            layer.packed = _pack(layer.weight) if way == "packed" else layer.weight.detach()
-            layer.__class__ = OneDNNLinear
+            weight = _weight(layer)
+            layer.forward = partial(
+                _forward, layer.forward, _pack(weight, rows) if way == "packed" else weight, layer.bias
+            )
     return way
 
 
 def _fits(module: nn.Module) -> bool:
-    return type(module) is nn.Linear and module.weight.device.type == "cpu" and module.weight.dtype == torch.float32
+    """Conv1D is transformers' linear layer of GPT-2, its weight [in, out]. A subclass may do more than multiply."""
+    known = type(module) is nn.Linear or type(module).__name__ == "Conv1D"
+    weight = getattr(module, "weight", None)
+    return known and isinstance(weight, torch.Tensor) and (weight.device.type, weight.dtype) == ("cpu", torch.float32)
 
 
-def _pack(weight: torch.Tensor) -> torch.Tensor:
-    return torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS[-1])  # type: ignore[no-any-return]
+def _weight(layer: Any) -> torch.Tensor:
+    """[out, in]"""
+    weight: torch.Tensor = layer.weight.detach()
+    return weight if isinstance(layer, nn.Linear) else weight.t()
 
 
-def _multiply(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+def _pack(weight: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+    return torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), max(rows))  # type: ignore[no-any-return]
+
+
+def _multiply(weight: torch.Tensor, bias: torch.Tensor | None, input: torch.Tensor) -> torch.Tensor:
     return torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")  # type: ignore[no-any-return]
 
 
+def _forward(plain: Any, weight: torch.Tensor, bias: torch.Tensor | None, input: torch.Tensor) -> Any:
+    return plain(input) if torch.is_grad_enabled() else _multiply(weight, bias, input)
+
+
 @torch.inference_mode()
-def _fastest(layers: list[Any], shared: bool) -> str:
+def _fastest(layers: list[Any], rows: Sequence[int], shared: bool) -> str:
     """The way with the least time over the model's most frequent shapes of layers."""
-    shapes = Counter(tuple(layer.weight.shape) for layer in layers)
-    chosen = [next(la for la in layers if tuple(la.weight.shape) == shape) for shape, _ in shapes.most_common(2)]
+    shapes = Counter(layer.weight.shape for layer in layers)
     times: Counter[str] = Counter()
-    for layer in chosen:
-        weight, bias = layer.weight.detach(), layer.bias
+    for shape, _ in shapes.most_common(2):
+        layer = next(layer for layer in layers if layer.weight.shape == shape)
+        weight = _weight(layer)
         ways: dict[str, Callable[[torch.Tensor], Any]] = {
-            "torch": partial(F.linear, weight=weight, bias=bias),
-            "oneDNN": partial(_multiply, weight=weight, bias=bias),
+            "torch": layer.forward,
+            "oneDNN": partial(_multiply, weight, layer.bias),
         }
         if not shared:
-            ways["packed"] = partial(_multiply, weight=_pack(weight), bias=bias)
-        for rows in ROWS:
-            taken = _times(ways, torch.rand(rows, layer.in_features) - 0.5)
+            ways["packed"] = partial(_multiply, _pack(weight, rows), layer.bias)
+        for count in rows:
+            taken = _times(ways, torch.rand(count, weight.shape[1]) - 0.5)
             # In parts of torch's own time, or the longest product alone would decide.
             times.update({way: taken[way] / taken["torch"] for way in ways})
     best = min(times, key=lambda way: times[way])
