@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests import tiny
-from tests.conftest import Mar
+from tests.conftest import MODES, Mar
 
 pytestmark = pytest.mark.slow
 
@@ -196,6 +196,22 @@ def test_another_dtype_of_the_handler_leaves_the_weights_alone(fresh_mar: Mar, t
     fresh_mar.build(*words, "--set", "handler.dtype=bfloat16", "--set", "verify.tolerance=0.1")
     (archive,) = fresh_mar.build(*words)
     assert archive["verified"] is True
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_bfloat16_answers_nearly_as_float32_does(fresh_mar: Mar, bert: Path, mode: str) -> None:
+    from transformers import pipeline
+
+    words = ("--task", "seq_classification", "--model", bert, "--save-mode", mode)
+    (archive,) = fresh_mar.build(*words, "--set", "handler.dtype=bfloat16", "--set", "verify.tolerance=0.02")
+    text = "the room was awful, and the staff kind"
+    answer = json.loads(fresh_mar("run", archive["path"], "--input", text).stdout)
+    (exact,) = pipeline("text-classification", model=str(bert))(text)
+    assert answer["label"] == exact["label"]
+    assert 1e-6 < abs(answer["score"] - exact["score"]) < 0.03
+    if mode == "torchscript":
+        with zipfile.ZipFile(archive["path"]) as packed:
+            assert json.loads(packed.read("graph.json"))["dtype"] == "bfloat16"
 
 
 def test_an_untrained_head_that_is_allowed_is_the_same_each_time(fresh_mar: Mar, tmp_path: Path) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests import tiny
 from tests.handlers.archives import Served, lay_out
@@ -80,6 +83,14 @@ def test_answers_are_spans_of_the_context_however_long_it_is(served: Any, mode: 
     assert "" in [one["answer"] for one in maybe]
 
 
+def test_no_answer_is_never_the_best_of_a_model_that_has_no_token_for_it(served: Any) -> None:
+    ask = served("gpt2", "question_answering", "pretrained")
+    body = {"question": "Who?", "context": "Tom works", "handle_impossible_answer": True}
+    (best,), (every,) = ask(body), ask({**body, "top_k": 50})
+    assert best["answer"]
+    assert [one["score"] for one in every if not one["answer"]] == [0.0]
+
+
 def test_there_are_as_many_answers_as_asked_for_though_words_have_many_tokens(served: Any) -> None:
     ask = served("roberta", "question_answering", "pretrained")
     (six,) = ask({"question": "Who?", "context": "Donaudampfschiff Rheinfall Elbe", "top_k": 6})
@@ -132,6 +143,83 @@ def test_bad_requests_get_their_own_400_and_their_neighbours_right_answers(
     near = [replies[1], replies[5], *replies[6], *replies[9]["predictions"]]
     for reply in near:
         assert _rounded(reply) == _rounded(alone)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids="-".join)
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_kserves_envelopes_are_answered_in_batches_of_any_size(served: Any, kind: tuple[str, str], size: int) -> None:
+    from tests.handlers.test_requests import GOOD, tensor
+
+    ask, one = served(*kind, "torchscript"), GOOD[kind[1]]
+    fields = {"text", "text_pair", "question", "context", "prompt"} & one.keys()
+    others = {name: value for name, value in one.items() if name not in fields}
+    tensors = [tensor(name, [one[name]] * 2) for name in fields]
+    bodies = [
+        {"instances": [one, one, one]},
+        {"inputs": tensors, "parameters": others},
+        one,
+        [one],
+        {"instances": [one]},
+    ]
+    (alone,) = ask(one)
+    replies = [reply for start in range(0, 10, size) for reply in ask(*(bodies * 2)[start : start + size])]
+    assert len(replies) == 10
+    for v1, v2, plain, many, other in (replies[:5], replies[5:]):
+        assert (v2["model_name"], v2["outputs"][0]["shape"]) == ("tiny", [2])
+        answers = [*v1["predictions"], *map(json.loads, v2["outputs"][0]["data"]), plain, *many, *other["predictions"]]
+        assert [_rounded(answer) for answer in answers] == [_rounded(alone)] * 8
+
+
+@pytest.mark.parametrize("mode", ["pretrained", "torchscript"])
+def test_chat_messages_are_answered_as_the_pipeline_answers_them(mode: str, tmp_path: Path) -> None:
+    from transformers import pipeline
+
+    from tests.handlers.test_chat import TALKS, TEMPLATES, checkpoint
+
+    # The template writes the begin of the text itself, which is not to be there twice.
+    folder = checkpoint(tmp_path / "checkpoint", "{{ bos_token }}" + TEMPLATES["marks"])
+    ask = Served(lay_out(tmp_path / "archive", folder, "text_generation", mode, max_length=200), "text_generation")
+    short = [[{"role": "user", "content": "the door"}], [{"role": "user", "content": "Grüße 😀"}]]
+    parameters = {"max_new_tokens": 8}
+    got = ask(*({"messages": talk, "parameters": parameters} for talk in short), {"prompt": "a"}, {"messages": [{}]})
+    pipe = pipeline("text-generation", model=str(folder))
+    for talk, answer in zip(short, got, strict=False):
+        (theirs,) = pipe(talk, do_sample=False, **parameters)
+        assert answer["generated_text"] == theirs["generated_text"][-1]["content"]
+    assert ask.codes == {3: 400}
+    (refused,) = ask({"messages": [{"role": "tool", "content": TALKS[0][0]["content"]}]})
+    assert (refused["error"]["field"], ask.codes) == ("messages", {0: 400})
+
+
+def test_attention_is_the_one_that_is_asked_for(served: Any, tmp_path: Path) -> None:
+    usual = served("bert", "seq_classification", "pretrained")
+    checkpoint = usual.folder.parent / "bert-seq_classification"
+    folder = lay_out(tmp_path / "eager", checkpoint, "seq_classification", "pretrained", attn_implementation="eager")
+    eager = Served(folder, "seq_classification")
+    assert usual.handler.model.model.config._attn_implementation != "eager"
+    assert eager.handler.model.model.config._attn_implementation == "eager"
+    assert [_rounded(one) for one in eager(*TEXTS)] == [_rounded(one) for one in usual(*TEXTS)]
+
+
+def test_a_compiled_model_answers_and_explains_as_it_does_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+    task = "seq_classification"
+    checkpoint = tiny.save(tmp_path / "checkpoint", "distilbert", task, n_layers=1)
+    usual = Served(lay_out(tmp_path / "usual", checkpoint, task, "pretrained"), task)
+    folder = lay_out(tmp_path / "compiled", checkpoint, task, "pretrained")
+    config = yaml.safe_load((folder / "model-config.yaml").read_text())
+    config["pt2"] = {"compile": {"enable": True}}  # by inductor, which is the default
+    (folder / "model-config.yaml").write_text(yaml.safe_dump(config))
+    compiled = Served(folder, task)
+    texts = TEXTS[3:5]
+    assert [_rounded(one) for one in compiled(*texts)] == [_rounded(one) for one in usual(*texts)]
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    usual.context.explain = compiled.context.explain = True
+    assert _rounded(compiled({"text": TEXTS[0]})) == _rounded(usual({"text": TEXTS[0]}))
 
 
 def _rounded(value: Any) -> Any:
