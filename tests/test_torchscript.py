@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +37,13 @@ def traced(job: dict[str, Any]) -> tuple[Any, dict[str, Any], Any]:
     import torch
     import transformers
 
+    from handlers.runtimes.torchscript import load
     from pipeline.backends.torchscript import trace
 
     trace(job, lambda *_: None)
-    graph = torch.jit.load(f"{job['out']}/model.pt")  # type: ignore[no-untyped-call]
-    facts = json.loads((Path(job["out"]) / "graph.json").read_text())
+    loaded = load(Path(job["out"]), {}, torch.device("cpu"), 0)
     model = getattr(transformers, job["auto_class"]).from_pretrained(job["checkpoint"]).eval()
-    return graph, facts, model
+    return loaded.graph, loaded.facts, model
 
 
 @pytest.mark.parametrize("family", ENCODERS)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,75 +20,89 @@ from torch import nn
 GAIN = 1.1
 """How much faster a way has to be than torch's own to be taken: less is noise."""
 
+TEXTS = (16, 256)
+STEPS = (1, 8)
+"""Rows (tokens) that a layer gets at once: a short text's and a batch's; or the next token of each text of a batch."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A linear layer: its weight [out, in], its bias [out] or None, and how it multiplies by itself."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    plain: Callable[[torch.Tensor], torch.Tensor]
+
 
 def speed_up(model: nn.Module, rows: Sequence[int], *, shared: bool) -> str:
-    """Give the model's linear layers the fastest way there is on this machine for inputs of about so many `rows`
-    (tokens), and say which: "torch", "oneDNN", or "packed". The latter takes memory of its own, as much as the layers'
-    weights, so it is left out if these are to be `shared` with other processes.
+    """Give the model's linear layers the fastest way there is on this machine for inputs of about so many `rows`, and
+    say which it is, as `fastest` has it.
 
     Gradients, which explanations take, are still torch's: a layer's `weight` stays as it was, mapped from its file.
     """
-    layers: list[Any] = [module for module in model.modules() if _fits(module)]
-    if not layers or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return "torch"
-    way = _fastest(layers, rows, shared)
+    layers = {module: _layer(module) for module in model.modules() if _fits(module)}
+    way = fastest(list(layers.values()), rows, shared=shared)
     if way != "torch":
-        for layer in layers:
-            weight = _weight(layer)
-            layer.forward = partial(
-                _forward, layer.forward, _pack(weight, rows) if way == "packed" else weight, layer.bias
-            )
+        for module, layer in layers.items():
+            module.forward = partial(_forward, layer.plain, prepared(layer.weight, way, rows), layer.bias)
     return way
 
 
-def _fits(module: nn.Module) -> bool:
+def _fits(module: Any) -> bool:
     """Conv1D is transformers' linear layer of GPT-2, its weight [in, out]. A subclass may do more than multiply."""
     known = type(module) is nn.Linear or type(module).__name__ == "Conv1D"
-    weight = getattr(module, "weight", None)
-    return known and isinstance(weight, torch.Tensor) and (weight.device.type, weight.dtype) == ("cpu", torch.float32)
+    return known and eligible(getattr(module, "weight", None))
 
 
-def _weight(layer: Any) -> torch.Tensor:
-    """[out, in]"""
-    weight: torch.Tensor = layer.weight.detach()
-    return weight if isinstance(layer, nn.Linear) else weight.t()
+def eligible(weight: Any) -> bool:
+    """Whether a weight is one that oneDNN may multiply with."""
+    return isinstance(weight, torch.Tensor) and (weight.device.type, weight.dtype) == ("cpu", torch.float32)
 
 
-def _pack(weight: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
-    return torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), max(rows))  # type: ignore[no-any-return]
-
-
-def _multiply(weight: torch.Tensor, bias: torch.Tensor | None, input: torch.Tensor) -> torch.Tensor:
-    return torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")  # type: ignore[no-any-return]
+def _layer(module: Any) -> Layer:
+    weight = module.weight.detach()
+    return Layer(weight if isinstance(module, nn.Linear) else weight.t(), module.bias, module.forward)
 
 
 def _forward(plain: Any, weight: torch.Tensor, bias: torch.Tensor | None, input: torch.Tensor) -> Any:
-    return plain(input) if torch.is_grad_enabled() else _multiply(weight, bias, input)
+    return plain(input) if torch.is_grad_enabled() else multiply(weight, bias, input)
+
+
+def multiply(weight: torch.Tensor, bias: torch.Tensor | None, input: torch.Tensor) -> torch.Tensor:
+    """`input` [..., in] times a weight [out, in] as it is or as `prepared`, by oneDNN."""
+    return torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")  # type: ignore[no-any-return]
+
+
+def prepared(weight: torch.Tensor, way: str, rows: Sequence[int]) -> torch.Tensor:
+    """A weight [out, in] as `multiply` is to have it."""
+    if way != "packed":
+        return weight
+    return torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), max(rows))  # type: ignore[no-any-return]
 
 
 @torch.inference_mode()
-def _fastest(layers: list[Any], rows: Sequence[int], shared: bool) -> str:
-    """The way with the least time over the model's most frequent shapes of layers."""
+def fastest(layers: Sequence[Layer], rows: Sequence[int], *, shared: bool) -> str:
+    """The way that takes least time over the most frequent shapes of layers: "torch", "oneDNN", or "packed". The latter
+    takes memory of its own, as much as the weights, so it is left out if these are to be `shared` by processes."""
+    if not layers or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return "torch"
     shapes = Counter(layer.weight.shape for layer in layers)
     times: Counter[str] = Counter()
     for shape, _ in shapes.most_common(2):
         layer = next(layer for layer in layers if layer.weight.shape == shape)
-        weight = _weight(layer)
-        ways: dict[str, Callable[[torch.Tensor], Any]] = {
-            "torch": layer.forward,
-            "oneDNN": partial(_multiply, weight, layer.bias),
+        ways = {"torch": layer.plain} | {
+            way: partial(multiply, prepared(layer.weight, way, rows), layer.bias)
+            for way in (("oneDNN",) if shared else ("oneDNN", "packed"))
         }
-        if not shared:
-            ways["packed"] = partial(_multiply, _pack(weight, rows), layer.bias)
         for count in rows:
-            taken = _times(ways, torch.rand(count, weight.shape[1]) - 0.5)
+            taken = _times(ways, torch.rand(count, shape[1]) - 0.5)
             # In parts of torch's own time, or the longest product alone would decide.
             times.update({way: taken[way] / taken["torch"] for way in ways})
     best = min(times, key=lambda way: times[way])
     return best if times["torch"] > GAIN * times[best] else "torch"
 
 
-def _times(ways: dict[str, Callable[[torch.Tensor], Any]], x: torch.Tensor) -> dict[str, float]:
+def _times(ways: dict[str, Any], x: torch.Tensor) -> dict[str, float]:
     """Seconds of each way, the least of several in turn, since whatever else runs can only make them longer."""
     best = dict.fromkeys(ways, float("inf"))
     for round_ in range(7):

@@ -24,10 +24,6 @@ AUTO = {
     "text_generation": "AutoModelForCausalLM",
 }
 
-TEXTS = (16, 256)
-ROWS = {"text_generation": (1, 8)}
-"""Tokens that a linear layer gets at once: a short text's and a batch's, or the next of each text in a batch."""
-
 
 def load(model_dir: Path, config: dict[str, Any], device: torch.device, pad: int) -> Pretrained:
     """The model of an unpacked archive, for batches padded with `pad`. Raises what transformers raises at loading."""
@@ -44,7 +40,8 @@ def load(model_dir: Path, config: dict[str, Any], device: torch.device, pad: int
     nested = _nested(model, inputs) if settings.get("BetterTransformer") else None
     if settings.get("pack_weights", True):
         shared = workers(config) > 1 and not settings.get("pack_weights")
-        way = linear.speed_up(model, ROWS.get(settings["mode"], TEXTS), shared=shared)
+        rows = linear.STEPS if settings["mode"] == "text_generation" else linear.TEXTS
+        way = linear.speed_up(model, rows, shared=shared)
         logger.info("linear layers by %s", way)
     return Pretrained(model, inputs, nested)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,19 +11,32 @@ from typing import Any
 import torch
 
 from handlers.generation import Row
+from handlers.runtimes import linear, traced_linear, workers
+from handlers.runtimes.weights import mapped
+
+logger = logging.getLogger(__name__)
 
 
 def load(model_dir: Path, config: dict[str, Any], device: torch.device, pad: int) -> Traced:
     """The graph of an unpacked archive. Raises ValueError if it was traced for another kind of device."""
-    del config, pad
+    del pad  # the trace holds it
     facts = json.loads((model_dir / "graph.json").read_text(encoding="utf-8"))
     if facts["device"] != device.type:
         raise ValueError(
             f"this graph was traced for {facts['device']} and cannot run on {device.type}: "
             f"set deviceType: {'gpu' if facts['device'] == 'cuda' else 'cpu'}, or build it again for {device.type}"
         )
-    graph = torch.jit.load(str(model_dir / "model.pt"), map_location=device)  # type: ignore[no-untyped-call]
-    return Traced(graph.eval(), facts, device)
+    # Without profiling, a graph is made ready once, and not anew for each of the first requests' shapes.
+    torch._C._jit_set_profiling_mode(False)
+    module = torch.jit.load(str(model_dir / "model.pt"), map_location=device).eval()  # type: ignore[no-untyped-call]
+    weights = mapped(model_dir / "model.safetensors")
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if name in facts["weights"]:
+            tensor.data = weights[facts["weights"][name]].to(device)
+    rows = linear.STEPS if facts["cache"] else linear.TEXTS
+    way, graph = traced_linear.speed_up(module, rows, shared=workers(config) > 1)
+    logger.info("linear layers by %s", way)
+    return Traced(graph, facts, device)
 
 
 class Traced:

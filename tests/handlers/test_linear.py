@@ -26,8 +26,8 @@ def model() -> Any:
 def multiplied(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
     """The weights that oneDNN multiplies with, as it does."""
     seen: list[torch.Tensor] = []
-    multiply = linear._multiply
-    monkeypatch.setattr(linear, "_multiply", lambda w, b, x: (seen.append(w), multiply(w, b, x))[1])
+    multiply = linear.multiply
+    monkeypatch.setattr(linear, "multiply", lambda w, b, x: (seen.append(w), multiply(w, b, x))[1])
     return seen
 
 

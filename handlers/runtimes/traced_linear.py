@@ -1,0 +1,91 @@
+"""A trace with its linear layers by oneDNN: the same graph, less the products that torch would do by itself.
+
+torch.jit can trace no product with a weight that lies as oneDNN reads it. But a loaded graph can be rewritten: each
+product becomes oneDNN's, and its weight an input more, which the runtime gives at each call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from handlers.runtimes.linear import Layer, eligible, fastest, prepared
+
+
+def speed_up(module: Any, rows: Sequence[int], *, shared: bool) -> tuple[str, Callable[..., Any]]:
+    """The fastest way there is on this machine for the linear layers of a loaded trace, as `linear.fastest` has it, and
+    what is to be called instead of `module` with the same inputs."""
+    graph = module.inlined_graph.copy()
+    tensors = module.state_dict(keep_vars=True)
+    products = [(node, layer) for node in _nodes(graph) if (layer := _layer(node, tensors))]
+    way = fastest([layer for _, layer in products], rows, shared=shared)
+    if way == "torch":
+        return way, module
+    weights: dict[int, torch.Tensor] = {}  # by the places of the original ones: tied layers share one
+    given: list[torch.Tensor] = []
+    for node, layer in products:
+        place = layer.weight.data_ptr()
+        if place not in weights:
+            weights[place] = prepared(layer.weight, way, rows)
+        given.append(weights[place])
+        _replace(graph, node)
+    graph.lint()
+    function = torch._C._create_function_from_graph("forward", graph)
+    return way, lambda *inputs: function(module._c, *inputs, *given)
+
+
+def _nodes(graph: Any) -> Iterator[Any]:
+    for kind in ("aten::linear", "aten::addmm"):
+        yield from graph.findAllNodes(kind)
+
+
+def _parts(node: Any) -> tuple[Any, Any, Any]:
+    """Input, weight and bias of a product."""
+    values = list(node.inputs())
+    return (values[0], values[1], values[2]) if node.kind() == "aten::linear" else (values[1], values[2], values[0])
+
+
+def _layer(node: Any, tensors: dict[str, Any]) -> Layer | None:
+    """The layer that a product is of; None if it is of none that oneDNN could take over."""
+    _, weight, bias = (_tensor(value, tensors) for value in _parts(node))
+    if not eligible(weight):
+        return None
+    weight = weight.detach()
+    if node.kind() == "aten::linear":
+        return Layer(weight, bias, partial(F.linear, weight=weight, bias=bias))
+    factors = [value.toIValue() for value in list(node.inputs())[3:]]
+    if bias is None or bias.dim() != 1 or any(factor != 1 for factor in factors):
+        return None
+    return Layer(weight.t(), bias, lambda x: torch.addmm(bias, x, weight))
+
+
+def _tensor(value: Any, tensors: dict[str, Any]) -> Any:
+    """The module's tensor that a value is; None if it is none."""
+    names: list[str] = []
+    node = value.node()
+    while node.kind() == "prim::GetAttr":
+        names.append(node.s("name"))
+        node = next(node.inputs()).node()
+    return tensors.get(".".join(reversed(names)))
+
+
+def _replace(graph: Any, node: Any) -> None:
+    """Put oneDNN's product in a node's place, its weight a new input of the graph, behind all others."""
+    data, _, bias = _parts(node)
+    given = graph.addInput()
+    given.setType(torch._C.TensorType.get())
+    graph.setInsertPoint(node)
+    scalars = graph.create("prim::ListConstruct", [], 1)
+    scalars.output().setType(torch._C.ListType(torch._C.OptionalType(torch._C.NumberType.get())))
+    scalars.insertBefore(node)
+    attribute, algorithm = graph.insertConstant("none"), graph.insertConstant("")
+    inputs = [data, given, bias, attribute, scalars.output(), algorithm]
+    product = graph.create("mkldnn::_linear_pointwise", inputs, 1)
+    product.insertBefore(node)
+    product.output().setType(node.output().type())
+    node.output().replaceAllUsesWith(product.output())
+    node.destroy()
