@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import logging
 from collections.abc import Sequence
@@ -58,6 +59,8 @@ def _model(model_dir: Path, settings: dict[str, Any], device: torch.device) -> A
         options["attn_implementation"] = settings["attn_implementation"]
     spread = settings.get("model_parallel") and torch.cuda.device_count() > 1
     if spread:
+        if importlib.util.find_spec("accelerate") is None:
+            raise ImportError("model_parallel: true needs accelerate on the server: pip install accelerate")
         options["device_map"] = "auto"
     model = getattr(transformers, AUTO[settings["mode"]]).from_pretrained(model_dir, **options).eval()
     return model if spread else model.to(device)
