@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+import re
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -72,9 +75,27 @@ BROKEN: list[tuple[str | None, bytes]] = [
 VALUES: list[Any] = [None, True, 0, -1, 1.5, 10**40, "", " \n", [], {}, [None], {"x": 1}, "a" * 200_001]
 
 
+MARK = "Quxzanzibar"
+"""A word of a user's, to look for where no text of a user is to be."""
+
+FIELDS = ("text", "text_pair", "question", "context", "prompt", "messages", "parameters", "top_k", "stream")
+
+
 @pytest.fixture(scope="module")
-def server(built: dict[tuple[str, str], dict[str, Any]], mar: Any) -> Iterator[Server]:
-    with Server([mar.folder / archive["path"] for archive in built.values()]) as found:
+def failing(built: dict[tuple[str, str], dict[str, Any]], mar: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive whose tokenizer breaks on every text, and quotes it."""
+    folder = tmp_path_factory.mktemp("broken") / "failing"
+    with zipfile.ZipFile(mar.folder / built["seq_classification", "pretrained"]["path"]) as archive:
+        archive.extractall(folder)
+    with (folder / "handlers" / "tokenization.py").open("a", encoding="utf-8") as code:
+        code.write("\n\ndef _broken(self, texts, *_, **__):\n    raise RuntimeError(f'cannot take {texts}')\n")
+        code.write("\n\nTokenizer.encode = _broken\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(built: dict[tuple[str, str], dict[str, Any]], mar: Any, failing: Path) -> Iterator[Server]:
+    with Server([*(mar.folder / archive["path"] for archive in built.values()), failing]) as found:
         found.wait_ready(timeout=400)
         yield found
 
@@ -139,6 +160,76 @@ def _harmless(task: str, content: bytes) -> bool:
     except Problem:
         return False
     return True
+
+
+def marked(value: Any) -> Any:
+    """A request with a user's word in every text of it."""
+    if isinstance(value, dict):
+        return {name: marked(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [marked(item) for item in value]
+    return f"{value} {MARK}" if isinstance(value, str) and value not in ("none", "first", "max") else value
+
+
+def test_nothing_but_a_summary_is_logged_and_no_text_of_a_user(server: Server) -> None:
+    word = MARK.encode()
+    statuses: list[int] = []
+
+    def send(name: str, body: Any, kind: str | None = JSON, path: str = "predictions") -> None:
+        statuses.append(server.predict(name, body, kind, path=path).status_code)
+
+    for task, mode in KINDS:
+        name = f"{task}-{mode}"
+        fields = next(body for body in GOOD[task] if isinstance(body, dict))
+        for body in GOOD[task]:
+            send(name, marked(body))
+        for field in FIELDS:
+            send(name, {**fields, field: MARK})
+            send(name, {**fields, field: [{"role": MARK, "content": MARK}]})
+        for field in ("stop", "seed", "temperature", MARK):
+            send(name, {**fields, "parameters": {field: [MARK, 5]}})
+        send(name, {**fields, MARK: MARK})
+        send(name, {**fields, "aggregation_strategy": MARK})
+        send(name, {"instances": [MARK, fields, {MARK: 1}]})
+        send(name, {"inputs": [{"name": MARK, "shape": [1], "datatype": MARK, "data": [MARK]}]})
+        send(name, {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [MARK]}], "id": MARK})
+        send(name, marked(fields) | {"stream": True})
+        send(name, marked(fields), path="explanations")
+        send(name, {**marked(fields), "target": MARK}, path="explanations")
+        for start in (b'{"text": "', b'{"text": "\xff', b"\xc3( ", b"[" * 9000, b"a" * 200_000):
+            for kind in (JSON, None, "text/plain", "application/octet-stream", MARK):
+                send(name, start + word, kind)
+        form = server.http.post(
+            f"{server.address}/predictions/{name}",
+            data={"text": MARK, MARK: MARK},
+            headers=server._authorization("inference"),
+        )
+        statuses.append(form.status_code)
+    assert {200, 400, 501} <= set(statuses) <= {200, 400, 413, 501}
+    send("seq_classification-pretrained", word * 700_000)  # more than the server takes
+    for path, body in (
+        ("predictions", {"text": MARK}),
+        ("predictions", [MARK, MARK]),
+        ("explanations", {"text": MARK}),
+    ):
+        send("failing", body, path=path)
+        assert statuses[-1] == 500
+    logs = {file.name: file.read_bytes().lower() for file in (*server.logs.iterdir(), server.folder / "output.txt")}
+    assert [name for name, log in logs.items() if word.lower() in log] == []
+    assert b"an input failed: runtimeerror at" in logs["model_log.log"]
+    assert b"/predictions/failing" in logs["access_log.log"]
+    seen = len(logs["model_log.log"])
+    for task, mode in KINDS:
+        for body in GOOD[task]:
+            send(f"{task}-{mode}", body)
+    told = (server.logs / "model_log.log").read_bytes()[seen:].decode()
+    lines = [line.partition("MODEL_LOG - ")[2] for line in told.splitlines()]
+    theirs = re.compile(r"Backend received inference at: \d+")
+    summary = re.compile(r"requests=1 refused=0 inputs=\d+ ms=[\d.]+")
+    assert [line for line in lines if not theirs.fullmatch(line) and not summary.fullmatch(line)] == []
+    assert (
+        len([line for line in lines if summary.fullmatch(line)]) > sum(2 * len(bodies) for bodies in GOOD.values()) - 9
+    )
 
 
 @pytest.mark.parametrize("mode", ["pretrained", "torchscript"])
