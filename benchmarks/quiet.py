@@ -7,9 +7,12 @@ in which anything else ran says nothing, so it is measured again.
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from .load import Sample
 
@@ -29,6 +32,17 @@ def undisturbed(measure: Callable[[], Sample], patience: int) -> Sample:
         if samples[-1].others <= LIMIT:
             break
     return min(samples, key=lambda sample: sample.others)
+
+
+def one_at_a_time(report: Callable[[str], None]) -> FileLock:
+    """A lock that one benchmark a machine holds; who has to wait for it is told so. A context manager."""
+    lock = FileLock(Path(tempfile.gettempdir()) / "mar-bench.lock", mode=0o666)
+    try:
+        lock.acquire(blocking=False)
+        lock.release()
+    except Timeout:
+        report("another benchmark is running on this machine: waiting for its end")
+    return lock
 
 
 def others() -> float:

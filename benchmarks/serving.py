@@ -22,6 +22,7 @@ from .alone import Alone
 from .archives import CONTENDERS, LONG_LENGTH, MAX_LENGTH, Variant, build, longest
 from .cells import Cell
 from .plan import Plan, groups, variants
+from .quiet import one_at_a_time
 from .table import markdown
 from .workloads import Workload, prompts, workloads
 
@@ -69,7 +70,8 @@ def main() -> None:
     sections = asked.sections.split(",")
     texts = {**workloads(classifier / "tokenizer.json"), "prompts": prompts(generator / "tokenizer.json")}
     archives = build(_wanted(plan, sections), classifier, generator, out / "archives")
-    found = _measure(plan, sections, archives, texts, classifier)
+    with one_at_a_time(report):
+        found = _measure(plan, sections, archives, texts, classifier)
 
     reached = targets.targets(found.cells, found.starts)
     content = {
