@@ -74,6 +74,19 @@ def labels(build: Build) -> dict[int, str] | None:
     return own
 
 
+def tolerance(build: Build) -> float:
+    """The most by which an answer's score may differ from the original's. Numbers of 16 bits have some three digits, and
+    padding alone moves the last of them."""
+    asked = build.config.verify.tolerance
+    if asked is not None:
+        return asked
+    dtype = build.config.handler.dtype
+    if dtype == "auto":
+        config = _config(build)
+        dtype = config.get("dtype", config.get("torch_dtype")) or "float32"
+    return 2e-2 if dtype in ("bfloat16", "float16") else 1e-4
+
+
 def load_settings(build: Build, folder: Path) -> dict[str, Any]:
     """The part of a worker's job that says how to load the original model (`loading.model`)."""
     handler = build.config.handler

@@ -245,8 +245,9 @@ class ArchiveSettings(Section):
 class VerifySettings(Section):
     """`verify:`; what the finished archive is tried with."""
 
-    tolerance: Annotated[Number, Field(gt=0, le=1)] = 1e-4
-    """The most by which a score may differ from the original model's (absolute)."""
+    tolerance: Annotated[Number, Field(gt=0, le=1)] | None = None
+    """The most by which a score may differ from the original model's (absolute). None: 1e-4, or 2e-2 where the model is
+    served in 16 bits."""
     samples: Annotated[list[Any], BeforeValidator(_samples)] | None = None
     """Requests as the handler takes them; None: the task's own."""
 

@@ -21,7 +21,7 @@ REPORT = "report.json"
 
 def params(build: Build) -> dict[str, Any]:
     return {
-        "tolerance": build.config.verify.tolerance,
+        "tolerance": resolve.tolerance(build),
         "without_transformers": build.config.handler.save_mode != "pretrained",
         "eager": {
             name: value
@@ -32,7 +32,7 @@ def params(build: Build) -> dict[str, Any]:
 
 
 def run(job: Job) -> Iterable[Entry]:
-    build, tolerance = job.build, job.build.config.verify.tolerance
+    build, tolerance = job.build, resolve.tolerance(job.build)
     path = job.lay_out("archive") / filename(build)
     archive = Archive(path)
     unpacked = archive.unpack(job.scratch / "model")
