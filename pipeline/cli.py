@@ -138,6 +138,8 @@ def build(
             results.append((one, done))
     archives = []
     for one, done in results:
+        for text in one.read_json("verify", "report.json").get("notes", ()):
+            console.note(f"{one.config.archive.name}: {text}")
         tree = one.trees["archive"]
         path = out / FOLDER / filename(one)
         archives.append(

@@ -75,7 +75,8 @@ def load(model_dir: Path) -> tuple[Any, LocalContext]:
 
 def answers(job: dict[str, Any], report: Report) -> dict[str, Any]:
     """Answer `requests` (JSON values) by the unpacked archive in `folder`, one by one and, if `batched`, all in one
-    batch too: {"single": [...], "batched": [...], "statuses": [HTTP code of each]}.
+    batch too: {"single": [...], "batched": [...], "statuses": [HTTP code of each], "notes": what the handler says of
+    its settings}.
 
     With `explain`, what is asked for is the answers' explanations. With `without_transformers`, that package cannot be
     imported: what a TorchScript archive promises to do without.
@@ -93,9 +94,11 @@ def answers(job: dict[str, Any], report: Report) -> dict[str, Any]:
         context.request_ids = {0: f"local-{number}"}
         single.append(handler.handle([{"body": request}], context)[0])
         statuses.append(context.statuses.get(0, (200, ""))[0])
+    # An archive that was built by another version may have none.
+    notes = list(getattr(getattr(handler, "model", None), "notes", ()))
     batched = None
     if job.get("batched"):
         context.statuses = {}
         context.request_ids = {index: f"batch-{index}" for index in range(len(requests))}
         batched = handler.handle([{"body": request} for request in requests], context)
-    return {"single": single, "batched": batched, "statuses": statuses}
+    return {"single": single, "batched": batched, "statuses": statuses, "notes": notes}

@@ -75,8 +75,8 @@ def labels(build: Build) -> dict[int, str] | None:
 
 
 def tolerance(build: Build) -> float:
-    """The most by which an answer's score may differ from the original's. Numbers of 16 bits have some three digits, and
-    padding alone moves the last of them."""
+    """The most by which an answer's score may differ from the original's. Numbers of 16 bits have some three digits,
+    and padding alone moves the last of them."""
     asked = build.config.verify.tolerance
     if asked is not None:
         return asked

@@ -214,6 +214,15 @@ def test_bfloat16_answers_nearly_as_float32_does(fresh_mar: Mar, bert: Path, mod
             assert json.loads(packed.read("graph.json"))["dtype"] == "bfloat16"
 
 
+def test_a_model_that_better_transformer_cannot_help_is_told_at_each_build(fresh_mar: Mar, tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "one", "mpnet", "seq_classification")
+    words = ("build", "--task", "seq_classification", "--model", folder, "--set", "handler.BetterTransformer=true")
+    for _ in range(2):
+        done = fresh_mar(*words)
+        assert done.returncode == 0, done.stderr
+        assert "note: one: BetterTransformer has no effect: MPNetForSequenceClassification has no" in done.stderr
+
+
 def test_an_untrained_head_that_is_allowed_is_the_same_each_time(fresh_mar: Mar, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 

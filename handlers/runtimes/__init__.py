@@ -1,6 +1,7 @@
 """Runtimes: what runs the model. Each has `load(model_dir, config, device, pad)`, `config` being model-config.yaml's
-contents, whose result offers `run(batch) -> outputs` for encoders, `generate(rows, batch, pad)` for decoders, and
-`padding_is_free`: whether a batch of mixed lengths takes no longer than its tokens do."""
+contents, whose result offers `run(batch) -> outputs` for encoders, `generate(rows, batch, pad)` for decoders,
+`padding_is_free`: whether a batch of mixed lengths takes no longer than its tokens do, and `notes`: settings that have
+no effect on this model, a line each."""
 
 from __future__ import annotations
 

@@ -38,13 +38,20 @@ def load(model_dir: Path, config: dict[str, Any], device: torch.device, pad: int
         chosen = {name: value for name, value in compiled.items() if name != "enable" and value is not None}
         model.forward = torch.compile(model.forward, **{"dynamic": True, **chosen})
         return Pretrained(model, inputs)
-    nested = _nested(model, inputs) if settings.get("BetterTransformer") else None
+    nested, notes = None, []
+    if settings.get("BetterTransformer"):
+        try:
+            nested = Nested(model, inputs)
+        except NoForm as why:
+            kind = type(model).__name__
+            notes.append(f"BetterTransformer has no effect: {kind} has no nested form ({why}); the normal path runs")
+            logger.warning(notes[0])
     if settings.get("pack_weights", True):
         shared = workers(config) > 1 and not settings.get("pack_weights")
         rows = linear.STEPS if settings["mode"] == "text_generation" else linear.TEXTS
         way = linear.speed_up(model, rows, shared=shared)
         logger.info("linear layers by %s", way)
-    return Pretrained(model, inputs, nested)
+    return Pretrained(model, inputs, nested, notes)
 
 
 def _model(model_dir: Path, settings: dict[str, Any], device: torch.device) -> Any:
@@ -66,16 +73,6 @@ def _model(model_dir: Path, settings: dict[str, Any], device: torch.device) -> A
     return model if spread else model.to(device)
 
 
-def _nested(model: Any, inputs: list[str]) -> Nested | None:
-    try:
-        return Nested(model, inputs)
-    except NoForm as why:
-        logger.warning(
-            "BetterTransformer: %s has no nested form (%s), so the normal path runs", type(model).__name__, why
-        )
-        return None
-
-
 def _inputs(model: Any, model_dir: Path) -> list[str]:
     """What the model is called with. Segments of a pair count only if it has types for them (RoBERTa's forward has
     the argument, and one type only), and if its own tokenizer gives them."""
@@ -93,8 +90,9 @@ def _inputs(model: Any, model_dir: Path) -> list[str]:
 class Pretrained:
     """A loaded model."""
 
-    def __init__(self, model: Any, inputs: list[str], nested: Nested | None = None) -> None:
+    def __init__(self, model: Any, inputs: list[str], nested: Nested | None = None, notes: Sequence[str] = ()) -> None:
         self.model, self.device, self.inputs, self.nested = model, model.device, inputs, nested
+        self.notes = list(notes)
         self.padding_is_free = nested is not None
 
     @torch.inference_mode()

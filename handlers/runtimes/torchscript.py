@@ -43,6 +43,7 @@ class Traced:
     """A loaded graph, and what graph.json says of it."""
 
     padding_is_free = False
+    notes: Sequence[str] = ()
 
     def __init__(self, graph: Any, facts: dict[str, Any], device: torch.device) -> None:
         self.graph, self.facts, self.device = graph, facts, device

@@ -73,6 +73,7 @@ def run(job: Job) -> Iterable[Entry]:
         "name": archive.name,
         "sha256": digest(path),
         "verified": not found,
+        "notes": got["notes"],
         "tolerance": tolerance,
         "largest_difference": largest(expected, got["single"], got["batched"]),
         "samples": [
@@ -123,7 +124,7 @@ def table(found: list[Difference], most: int = 12) -> str:
 
 STAGE = Stage(
     name="verify",
-    version=1,
+    version=2,
     inputs=("download", "archive"),
     params=params,
     tools=lambda _build: ("torch", "transformers", "tokenizers"),

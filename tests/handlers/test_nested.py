@@ -80,6 +80,8 @@ def test_a_model_without_such_a_form_is_told_and_served_as_ever(
     (said,) = [record.getMessage() for record in caplog.records if "BetterTransformer" in record.getMessage()]
     assert "has no nested form" in said
     assert why in said
+    assert better.handler.model.notes == [said]
+    assert plain.handler.model.notes == []
     asked = bodies("seq_classification")
     assert differences("", plain(*asked), better(*asked), 1e-6) == []
 
