@@ -29,6 +29,7 @@ def bodies(task: str) -> list[Any]:
 
 def both(folder: Path, family: str, task: str, **settings: Any) -> tuple[Served, Served]:
     """The same checkpoint served by the normal path, and with BetterTransformer."""
+    folder.mkdir(exist_ok=True)
     checkpoint = tiny.save(folder / "checkpoint", family, task)
     plain = Served(lay_out(folder / "plain", checkpoint, task, "pretrained", **settings), task)
     better = lay_out(folder / "better", checkpoint, task, "pretrained", BetterTransformer=True, **settings)
@@ -54,11 +55,23 @@ def test_no_token_of_padding_goes_through_a_layer(tmp_path: Path) -> None:
     _, better = both(tmp_path, "bert", "seq_classification")
     seen = []
     for layer in better.handler.model.model.bert.encoder.layer:
-        layer.register_forward_pre_hook(lambda _, given: seen.append(tuple(given[0].shape)))
+        layer.intermediate.register_forward_pre_hook(lambda _, given: seen.append(tuple(given[0].shape)))
     mask = torch.tensor([[1] * 3 + [0] * 37, [1] * 40, [1] * 5 + [0] * 35])
     ids = torch.full_like(mask, 7)
     better.handler.model.run({"input_ids": ids, "attention_mask": mask, "token_type_ids": 0 * ids})
-    assert seen == [(1, 48, 32)] * 2
+    # Of the last layer, the head reads one token of each text.
+    assert seen == [(1, 48, 32), (1, 3, 32)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_last_layer_is_cut_short_only_where_the_head_reads_one_token(family: str, tmp_path: Path) -> None:
+    _, better = both(tmp_path, family, "seq_classification")
+    last = better.handler.model.nested.last
+    # Albert's layers are all one.
+    assert (last is not None and last.known) == (family != "albert")
+    _, better = both(tmp_path / "tags", family, "token_classification")
+    last = better.handler.model.nested.last
+    assert last is None or not last.known
 
 
 @pytest.mark.parametrize(
