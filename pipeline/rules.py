@@ -78,8 +78,6 @@ def _torchscript(config: ConfigFile) -> Problems:
         yield "handler.model_parallel", f"a traced graph cannot be spread over devices; {instead}"
     if handler.BetterTransformer:
         yield "handler.BetterTransformer", f"a traced graph cannot be rewritten; {instead}"
-    if handler.pack_weights:
-        yield "handler.pack_weights", f"a traced graph holds its weights as they are; {instead}"
     if config.pt2 and config.pt2.compile and config.pt2.compile.enable:
         yield "pt2.compile", f"torch.compile does not take a traced graph; {instead}"
     if handler.attn_implementation in ("flash_attention_2", "flex_attention"):

@@ -59,7 +59,7 @@ def test_the_archive_holds_what_it_says_and_nothing_of_the_builders_machine(
         names = set(archive.namelist())
         files = {name: archive.read(name) for name in names}
         assert {info.compress_type for info in archive.infolist()} == {zipfile.ZIP_STORED}
-    weights = {"model.safetensors"} if mode == "pretrained" else {"model.pt", "graph.json"}
+    weights = {"model.safetensors"} if mode == "pretrained" else {"model.safetensors", "model.pt", "graph.json"}
     assert weights | {"config.json", "tokenizer.json", "tokenizer_config.json"} <= names
     assert {f"{task}.py", "handlers/base.py", "model-config.yaml", "samples.json", "schema.json"} <= names
     assert ("index_to_name.json" in names) == TASKS[task].labelled

@@ -11,3 +11,9 @@ from typing import Any
 def workers(config: dict[str, Any]) -> int:
     """The most processes of this model that a server starts on this machine."""
     return max(int(config.get("maxWorkers") or 1), int(config.get("minWorkers") or 1))
+
+
+def shares_weights(config: dict[str, Any]) -> bool:
+    """Whether a worker is to leave the weights in the file that all of them map, and not lay out a copy of its own."""
+    packs = (config.get("handler") or {}).get("pack_weights")
+    return workers(config) > 1 if packs is None else not packs

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from handlers.generation import Row
-from handlers.runtimes import linear, workers
+from handlers.runtimes import linear, shares_weights
 from handlers.runtimes.nested import Nested, NoForm
 
 logger = logging.getLogger(__name__)
@@ -46,11 +46,8 @@ def load(model_dir: Path, config: dict[str, Any], device: torch.device, pad: int
             kind = type(model).__name__
             notes.append(f"BetterTransformer has no effect: {kind} has no nested form ({why}); the normal path runs")
             logger.warning(notes[0])
-    if settings.get("pack_weights", True):
-        shared = workers(config) > 1 and not settings.get("pack_weights")
-        rows = linear.STEPS if settings["mode"] == "text_generation" else linear.TEXTS
-        way = linear.speed_up(model, rows, shared=shared)
-        logger.info("linear layers by %s", way)
+    rows = linear.STEPS if settings["mode"] == "text_generation" else linear.TEXTS
+    logger.info("linear layers by %s", linear.speed_up(model, rows, shared=shares_weights(config)))
     return Pretrained(model, inputs, nested, notes)
 
 

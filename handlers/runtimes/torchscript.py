@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from handlers.generation import Row
-from handlers.runtimes import linear, traced_linear, workers
+from handlers.runtimes import linear, shares_weights, traced_linear
 from handlers.runtimes.weights import mapped
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def load(model_dir: Path, config: dict[str, Any], device: torch.device, pad: int
         if name in facts["weights"]:
             tensor.data = weights[facts["weights"][name]].to(device)
     rows = linear.STEPS if facts["cache"] else linear.TEXTS
-    way, graph = traced_linear.speed_up(module, rows, shared=workers(config) > 1)
+    way, graph = traced_linear.speed_up(module, rows, shared=shares_weights(config))
     logger.info("linear layers by %s", way)
     return Traced(graph, facts, device)
 

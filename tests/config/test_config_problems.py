@@ -68,7 +68,6 @@ ONE_PROBLEM = {
     "traced-and-parallel": (SEQ + "  save_mode: torchscript\n  model_parallel: true\n", "c.yaml:5: handler.model_parallel: a traced graph"),
     "traced-and-compiled": (SEQ + "  save_mode: torchscript\npt2:\n  compile: {enable: true}\n", "c.yaml:6: pt2.compile: torch.compile does not take a traced graph"),
     "traced-and-better": (SEQ + "  save_mode: torchscript\n  BetterTransformer: true\n", "c.yaml:5: handler.BetterTransformer: a traced graph"),
-    "traced-and-packed": (SEQ + "  save_mode: torchscript\n  pack_weights: true\n", "c.yaml:5: handler.pack_weights: a traced graph"),
     "traced-with-flex-attention": (SEQ + "  save_mode: torchscript\n  attn_implementation: flex_attention\n", "c.yaml:5: handler.attn_implementation: flex_attention cannot be traced"),
     "compile-mode-and-options": (SEQ + "pt2:\n  compile: {mode: default, options: {a: 1}}\n", "c.yaml:5: pt2.compile.options: torch.compile takes mode or options, not both"),
     "export-is-not-built": (SEQ + "pt2:\n  export: {aot_compile: true}\n", "c.yaml:5: pt2.export: unknown key"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from handlers.runtimes import linear  # noqa: E402
+from tests import tiny  # noqa: E402
+from tests.handlers.archives import Served, lay_out  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -76,6 +79,21 @@ def test_shared_weights_are_not_copied_and_what_does_not_help_is_left_alone(monk
 
 def test_other_types_than_float32_are_left_alone() -> None:
     assert linear.speed_up(model().to(torch.bfloat16), (1, 9), shared=False) == "torch"
+
+
+@pytest.mark.parametrize("mode", ["pretrained", "torchscript"])
+def test_weights_stay_in_the_mapping_of_their_file(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    choose(monkeypatch, {"torch": 1.0, "oneDNN": 1.0, "packed": 1.0})
+    checkpoint = tiny.save(tmp_path / "checkpoint", "bert", "seq_classification")
+    folder = lay_out(tmp_path / "archive", checkpoint, "seq_classification", mode)
+    served = Served(folder, "seq_classification")
+    loaded = served.handler.model.model if mode == "pretrained" else served.handler.model.graph
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    spans = [line.split()[0].split("-") for line in lines if str(folder / "model.safetensors") in line]
+    weights = [tensor for tensor in loaded.state_dict().values() if tensor.is_floating_point()]
+    assert len(weights) > 20
+    for weight in weights:
+        assert any(int(start, 16) <= weight.data_ptr() < int(end, 16) for start, end in spans)
 
 
 def test_the_ways_are_really_timed() -> None:

@@ -50,7 +50,9 @@ def test_answers_are_those_of_the_trace_as_it_was_made(
     assert differences("", answers["torch"], answers[way], 1e-5) == []
 
 
-def test_several_workers_multiply_with_the_files_own_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lone_worker_packs_weights_and_several_share_them_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import yaml
 
     checkpoint = tiny.save(tmp_path / "checkpoint", "bert", "seq_classification")
@@ -63,10 +65,11 @@ def test_several_workers_multiply_with_the_files_own_bytes(tmp_path: Path, monke
         return "torch"
 
     monkeypatch.setattr(traced_linear, "fastest", fastest)
-    for workers in (1, 2):
-        (folder / "model-config.yaml").write_text(yaml.safe_dump({**config, "maxWorkers": workers}))
+    for workers, chosen in ((1, None), (2, None), (1, False), (2, True)):
+        handler = {**config["handler"], "pack_weights": chosen}
+        (folder / "model-config.yaml").write_text(yaml.safe_dump({"handler": handler, "maxWorkers": workers}))
         Served(folder, "seq_classification")
-    assert asked == [False, True]
+    assert asked == [False, True, True, False]
 
 
 def test_the_graphs_weights_are_mapped_and_not_in_the_graph_too(tmp_path: Path) -> None:
