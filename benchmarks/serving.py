@@ -57,7 +57,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     classifier, generator = checkpoints.make(asked.checkpoint, out / "checkpoints", small=asked.quick)
     plan = Plan(
-        seconds=asked.seconds or (0.3 if asked.quick else 1.5),
+        seconds=asked.seconds or (0.3 if asked.quick else 1.0),
         rounds=asked.rounds or (1 if asked.quick else 3),
         contenders=tuple(asked.contenders.split(",")),
         brief=longest(classifier, MAX_LENGTH),
@@ -97,7 +97,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("build/bench"), help="where all goes (%(default)s)")
     parser.add_argument("--checkpoint", type=Path, help="a classifier to serve instead of MiniLM with a head")
-    parser.add_argument("--seconds", type=float, help="of a cell, in each round (1.5)")
+    parser.add_argument("--seconds", type=float, help="of a cell, in each round (1)")
     parser.add_argument("--rounds", type=int, help="how often each cell is measured (3)")
     parser.add_argument("--patience", type=int, default=2, help="how often a disturbed round is repeated (%(default)s)")
     parser.add_argument("--contenders", default=",".join(CONTENDERS), help="some of %(default)s")

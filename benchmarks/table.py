@@ -51,13 +51,13 @@ def _busy(cells: Sequence[Cell]) -> str:
     disturbed = sum(cell.others > LIMIT for cell in cells)
     if not disturbed:
         return ""
-    return f"\n**Other processes were at work** in {disturbed} of {len(cells)} cells, those with a spread in bold.\n"
+    return f"\n**Other processes were at work** in {disturbed} of {len(cells)} cells: those whose spread is bold.\n"
 
 
 def _targets(targets: Sequence[Target]) -> str:
     def one(target: Target) -> Sequence[str]:
         goal = f"{'at least' if target.least else 'at most'} {target.goal:g} {target.unit}"
-        measured = "not measured" if target.measured is None else f"{target.measured:.2f} {target.unit}"
+        measured = "not measured" if target.measured is None else f"{target.measured:.3g} {target.unit}"
         return target.name, goal, measured, {True: "yes", False: "**no**", None: "-"}[target.reached]
 
     return rows(("what", "target", "measured", "reached"), map(one, targets))
