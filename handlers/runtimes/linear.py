@@ -103,12 +103,18 @@ def fastest(layers: Sequence[Layer], rows: Sequence[int], *, shared: bool) -> st
 
 
 def _times(ways: dict[str, Any], x: torch.Tensor) -> dict[str, float]:
-    """Seconds of each way, the least of several in turn, since whatever else runs can only make them longer."""
+    """Processor seconds of each way in one thread, the least of several in turn. Workers load while others of theirs do,
+    or serve: that makes a clock on the wall, and threads that wait for each other, tell nothing."""
     best = dict.fromkeys(ways, float("inf"))
-    for round_ in range(7):
-        for name, way in ways.items():
-            began = time.perf_counter()
-            way(x)
-            if round_:  # the first warms up
-                best[name] = min(best[name], time.perf_counter() - began)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for round_ in range(9):
+            for name, way in ways.items():
+                began = time.thread_time()
+                way(x)
+                if round_:  # the first warms up
+                    best[name] = min(best[name], time.thread_time() - began)
+    finally:
+        torch.set_num_threads(threads)
     return best
