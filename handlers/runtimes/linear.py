@@ -103,8 +103,8 @@ def fastest(layers: Sequence[Layer], rows: Sequence[int], *, shared: bool) -> st
 
 
 def _times(ways: dict[str, Any], x: torch.Tensor) -> dict[str, float]:
-    """Processor seconds of each way in one thread, the least of several in turn. Workers load while others of theirs do,
-    or serve: that makes a clock on the wall, and threads that wait for each other, tell nothing."""
+    """Processor seconds of each way in one thread, the least of several in turn. Workers load while others load or
+    serve: that makes a clock on the wall, and threads that wait for each other, tell nothing."""
     best = dict.fromkeys(ways, float("inf"))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
