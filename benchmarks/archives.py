@@ -27,6 +27,7 @@ MAX_BATCH_DELAY = 10
 BUILT: dict[str, dict[str, Any]] = {
     "default": {},
     "better": {"BetterTransformer": True},
+    "split": {"BetterTransformer": False},
     "torchscript": {"save_mode": "torchscript"},
 }
 """What `mar build` makes, and the settings that differ from its defaults."""

@@ -154,7 +154,8 @@ def packed_handler(config: BuildConfig, *, max_length: int) -> dict[str, Any]:
         made["attn_implementation"] = handler.attn_implementation
     if handler.pack_weights is not None:
         made["pack_weights"] = handler.pack_weights
-    made["BetterTransformer"] = handler.BetterTransformer
+    if handler.BetterTransformer is not None:
+        made["BetterTransformer"] = handler.BetterTransformer
     made["model_parallel"] = handler.model_parallel
     made["captum_explanation"] = handler.captum_explanation
     defaults: dict[str, Any] = {

@@ -186,7 +186,8 @@ class HandlerSettings(Section):
     model's own limit, and DEFAULT_LENGTH_LIMIT at most."""
     captum_explanation: bool = False
     embedding_name: str | None = None
-    BetterTransformer: bool = False
+    BetterTransformer: bool | None = None
+    """An encoder's layers over nested tensors. None: on a CPU, where the model has such a form."""
     model_parallel: bool = False
     hardware: Annotated[str, AfterValidator(_hardware)] = "cpu"
     batch_size: Positive | None = None

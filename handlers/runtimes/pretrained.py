@@ -39,13 +39,16 @@ def load(model_dir: Path, config: dict[str, Any], device: torch.device, pad: int
         model.forward = torch.compile(model.forward, **{"dynamic": True, **chosen})
         return Pretrained(model, inputs)
     nested, notes = None, []
-    if settings.get("BetterTransformer"):
+    asked = settings.get("BetterTransformer")
+    # On a GPU, attention text by text is many small kernels: there it has to be asked for.
+    if settings["mode"] != "text_generation" and (asked or (asked is None and model.device.type == "cpu")):
         try:
             nested = Nested(model, inputs)
         except NoForm as why:
-            kind = type(model).__name__
-            notes.append(f"BetterTransformer has no effect: {kind} has no nested form ({why}); the normal path runs")
-            logger.warning(notes[0])
+            said = f"{type(model).__name__} has no nested form ({why}); the normal path runs"
+            if asked:
+                notes.append(f"BetterTransformer has no effect: {said}")
+            logger.info(said)
     rows = linear.STEPS if settings["mode"] == "text_generation" else linear.TEXTS
     logger.info("linear layers by %s", linear.speed_up(model, rows, shared=shares_weights(config)))
     return Pretrained(model, inputs, nested, notes)

@@ -281,7 +281,6 @@ class TestPacked:
             "max_length": 64,
             "model_name": f"starter:{task}",
             "dtype": "float32",
-            "BetterTransformer": False,
             "model_parallel": False,
             "captum_explanation": False,
             **own,

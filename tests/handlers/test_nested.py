@@ -31,7 +31,7 @@ def both(folder: Path, family: str, task: str, **settings: Any) -> tuple[Served,
     """The same checkpoint served by the normal path, and with BetterTransformer."""
     folder.mkdir(exist_ok=True)
     checkpoint = tiny.save(folder / "checkpoint", family, task)
-    plain = Served(lay_out(folder / "plain", checkpoint, task, "pretrained", **settings), task)
+    plain = Served(lay_out(folder / "plain", checkpoint, task, "pretrained", BetterTransformer=False, **settings), task)
     better = lay_out(folder / "better", checkpoint, task, "pretrained", BetterTransformer=True, **settings)
     return plain, Served(better, task)
 
@@ -88,15 +88,22 @@ def test_the_last_layer_is_cut_short_only_where_the_head_reads_one_token(family:
 def test_a_model_without_such_a_form_is_told_and_served_as_ever(
     family: str, settings: dict[str, Any], why: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         plain, better = both(tmp_path, family, "seq_classification", **settings)
-    (said,) = [record.getMessage() for record in caplog.records if "BetterTransformer" in record.getMessage()]
-    assert "has no nested form" in said
+    (said,) = [record.getMessage() for record in caplog.records if "has no nested form" in record.getMessage()]
     assert why in said
-    assert better.handler.model.notes == [said]
+    assert better.handler.model.notes == [f"BetterTransformer has no effect: {said}"]
     assert plain.handler.model.notes == []
     asked = bodies("seq_classification")
     assert differences("", plain(*asked), better(*asked), 1e-6) == []
+
+
+def test_it_is_the_default_where_a_model_has_such_a_form(tmp_path: Path) -> None:
+    for family, free in (("bert", True), ("mpnet", False)):
+        checkpoint = tiny.save(tmp_path / family, family, "seq_classification")
+        folder = lay_out(tmp_path / f"{family}-archive", checkpoint, "seq_classification", "pretrained")
+        runtime = Served(folder, "seq_classification").handler.model
+        assert (runtime.padding_is_free, runtime.notes) == (free, [])
 
 
 def test_a_form_that_would_answer_otherwise_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
