@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -65,22 +66,33 @@ def test_models_cannot_be_added_or_removed_by_calls(server: Server) -> None:
 
 
 def test_only_loopback_is_listened_on(server: Server) -> None:
+    ports = sorted(vars(server.ports).values())
+    deadline = time.monotonic() + 30
+    # The gRPC servers come up after the HTTP ones, which answered already.
+    while len(listening := _listening(server)) < len(ports) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    # 127.0.0.1, or the same mapped into IPv6; little-endian words, in hexadecimal.
+    assert {address for address, _ in listening} <= {"0100007F", "0000000000000000FFFF00000100007F"}
+    assert sorted(int(port, 16) for _, port in listening) == ports
+
+
+def _listening(server: Server) -> list[tuple[str, str]]:
+    """Address and port, in hexadecimal, of the TCP sockets that TorchServe and its workers listen on (Linux)."""
     assert server.pid is not None
-    sockets = {
-        match[1]
-        for pid in group_members(server.pid)
-        for link in Path(f"/proc/{pid}/fd").iterdir()
-        if (match := re.match(r"socket:\[(\d+)\]", link.readlink().as_posix()))
-    }
+    sockets = set()
+    for pid in group_members(server.pid):
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(FileNotFoundError):  # closed since it was listed; a listening socket stays
+                if match := re.match(r"socket:\[(\d+)\]", link.readlink().as_posix()):
+                    sockets.add(match[1])
     listening = []
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
             local, state, inode = (line.split()[column] for column in (1, 3, 9))
             if state == "0A" and inode in sockets:
-                listening.append(local.split(":"))
-    # 127.0.0.1, or the same mapped into IPv6; little-endian words, in hexadecimal.
-    assert {address for address, _ in listening} <= {"0100007F", "0000000000000000FFFF00000100007F"}
-    assert sorted(int(port, 16) for _, port in listening) == sorted(vars(server.ports).values())
+                address, _, port = local.partition(":")
+                listening.append((address, port))
+    return listening
 
 
 def test_workers_see_no_token_and_no_module_of_ours(server: Server) -> None:
