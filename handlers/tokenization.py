@@ -22,22 +22,26 @@ class Tokenizer:
         self.reader = Reader.from_file(str(file))
         self.reader.no_padding()
         self.reader.no_truncation()
-        self.settings = _read(model_dir / "tokenizer_config.json")
+        own, special = _read(model_dir / "tokenizer_config.json"), _read(model_dir / "special_tokens_map.json")
+        # transformers, too, heeds the older file first, unless the newer one has the table that made it superfluous.
+        self.settings = {**special, **own} if "added_tokens_decoder" in own else {**own, **special}
         config = _read(model_dir / "config.json")
-        special = _read(model_dir / "special_tokens_map.json")
-        self.cls = self._id("cls_token", special)
-        self.unknown = self._id("unk_token", special)
-        self.eos = self._id("eos_token", special)
-        pad = self._id("pad_token", special)
-        # Padding is masked, so without a pad token any id will do: transformers takes the end of text.
-        self.pad = next((p for p in (pad, config.get("pad_token_id"), self.eos) if isinstance(p, int) and p >= 0), 0)
+        self.cls = self._id("cls_token")
+        self.unknown = self._id("unk_token")
+        self.eos = self._id("eos_token")
+        ends = config.get("eos_token_id")
+        # Padding is masked, so without a pad token any id will do: transformers takes the end of text, of several the
+        # first. A trace knows its padding by itself, and was made without a look at config.json's ends.
+        ends = [] if (model_dir / "graph.json").exists() else ends if isinstance(ends, list) else [ends]
+        pads = (self._id("pad_token"), config.get("pad_token_id"), self.eos, *ends)
+        self.pad = next((pad for pad in pads if isinstance(pad, int) and pad >= 0), 0)
         model = json.loads(self.reader.to_str())["model"]
         self.subword_prefix: str | None = model.get("continuing_subword_prefix") or None
         self.side = "left" if self.settings.get("truncation_side") == "left" else "right"
         self.specials = self.reader.num_special_tokens_to_add(False)
 
-    def _id(self, name: str, special: dict[str, Any]) -> int | None:
-        token = self.settings.get(name, special.get(name))
+    def _id(self, name: str) -> int | None:
+        token = self.settings.get(name)
         if isinstance(token, dict):
             token = token.get("content")
         return self.reader.token_to_id(token) if isinstance(token, str) else None

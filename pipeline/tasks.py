@@ -58,6 +58,8 @@ _ROWS = (
                 "a new factory near Warsaw, as the papers there reported."
             },
             {"text": "Nothing of note happened today."},
+            # A hieroglyph: to most tokenizers an unknown word, which is no part of the word before it.
+            {"text": "Ask Maria Lopez \U00013000 about Berlin.", "aggregation_strategy": "first"},
         ),
     ),
     Task(

@@ -1,4 +1,4 @@
-"""Edits to a tokenizer's files that its own loader would ignore."""
+"""Edits to a tokenizer's files: what its own loader would ignore, and what it knows without them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,41 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoint import read_json
+
+SPECIAL = tuple(f"{name}_token" for name in ("unk", "cls", "sep", "pad", "eos", "bos", "mask"))
+
+_READ = ("unk_token", "cls_token", "pad_token")
+"""Those whose absence the handlers would take for a tokenizer without them."""
+
+
+def _named(folder: Path) -> dict[str, Any]:
+    """The special tokens that a tokenizer's files name: None for one that it is to have none of."""
+    found: dict[str, Any] = {}
+    for file in (folder / "tokenizer_config.json", folder / "special_tokens_map.json"):
+        said = read_json(file) if file.exists() else {}
+        found |= {name: said[name] for name in SPECIAL if name in said}
+    return found
+
+
+def leaves_tokens_out(folder: Path) -> bool:
+    """Whether special tokens may be left to the tokenizer's class, as in checkpoints of the first years."""
+    return not _named(folder).keys() >= set(_READ)
+
+
+def add_special_tokens(folder: Path, saved: Path) -> None:
+    """Name the special tokens that `folder` leaves out in its special_tokens_map.json, as `saved` has them: the same
+    tokenizer, saved by transformers. What the files say stays as it is."""
+    said = _named(folder)
+    more = {}
+    for name, token in _named(saved).items():
+        word = token.get("content") if isinstance(token, dict) else token
+        if name not in said and isinstance(word, str):
+            more[name] = word
+    if more:
+        file = folder / "special_tokens_map.json"
+        stated = read_json(file) if file.exists() else {}
+        text = json.dumps({**stated, **more}, ensure_ascii=False, indent=2, sort_keys=True) + "\n"
+        file.write_text(text, encoding="utf-8")
 
 
 def set_lower_case(folder: Path, lower: bool) -> None:

@@ -57,6 +57,42 @@ def test_a_checkpoint_with_an_old_vocabulary_file_gets_a_tokenizer_that_lowers_c
     assert answer["score"] == pytest.approx(expected["score"], abs=1e-5)
 
 
+def without_token_names(folder: Path) -> Path:
+    """The checkpoint as those of the first years are: the tokenizer's class knows its special tokens, no file does."""
+    (folder / "special_tokens_map.json").unlink(missing_ok=True)
+    (folder / "tokenizer_config.json").write_text('{"do_lower_case": true, "model_max_length": 64}')
+    return folder
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_special_tokens_that_only_the_class_knows_are_in_the_archive(fresh_mar: Mar, mode: str) -> None:
+    folder = without_token_names(tiny.save(fresh_mar.folder / "old", "bert", "question_answering"))
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    sample = {"question": "who won?", "context": "Nora won.", "handle_impossible_answer": True, "top_k": 9}
+    words = ["--task", "question_answering", "--model", folder, "--save-mode", mode, *samples(sample)]
+    (archive,) = fresh_mar.build(*words)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+    with zipfile.ZipFile(fresh_mar.folder / archive["path"]) as unpacked:
+        named = json.loads(unpacked.read("special_tokens_map.json"))
+        assert unpacked.read("tokenizer_config.json") == before["tokenizer_config.json"]
+        assert unpacked.read("tokenizer.json") == before["tokenizer.json"]
+    assert named["cls_token"] == "[CLS]"
+    assert set(named.values()) == {"[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"}
+    answers = json.loads(fresh_mar("run", archive["path"], "--input", json.dumps(sample)).stdout)
+    assert [one["score"] > 0 for one in answers if not one["answer"]] == [True]
+    assert fresh_mar.plan(*words)["serialize"]["cached"]
+
+
+def test_an_unknown_word_is_no_part_of_the_word_before_it(fresh_mar: Mar) -> None:
+    folder = without_token_names(tiny.save(fresh_mar.folder / "old", "bert", "token_classification"))
+    (archive,) = fresh_mar.build("--task", "token_classification", "--model", folder)
+    text = {"text": "Maria \U00013000 Lopez", "aggregation_strategy": "first"}
+    found = json.loads(fresh_mar("run", archive["path"], "--input", json.dumps(text)).stdout)
+    assert found
+    report = json.loads(next((fresh_mar.out / "reports").iterdir()).read_text())
+    assert [one for one in report["samples"] if "\U00013000" in one["request"]["text"]]
+
+
 def test_shards_pass_through_as_they_are(fresh_mar: Mar, bert: Path) -> None:
     from transformers import AutoModelForSequenceClassification
 

@@ -26,6 +26,8 @@ def checkpoint(folder: Path, **changes: object) -> Path:
     header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
     (folder / "tokenizer.json").write_text("{}")
+    named = {"unk_token": "[UNK]", "cls_token": "[CLS]", "pad_token": "[PAD]"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(named))
     return folder
 
 

@@ -39,21 +39,27 @@ def run(job: Job) -> Iterable[Entry]:
 
 
 def _tokenizer(job: Job) -> None:
-    """The tokenizer's own files, with tokenizer.json among them: the handlers read that one."""
+    """The tokenizer's own files, with tokenizer.json among them, and every special token named: the handlers read what
+    transformers makes of them, and have no classes with defaults."""
     checkpoint = job.lay_out("download")
     for name in SIDE_FILES:
         if (checkpoint / name).exists():
             shutil.copyfile(checkpoint / name, job.folder / name)
-    if not (job.folder / "tokenizer.json").exists():
+    whole = (job.folder / "tokenizer.json").exists()
+    if not whole or tokenizer_files.leaves_tokens_out(job.folder):
         made = job.scratch / "tokenizer"
         made.mkdir()
-        for name in work(
+        names = work(
             "tokenizer",
             {"checkpoint": str(checkpoint), "out": str(made)},
             scratch=job.scratch,
             progress=job.progress,
-        ):
-            shutil.copyfile(made / name, job.folder / name)
+        )
+        if whole:
+            tokenizer_files.add_special_tokens(job.folder, made)
+        else:
+            for name in names:
+                shutil.copyfile(made / name, job.folder / name)
     if job.build.config.handler.do_lower_case is not None:
         tokenizer_files.set_lower_case(job.folder, job.build.config.handler.do_lower_case)
 
@@ -73,7 +79,7 @@ def _config(job: Job) -> None:
 
 STAGE = Stage(
     name="serialize",
-    version=1,
+    version=2,
     inputs=("download",),
     params=params,
     tools=lambda build: BACKENDS[build.config.handler.save_mode].TOOLS,
