@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,10 @@ TEMPLATES = {
     "json": (
         "{{ bos_token }}{% for m in messages %}{% if loop.index > 3 %}{% break %}{% endif %}"
         "{{ m | tojson }}\n{% endfor %}"
+    ),
+    "generation": (
+        "{%- for m in messages %}\n{%- set word = m.role %}\n    {%- generation %}\n{% set word = m.content %}"
+        "{{ word | trim }}{{ eos_token }}\n    {%- endgeneration %}\n{{ word }}\n{%- endfor %}"
     ),
 }
 TALKS: list[list[dict[str, Any]]] = [
@@ -84,3 +89,37 @@ def test_a_template_reaches_nothing_of_python(tmp_path: Path) -> None:
 def test_a_model_without_a_template_asks_for_a_prompt(tmp_path: Path) -> None:
     with pytest.raises(Problem, match="no chat template"):
         chat(checkpoint(tmp_path / "one", None)).prompt(TALKS[0])
+
+
+def test_what_goes_wrong_in_a_template_is_the_requests_fault(tmp_path: Path) -> None:
+    for number, template in enumerate(("{{ messages[0].content + 1 }}", "{{ 1 / (messages | length - 1) }}")):
+        told = chat(checkpoint(tmp_path / str(number), template))
+        with pytest.raises(Problem, match="refuses") as problem:
+            told.prompt(TALKS[0])
+        assert (problem.value.status, problem.value.field) == (400, "messages")
+
+
+@pytest.mark.parametrize("template", ["{% nonsense %}", "{{ messages", [{"name": "default"}], {"a": 1}])
+def test_a_template_that_cannot_be_read_fails_requests_of_messages_alone(
+    template: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = checkpoint(tmp_path / "one", None)
+    file = folder / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "chat_template": template}))
+    with caplog.at_level(logging.WARNING, "handlers.chat"):
+        told = chat(folder)
+        for talk in TALKS:
+            with pytest.raises(Problem, match="cannot be read") as problem:
+                told.prompt(talk)
+            assert (problem.value.status, problem.value.field) == (400, "messages")
+    assert [record.name for record in caplog.records] == ["handlers.chat"]
+
+
+def test_special_tokens_that_only_the_map_names_are_words_of_the_template(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "one", "{{ bos_token }}{{ messages[0].content }}{{ eos_token }}")
+    file = folder / "tokenizer_config.json"
+    settings = json.loads(file.read_text())
+    special = {name: settings.pop(name) for name in ("bos_token", "eos_token")}
+    file.write_text(json.dumps(settings))
+    (folder / "special_tokens_map.json").write_text(json.dumps(special))
+    assert chat(folder).prompt([{"role": "user", "content": "So"}]) == "<|endoftext|>So<|endoftext|>"
