@@ -259,16 +259,18 @@ def explain(
     """Show which words an answer comes from, in colours: green for, red against it."""
     from . import answer, explanation
 
+    if html is not None:
+        explanation.check_place(html)
     asked = answer.request(request)
     found = answer.answers(open_store(cache), archive, [asked], explain=True)
     reply = found["single"][0]
     if found["statuses"][0] != 200:
-        raise InputError(f"{archive.name} gives no explanation: {reply['error']['message']}.")
+        raise InputError(f"{archive.name} gives no explanation: {explanation.visible(reply['error']['message'])}.")
     pairs = explanation.pairs(asked, reply)
     if html is not None:
-        html.write_text(explanation.page(archive.stem, pairs), encoding="utf-8")
+        explanation.write(html, explanation.page(archive.stem, pairs))
     if as_json:
-        print(json.dumps(reply, ensure_ascii=False))
+        print(explanation.as_json(reply))
     elif html is not None:
         print(f"Written to {html}")
     else:
