@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-from handlers.explanation import STEPS, Target, check, explain
+from handlers.explanation import STEPS, WORK, Target, check, explain
 from handlers.problem import Problem
 from handlers.requests import Request, parse
-from handlers.runs import fill, split
+from handlers.runs import NESTED, split
 from handlers.runtimes import workers
 from handlers.tokenization import Tokenizer
 
@@ -78,10 +78,14 @@ class Handler:
         raise NotImplementedError
 
     def _explained(self, request: Request, index: int, context: Any) -> Any:
+        work = 0
         for one in request.inputs:
             try:
-                steps = int(one.get("steps", STEPS))
-                request.answers.append(explain(self.model, self.tokenizer, self.target(one), one, steps))
+                steps, target = int(one.get("steps", STEPS)), self.target(one)
+                work += steps * len(target.encoding)
+                if work > WORK:
+                    raise Problem(f"{work} tokens times steps so far, and a request may take {WORK}", "steps", 413)
+                request.answers.append(explain(self.model, self.tokenizer, target, one, steps))
             except Problem as problem:
                 request.answers.append(problem)
             except Exception as error:
@@ -113,6 +117,9 @@ class Handler:
                 requests[index] = request
             except Problem as problem:
                 replies[index] = _refuse(context, index, problem)
+            except Exception as error:
+                logger.error("a request failed: %s", _where(error))
+                replies[index] = _refuse(context, index, _failed())
         answers = iter(self._answers([one for request in requests.values() for one in request.inputs]))
         for index, request in requests.items():
             request.answers = [next(answers) for _ in request.inputs]
@@ -132,17 +139,19 @@ class Handler:
         try:
             return self.answer(inputs)
         except Exception as error:
-            # Whoever has had a part of an answer cannot be told another.
-            streamed = any(one["stream"].sent for one in inputs if one.get("stream"))
-            if len(inputs) == 1 or streamed:
+            # Each by itself, then. But whoever has had a part of an answer cannot be told another.
+            again = [len(inputs) > 1 and not (one.get("stream") and one["stream"].sent) for one in inputs]
+            if not all(again):
                 # Our fault, not the request's: its text is not logged, where it happened is.
                 logger.error("an input failed: %s", _where(error))
-                return [_failed() for _ in inputs]
-            return [answer for one in inputs for answer in self._answers([one])]
+            return [
+                self._answers([one])[0] if once_more else _failed()
+                for one, once_more in zip(inputs, again, strict=True)
+            ]
 
     def batches(self, lengths: Sequence[int]) -> list[list[int]]:
         """Indices of encodings of these lengths, as they go through the model together."""
-        return fill(lengths) if self.model.padding_is_free else split(lengths)
+        return split(lengths, NESTED if self.model.padding_is_free else 1)
 
 
 def _refuse(context: Any, index: int, problem: Problem) -> dict[str, Any]:

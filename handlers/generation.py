@@ -133,10 +133,14 @@ class Row:
 
     def _certain(self, text: str) -> str:
         """The text so far, less what may still turn out to be half a character or the begin of a stop word."""
+        if self.tokenizer.is_byte(self.new[-1]):
+            # A run of single bytes is decoded as a whole: one that fits no character spoils those before it.
+            return text[: self._sent]
         text = text.rstrip("\ufffd")
         kept = len(text)
         for word in self.parameters.stop:
-            part = next((size for size in range(len(word) - 1, 0, -1) if text.endswith(word[:size])), 0)
+            longest = min(len(word) - 1, len(text))
+            part = next((size for size in range(longest, 0, -1) if text.endswith(word[:size])), 0)
             kept = min(kept, len(text) - part)
         return text[:kept]
 

@@ -12,15 +12,23 @@ OVERHEAD = 48
 its tokens, so 40; wider ones less. From 32 to 128 the time of a batch is the same within a tenth."""
 
 
-def split(lengths: Sequence[int]) -> list[list[int]]:
-    """Indices of `lengths` in runs that take the least time together, if a run takes its padded tokens and OVERHEAD."""
+NESTED = 1 / 32
+"""What a token of padding costs a model that leaves padding out, in tokens: it is embedded, and that is all. Twelve
+layers 768 wide take 1.5 ms for a token, and 36 us for one of padding."""
+
+
+def split(lengths: Sequence[int], padding: float = 1) -> list[list[int]]:
+    """Indices of `lengths` in runs that take the least time together, if a run takes OVERHEAD, its tokens, and its
+    `padding` tokens as many times that."""
     order = sorted(range(len(lengths)), key=lambda index: lengths[index])
-    # cost[n]: the least for the n shortest; begin[n]: where the last of their runs begins.
-    cost, begin = [0], [0]
+    # cost[n]: the least for the n shortest, less their tokens; begin[n]: where the last of their runs begins.
+    cost, begin = [0.0], [0]
     for end in range(1, len(order) + 1):
         longest = lengths[order[end - 1]]
         lowest = max(0, end - max(1, RUN_TOKENS // max(1, longest)))
-        least, start = min((cost[start] + OVERHEAD + (end - start) * longest, start) for start in range(lowest, end))
+        least, start = min(
+            (cost[start] + OVERHEAD + padding * (end - start) * longest, start) for start in range(lowest, end)
+        )
         cost.append(least)
         begin.append(start)
     found, end = [], len(order)
@@ -30,14 +38,19 @@ def split(lengths: Sequence[int]) -> list[list[int]]:
     return found[::-1]
 
 
-def fill(lengths: Sequence[int]) -> list[list[int]]:
-    """Indices of `lengths` in as few runs as hold them, where padding costs nothing, or less than a run of its own."""
+def together(rows: Sequence[tuple[int, int]], limit: int) -> list[list[int]]:
+    """Indices of `rows` (tokens of the prompt, tokens to come) in as few runs of a generator as may be.
+
+    A step takes hardly longer for many rows than for one, so padding is cheaper than a run more. But a row that has
+    ended goes on with its run: so the longest prompt and the most tokens to come have to be in the `limit` together.
+    """
     found: list[list[int]] = []
-    tokens = RUN_TOKENS
-    for index in sorted(range(len(lengths)), key=lambda index: lengths[index]):
-        tokens += lengths[index]
-        if tokens > RUN_TOKENS:
+    most = 0
+    for index in sorted(range(len(rows)), key=lambda index: rows[index]):
+        prompt, new = rows[index]  # the longest prompt so far
+        most = max(most, new)
+        if not found or prompt + most > limit or (len(found[-1]) + 1) * (prompt + most) > RUN_TOKENS:
             found.append([])
-            tokens = lengths[index]
+            most = new
         found[-1].append(index)
     return found

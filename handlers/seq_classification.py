@@ -9,6 +9,7 @@ import torch
 
 from handlers.base import Handler
 from handlers.explanation import Target
+from handlers.problem import Problem
 
 
 class SequenceClassification(Handler):
@@ -23,10 +24,12 @@ class SequenceClassification(Handler):
     def answer(self, inputs: list[dict[str, Any]]) -> list[Any]:
         texts = [(one["text"], one["text_pair"]) if "text_pair" in one else one["text"] for one in inputs]
         encodings = self.tokenizer.encode(texts, self.max_length)
-        answers: list[Any] = [None] * len(inputs)
-        for run in self.batches([len(encoding) for encoding in encodings]):
-            logits = self.model.run(self.tokenizer.batch([encodings[index] for index in run]))["logits"]
-            for index, scores in zip(run, self._scores(logits), strict=True):
+        answers: list[Any] = [Problem("the text has no token of the model's", "text") for _ in inputs]
+        known = [index for index, encoding in enumerate(encodings) if len(encoding)]
+        for run in self.batches([len(encodings[index]) for index in known]):
+            chosen = [known[place] for place in run]
+            logits = self.model.run(self.tokenizer.batch([encodings[index] for index in chosen]))["logits"]
+            for index, scores in zip(chosen, self._scores(logits), strict=True):
                 answers[index] = self._best(scores, inputs[index])
         return answers
 

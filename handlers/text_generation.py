@@ -13,7 +13,7 @@ from handlers.explanation import Target
 from handlers.generation import Parameters, Row
 from handlers.problem import Problem
 from handlers.requests import Request
-from handlers.runs import fill
+from handlers.runs import together
 from handlers.streaming import Stream
 
 
@@ -60,8 +60,8 @@ class TextGeneration(Handler):
             except Problem as problem:
                 answers[index] = problem
         places = list(rows)
-        # A step of the model takes hardly longer for many rows than for one, so padding is cheaper than a run more.
-        for run in fill([len(rows[place].prompt) + rows[place].parameters.max_new_tokens for place in places]):
+        sizes = [(len(row.prompt), row.parameters.max_new_tokens) for row in rows.values()]
+        for run in together(sizes, self.max_length):
             chosen = [places[index] for index in run]
             batch = self.tokenizer.batch([encodings[place] for place in chosen], left=True)
             self.model.generate([rows[place] for place in chosen], batch, self.tokenizer.pad)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import torch
 from tokenizers import Encoding
 from tokenizers import Tokenizer as Reader
+
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
 
 
 class Tokenizer:
@@ -87,6 +90,10 @@ class Tokenizer:
             "attention_mask": padded([e.attention_mask for e in encodings], 0),
             "token_type_ids": padded([e.type_ids for e in encodings], 0),
         }
+
+    def is_byte(self, token: int) -> bool:
+        """Whether a token stands for one byte, as tokenizers with byte fallback (Llama's) have them."""
+        return _BYTE.fullmatch(self.reader.id_to_token(token) or "") is not None
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of tokens, special ones left out."""

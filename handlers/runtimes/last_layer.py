@@ -15,13 +15,13 @@ from torch import nn
 
 class LastLayer:
     """The last layer of an encoder. `known` once it has been seen at work and has turned out to be of the usual kind:
-    called once, with its keys and values each out of a linear layer of its own."""
+    called once, with its keys and values each out of a linear layer of its own that takes what the layer takes (one
+    that norms first does not)."""
 
     def __init__(self, layer: nn.Module) -> None:
         self.layer, self.forward = layer, layer.forward
         self.known = False
-        self.pending: tuple[torch.Tensor, torch.Tensor] | None = None
-        """Keys and values of all tokens, [1, tokens, hidden], until the attention of the chosen ones takes them."""
+        self._given: torch.Tensor | None = None
         self._made: dict[int, nn.Module] | None = None
         self._found: list[tuple[nn.Module | None, nn.Module | None]] = []
 
@@ -37,19 +37,24 @@ class LastLayer:
         linear = [module for module in self.layer.modules() if isinstance(module, nn.Linear)]
         self._made = {}
         hooks = [module.register_forward_hook(self._note) for module in linear]
+        hooks.append(self.layer.register_forward_pre_hook(self._enter))
         try:
             yield
         finally:
             for hook in hooks:
                 hook.remove()
-            self._made = None
+            self._given = self._made = None
         seen = [pair for pair in self._found if pair != (None, None)]
-        if len(seen) == 1 and None not in seen[0]:
-            self.key, self.value = seen[0]
-            self.known = True
+        if len(seen) == 1:
+            key, value = seen[0]
+            if key and value:
+                self.key, self.value, self.known = key, value, True
 
-    def _note(self, module: nn.Module, _: Any, made: torch.Tensor) -> None:
-        if self._made is not None:
+    def _enter(self, _: nn.Module, given: Any) -> None:
+        self._given = given[0] if given else None
+
+    def _note(self, module: nn.Module, given: Any, made: torch.Tensor) -> None:
+        if self._made is not None and given[0] is self._given:
             self._made[made.data_ptr()] = module
 
     def learn(self, key: torch.Tensor, value: torch.Tensor) -> None:
@@ -57,25 +62,3 @@ class LastLayer:
         if self._made is not None:
             self._found.append((self._made.get(key.data_ptr()), self._made.get(value.data_ptr())))
             self._made.clear()  # the memory of what is gone is used again
-
-    @contextmanager
-    def only(self, chosen: list[int]) -> Iterator[None]:
-        """While it lasts, the layer takes all tokens [1, tokens, hidden] and gives the chosen ones."""
-
-        def forward(hidden: torch.Tensor, *args: Any, **words: Any) -> Any:
-            self.pending = self.key(hidden), self.value(hidden)  # type: ignore[misc]
-            return self.forward(hidden[:, chosen], *args, **words)
-
-        self.layer.forward = forward
-        try:
-            yield
-        finally:
-            self.layer.forward, self.pending = self.forward, None
-
-    def take(self, query: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The pending keys and values in heads like the query's, [1, heads, tokens, size]."""
-        assert self.pending is not None
-        heads, size = query.shape[1], query.shape[3]
-        key, value = (each.view(1, -1, heads, size).transpose(1, 2) for each in self.pending)
-        self.pending = None
-        return key, value

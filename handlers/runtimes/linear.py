@@ -3,6 +3,10 @@
 On some processors MKL, which torch takes, leaves half of the vector unit idle; on all, weights that lie as oneDNN's
 kernels read them save the work of laying them out anew for each small batch. What helps is measured at loading, on the
 machine that serves. The results differ from torch's by the order of summation alone (some 1e-7).
+
+oneDNN writes a kernel for each number of rows that it meets, and keeps the last thousand, half a megabyte each: so a
+worker grows by some 500 MB while texts of all lengths come. To round the rows up to fewer numbers was tried: what is
+multiplied and copied for nothing then takes all that is gained (7.0 s against 6.2, and 7.1 by torch itself).
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
-"""Encoder layers over nested tensors: what BetterTransformer did, so that padding costs nothing.
+"""Encoder layers over nested tensors: what BetterTransformer did, so that padding costs the layers nothing.
 
 A padded batch [batch, length, hidden] goes through the encoder as the values of a nested tensor, [1, tokens, hidden]:
-every token once and none of padding. All that an encoder's layers do, they do to each token by itself, but for
-attention, which is done here text by text. So no family has code of its own: a model has this form if its encoder takes
-hidden states and a mask, and attends by torch's scaled_dot_product_attention without any further bias. Whether that
-gives the model's own answers is tried once, at loading.
+every token once and none of padding, which is embedded and no more. All that an encoder's layers do, they do to each
+token by itself, but for attention, which is done here text by text. So no family has code of its own: a model has this
+form if its encoder takes hidden states and a mask, and attends by torch's scaled_dot_product_attention without any
+further bias. Whether that gives the model's own answers is tried once, at loading.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import accumulate
@@ -24,6 +25,8 @@ TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """Between the answers of both forms, relative to the largest of them; what reordered sums make of them is a tenth."""
 
 _attention = F.scaled_dot_product_attention
+_thread = threading.local()
+"""`batch`: the _Batch that is on its way through the layers in this thread, if one is."""
 
 
 class NoForm(ValueError):
@@ -31,80 +34,124 @@ class NoForm(ValueError):
 
 
 class Nested:
-    """A model's encoder, taught to leave padding out. Raises NoForm."""
+    """A model's encoder, taught to leave padding out. Raises NoForm, and leaves the model as it was then.
+
+    Several threads may run it at once: what belongs to a batch is kept by its thread.
+    """
 
     def __init__(self, model: Any, inputs: list[str]) -> None:
         self.encoder = _encoder(model)
         self.forward = self.encoder.forward
         self.last = LastLayer.of(self.encoder)
-        self.spans: list[slice] = []
-        self.tokens = torch.empty(0)
-        self.attended = 0
-        probe = _Probe(model, inputs)
-        with self.last.learning() if self.last else nullcontext():
-            self._hold(probe)
-        if self.last and self.last.known:
+        try:
+            probe = _Probe(model, inputs)
+        except Exception as error:
+            raise NoForm(f"it does not take a batch to try it with ({type(error).__name__})") from None
+        F.scaled_dot_product_attention = _attend  # type: ignore[assignment]
+        self.encoder.forward = self._encode
+        try:
+            with self.last.learning() if self.last else nullcontext():
+                self._hold(probe)
+        except NoForm:
+            self.encoder.forward = self.forward
+            raise
+        if self.last:
             self._try_last(probe)
 
     @contextmanager
-    def without_padding(self, mask: torch.Tensor) -> Iterator[None]:
-        """While it lasts, the model takes batches with this mask, [batch, length]."""
-        if bool(mask.all()):
-            yield
+    def without_padding(self, mask: torch.Tensor) -> Iterator[_Batch | None]:
+        """While it lasts, the model takes batches with this mask, [batch, length], in this thread."""
+        if bool(mask.all()) and not self.last:
+            yield None  # nothing would be left out
             return
-        ends = list(accumulate(mask.sum(1).tolist()))
-        self.spans = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
-        self.tokens = mask.flatten().nonzero().squeeze(1)
-        self.encoder.forward = self._encode
-        F.scaled_dot_product_attention = self._attend  # type: ignore[assignment]
+        _thread.batch = batch = _Batch(mask, self.last)
         try:
-            yield
+            yield batch
         finally:
-            self.encoder.forward, F.scaled_dot_product_attention = self.forward, _attention
+            _thread.batch = None
 
     def _encode(self, *args: Any, **words: Any) -> Any:
         """The encoder's forward: padded hidden states in and out, the values of nested ones in between."""
+        batch = _running()
+        if batch is None:
+            return self.forward(*args, **words)
         name = next((name for name in ("hidden_states", "x") if name in words), None)
         padded = words.pop(name) if name else args[0]
-        flat, tokens = padded.flatten(0, 1), self.tokens.to(padded.device)
         words = {key: value for key, value in words.items() if key not in ("attention_mask", "attn_mask")}
-        if self.last and self.last.known:
-            firsts = [span.start for span in self.spans]
-            with self.last.only(firsts):
-                out = self.forward(flat[tokens][None], None, **words)
-            tokens = tokens[firsts]
-        else:
-            out = self.forward(flat[tokens][None], None, **words)
+        flat = padded.flatten(0, 1)
+        out = self.forward(flat[batch.tokens][None], None, **words)
         values = out[0][0]
         back = values.new_zeros(flat.shape[0], values.shape[-1])
-        back[tokens] = values
+        back[batch.tokens[batch.firsts] if batch.shortened else batch.tokens] = values
         back = back.unflatten(0, padded.shape[:2])
         if isinstance(out, tuple):
             return (back, *out[1:])
         out.last_hidden_state = back
         return out
 
-    def _attend(
-        self,
-        query: Any,
-        key: Any,
-        value: Any,
-        attn_mask: Any = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        **words: Any,
-    ) -> Any:
+    def _last(self, hidden: torch.Tensor, *args: Any, **words: Any) -> Any:
+        """The last layer's forward, [1, tokens, hidden]: of a batch without padding, each text's first token alone."""
+        batch, last = _running(), self.last
+        assert last is not None
+        if batch is None:
+            return last.forward(hidden, *args, **words)
+        batch.pending = last.key(hidden), last.value(hidden)
+        batch.shortened = True
+        return last.forward(hidden[:, batch.firsts], *args, **words)
+
+    def _hold(self, probe: _Probe) -> None:
+        """Hold the form against the model's own."""
+        try:
+            with self.without_padding(probe.mask) as batch:
+                worst = probe.worst()
+        except NoForm:
+            raise
+        except Exception as error:
+            raise NoForm(f"its encoder cannot be called so ({type(error).__name__})") from None
+        if not batch or not batch.attended:
+            raise NoForm("it does not attend by scaled_dot_product_attention")
+        if not worst <= probe.tolerance:
+            raise NoForm(f"its answers would differ by {worst:.1g}")
+
+    def _try_last(self, probe: _Probe) -> None:
+        """Forget the last layer's short way if it is not known, or if the model answers otherwise by it, as its head
+        reads more tokens."""
+        last = self.last
+        assert last is not None
+        if last.known:
+            last.layer.forward = self._last
+            try:
+                return self._hold(probe)
+            except NoForm:
+                last.layer.forward = last.forward
+        self.last = None
+
+
+class _Batch:
+    """A padded batch on its way through the layers, by its mask [batch, length]."""
+
+    def __init__(self, mask: torch.Tensor, last: LastLayer | None) -> None:
+        ends = list(accumulate(mask.sum(1).tolist()))
+        self.spans = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+        self.firsts = [span.start for span in self.spans]
+        self.tokens = mask.flatten().nonzero().squeeze(1)
+        self.last = last
+        self.attended = 0
+        self.shortened = False
+        """Whether the last layer has gone the short way."""
+        self.pending: tuple[torch.Tensor, torch.Tensor] | None = None
+        """Its keys and values of all tokens, [1, tokens, hidden], until the attention of the chosen ones takes them."""
+
+    def attend(self, query: Any, key: Any, value: Any, **words: Any) -> Any:
         """Attention of each text to itself: [1, heads, tokens, size], as scaled_dot_product_attention has it."""
-        del dropout_p  # there is none at serving
-        if attn_mask is not None or is_causal:
-            raise NoForm("its attention is biased or masked in a way of its own")
         self.attended += 1
         asking = self.spans
         if self.last:
             self.last.learn(key, value)
-            if self.last.pending:
-                key, value = self.last.take(query)
-                asking = [slice(number, number + 1) for number in range(len(self.spans))]
+        if self.pending:
+            key, value = (_heads(each, query) for each in self.pending)
+            self.pending = None
+            asking = [slice(number, number + 1) for number in range(len(self.spans))]
         if query.shape[2] != asking[-1].stop or key.shape[2] != len(self.tokens):
             raise NoForm("it attends to something else than its tokens")
         out = torch.empty_like(query.transpose(1, 2)).transpose(1, 2)
@@ -112,26 +159,32 @@ class Nested:
             out[:, :, some] = _attention(query[:, :, some], key[:, :, text], value[:, :, text], **words)
         return out
 
-    def _hold(self, probe: _Probe) -> None:
-        """Hold the form against the model's own."""
-        try:
-            with self.without_padding(probe.mask):
-                worst = probe.worst()
-        except NoForm:
-            raise
-        except Exception as error:
-            raise NoForm(f"its encoder cannot be called so ({type(error).__name__})") from None
-        if not self.attended:
-            raise NoForm("it does not attend by scaled_dot_product_attention")
-        if not worst <= probe.tolerance:
-            raise NoForm(f"its answers would differ by {worst:.1g}")
 
-    def _try_last(self, probe: _Probe) -> None:
-        """Forget the last layer's short way if the model answers otherwise by it, as its head reads more tokens."""
-        try:
-            self._hold(probe)
-        except NoForm:
-            self.last = None
+def _heads(made: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
+    """Keys or values [1, tokens, hidden] in heads like the query's, [1, heads, tokens, size]."""
+    return made.view(1, -1, query.shape[1], query.shape[3]).transpose(1, 2)
+
+
+def _running() -> _Batch | None:
+    return getattr(_thread, "batch", None)
+
+
+def _attend(
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    **words: Any,
+) -> Any:
+    """scaled_dot_product_attention, but for a batch without padding: see _Batch.attend."""
+    batch = _running()
+    if batch is None:
+        return _attention(query, key, value, attn_mask, dropout_p, is_causal, **words)
+    if attn_mask is not None or is_causal:
+        raise NoForm("its attention is biased or masked in a way of its own")
+    return batch.attend(query, key, value, **words)  # there is no dropout at serving
 
 
 class _Probe:
@@ -153,7 +206,8 @@ class _Probe:
         found = [out[name].float().cpu() for name in ("logits", "start_logits", "end_logits") if name in out]
         # Of an answer for each token, what stands at padding is nobody's.
         keep = self.mask.bool().cpu()
-        return [one[keep] if one.shape[:2] == keep.shape else one for one in found]
+        each = out.logits.dim() == 3 if "logits" in out else True
+        return [one[keep] if each else one for one in found]
 
     def worst(self) -> float:
         """How far the model's answers are from those that it gave at first."""
@@ -162,8 +216,11 @@ class _Probe:
 
 def _encoder(model: Any) -> nn.Module:
     """The stack of layers between a model's embeddings and its head."""
-    for name in ("encoder", "transformer"):
-        found = getattr(model.base_model, name, None)
-        if isinstance(found, nn.Module):
-            return found
-    raise NoForm("it has no encoder between its embeddings and its head")
+    names = ("encoder", "transformer")
+    found = next((each for name in names if isinstance(each := getattr(model.base_model, name, None), nn.Module)), None)
+    if found is None:
+        raise NoForm("it has no encoder between its embeddings and its head")
+    # In a row of texts one behind the other, a token would be turned by its place in the row.
+    if any("rotary" in type(module).__name__.lower() for module in found.modules()):
+        raise NoForm("its attention counts places by itself")
+    return found

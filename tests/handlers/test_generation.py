@@ -9,12 +9,16 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from handlers.generation import Parameters, Row, narrowed, penalized  # noqa: E402
+from handlers.tokenization import Tokenizer  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
 
 class Letters:
     """Stands for a tokenizer: token 0 is the letter a, and so on."""
+
+    def is_byte(self, _token: int) -> bool:
+        return False
 
     def decode(self, ids: list[int]) -> str:
         return "".join(chr(97 + index) for index in ids)
@@ -84,6 +88,9 @@ def test_the_parts_that_are_sent_make_up_the_text_and_none_is_taken_back() -> No
     class Bytes:
         """Stands for a byte-level tokenizer: a token is a byte."""
 
+        def is_byte(self, _token: int) -> bool:
+            return False
+
         def decode(self, ids: list[int]) -> str:
             return bytes(ids).strip(b"\0").decode("utf-8", "replace")
 
@@ -97,3 +104,39 @@ def test_the_parts_that_are_sent_make_up_the_text_and_none_is_taken_back() -> No
         assert "".join(parts) == one.text == expected
         assert "\ufffd" not in "".join(parts)
         assert len(parts) > 3
+
+
+def test_no_byte_is_sent_while_those_behind_it_may_spoil_it() -> None:
+    from tokenizers import Tokenizer as Reader
+    from tokenizers import decoders, models
+
+    pieces = ["a", "b", "<0xC3>", "<0xA9>"]
+    reader = Reader(models.WordLevel({piece: index for index, piece in enumerate(pieces)}, unk_token="a"))
+    reader.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer = Tokenizer.__new__(Tokenizer)
+    tokenizer.reader = reader
+    for tokens, expected in (([1, 2, 3, 0, 2, 3], "béaé"), ([1, 2, 3, 2, 0], "b\ufffd\ufffd\ufffda")):
+        parts: list[str] = []
+        one = Row([0], Parameters(max_new_tokens=len(tokens)), tokenizer, frozenset(), send=parts.append)
+        for token in tokens:
+            one.accept(token)
+        assert "".join(parts) == one.text == expected
+        assert len(parts) > 1
+
+
+def test_a_long_stop_word_takes_no_longer_than_the_text_that_may_begin_it() -> None:
+    stops = [str(number) + "x" * 1000 for number in range(16)]
+    one = row(max_new_tokens=200, stop=stops)
+    one.send = [].append  # type: ignore[assignment]
+    tried = 0
+
+    class Word(str):
+        def __getitem__(self, place: Any) -> str:
+            nonlocal tried
+            tried += 1
+            return str(self)[place]
+
+    one.parameters.stop = tuple(map(Word, stops))
+    for _ in range(10):
+        one.accept(3)
+    assert 0 < tried <= 16 * sum(range(11))

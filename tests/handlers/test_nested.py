@@ -112,7 +112,7 @@ def test_a_form_that_would_answer_otherwise_is_refused(tmp_path: Path, monkeypat
     plain, _ = both(tmp_path, "bert", "seq_classification")
     model, inputs = plain.handler.model.model, plain.handler.model.inputs
     # An encoder whose layers look at their neighbours' tokens: attention over the whole batch as if it were one text.
-    monkeypatch.setattr(nested.Nested, "_attend", lambda self, *q, **_: setattr(self, "attended", 1) or q[2])
+    monkeypatch.setattr(nested._Batch, "attend", lambda self, *q, **_: setattr(self, "attended", 1) or q[2])
     with pytest.raises(nested.NoForm, match="would differ"):
         nested.Nested(model, inputs)
     assert differences("", plain({"text": "a"}), plain({"text": "a"}), 0.0) == []
@@ -124,3 +124,33 @@ def test_explanations_are_those_of_the_normal_path(tmp_path: Path) -> None:
     plain.context.explain = better.context.explain = True
     body = {"text": "the old man opened the door"}
     assert differences("", plain(body), better(body), 1e-4) == []
+
+
+def test_a_model_that_cannot_be_tried_is_served_as_ever(tmp_path: Path) -> None:
+    checkpoint = tiny.save(tmp_path / "checkpoint", "bert", "seq_classification", max_position_embeddings=8)
+    folder = lay_out(tmp_path / "archive", checkpoint, "seq_classification", "pretrained", BetterTransformer=True)
+    config = folder / "model-config.yaml"
+    config.write_text(config.read_text().replace("max_length: 64", "max_length: 8"))
+    served = Served(folder, "seq_classification")
+    assert "does not take a batch to try it with" in served.handler.model.notes[0]
+    assert served({"text": "the old man opened the door"})[0]["label"] in tiny.LABELS["seq_classification"]
+
+
+def test_a_layer_that_norms_first_is_not_cut_short() -> None:
+    import torch
+    import transformers
+
+    from handlers.runtimes import nested
+
+    kinds = transformers.RobertaPreLayerNormForSequenceClassification, transformers.RobertaForSequenceClassification
+    for kind, short in zip(kinds, (False, True), strict=True):
+        config = kind.config_class(**tiny.SHAPE, vocab_size=60, pad_token_id=0)
+        # In 16 bits the answers by a short way that is wrong would pass for rounding.
+        model = kind(config).eval().to(torch.bfloat16)
+        try:
+            found = nested.Nested(model, ["input_ids", "attention_mask"])
+        except nested.NoForm:
+            assert not short
+            assert transformers.__version__.startswith("4.")
+        else:
+            assert bool(found.last) is short
