@@ -26,7 +26,6 @@ MAX_BATCH_DELAY = 10
 
 BUILT: dict[str, dict[str, Any]] = {
     "default": {},
-    "better": {"BetterTransformer": True},
     "split": {"BetterTransformer": False},
     "torchscript": {"save_mode": "torchscript"},
 }
@@ -35,7 +34,7 @@ BUILT: dict[str, dict[str, Any]] = {
 PACKED = {"padding": "padding_handler.py", "empty": "empty_handler.py"}
 """What torch-model-archiver packs with a handler of this folder."""
 
-CONTENDERS = ("default", "better", "torchscript", "padding")
+CONTENDERS = ("default", "split", "torchscript", "padding")
 
 GENERATION: dict[str, dict[str, Any]] = {"pretrained": {}, "torchscript": {"save_mode": "torchscript"}}
 """What `mar build` makes of the generator."""

@@ -68,7 +68,8 @@ def _how(plan: Plan, texts: Sequence[Workload]) -> str:
         f"{plan.rounds} rounds of {plan.seconds:g} s a cell and {LEAST} answers at least, contenders in turn. "
         "A rate is the median of the rounds, its spread how far apart they lie; p50 and p99 are of all their answers, "
         "so below 100 answers p99 is the slowest.",
-        "`default`, `better` (`BetterTransformer: true`) and `torchscript` are built by `mar build`; `padding` is a "
+        "`default` (which has `BetterTransformer: true` on a CPU), `split` (`false`: batches split by length) and "
+        "`torchscript` are built by `mar build`; `padding` is a "
         "plain handler that pads every text to max_length; `empty` answers at once; `alone` is the model in a loop "
         "without a server, its latency that of a batch. All have the same weights.",
         f"max_length is {plan.brief} ({MAX_LENGTH} is the reference example's own default), for long texts "

@@ -156,7 +156,7 @@ def test_a_quick_run_has_every_section(mar: Mar, bert: Path, tmp_path: Path) -> 
     cells = [cell for section in ("cells", "generation", "threads") for cell in found[section]]
     assert {cell["section"] for cell in cells} == {"alone", "served", "generation", "threads"}
     assert {cell["contender"] for cell in found["cells"]} == {
-        *("alone", "empty", "default", "better", "torchscript", "padding")
+        *("alone", "empty", "default", "split", "torchscript", "padding")
     }
     for cell in cells:
         assert cell["rate"] > 0
