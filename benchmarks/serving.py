@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import checkpoints, generation, machine, served, starts, targets, threads
+from . import busy, checkpoints, generation, machine, served, starts, targets, threads
 from .alone import Alone
 from .archives import CONTENDERS, LONG_LENGTH, MAX_LENGTH, Variant, build, longest
 from .cells import Cell
@@ -26,7 +26,7 @@ from .quiet import one_at_a_time
 from .table import markdown
 from .workloads import Workload, prompts, workloads
 
-SECTIONS = ("served", "starts", "generation", "threads")
+SECTIONS = ("served", "starts", "generation", "threads", "busy")
 
 
 @dataclass
@@ -50,7 +50,7 @@ def main() -> None:
     """The command."""
     asked = _arguments()
     # The workers decide themselves how many threads they take.
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
         os.environ.pop(name, None)
     facts = machine.facts()
     out: Path = asked.out
@@ -86,6 +86,7 @@ def main() -> None:
         "starts": [start.as_json() for start in found.starts],
         "generation": found.section("generation"),
         "threads": found.section("threads"),
+        "busy": found.section("busy"),
     }
     (out / "serving.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     page = markdown(facts, plan, list(texts.values()), reached, found.cells, found.starts)
@@ -109,7 +110,7 @@ def _arguments() -> argparse.Namespace:
 def _wanted(plan: Plan, sections: list[str]) -> list[Variant]:
     """The archives that the sections need."""
     wanted = [variant for group in groups(plan) for variant in variants(group, plan)] if "served" in sections else []
-    for name, section in (("starts", starts), ("generation", generation), ("threads", threads)):
+    for name, section in (("starts", starts), ("generation", generation), ("threads", threads), ("busy", busy)):
         if name in sections:
             wanted += section.variants(plan)
     return wanted
@@ -130,6 +131,8 @@ def _measure(
         found.cells += generation.measure(plan, archives, texts["prompts"], report)
     if "threads" in sections:
         found.cells += threads.measure(plan, archives, texts["mixed"], report)
+    if "busy" in sections:
+        found.cells += busy.measure(plan, archives, texts["mixed"], report)
     return found
 
 

@@ -38,6 +38,7 @@ def markdown(
         ("Classifiers", ("alone", "served")),
         ("Generation", ("generation",)),
         ("Threads", ("threads",)),
+        ("A busy process beside the worker", ("busy",)),
     ):
         if chosen := [cell for cell in cells if cell.section in kinds]:
             parts += [f"## {title}", _columns(_CELLS, chosen)]

@@ -153,8 +153,8 @@ def test_a_quick_run_has_every_section(mar: Mar, bert: Path, tmp_path: Path) -> 
     found = json.loads((tmp_path / "serving.json").read_text(encoding="utf-8"))
     assert done.stdout.strip() == (tmp_path / "serving.md").read_text(encoding="utf-8").strip()
     assert found["machine"]["torchserve"].startswith("0.12")
-    cells = [cell for section in ("cells", "generation", "threads") for cell in found[section]]
-    assert {cell["section"] for cell in cells} == {"alone", "served", "generation", "threads"}
+    cells = [cell for section in ("cells", "generation", "threads", "busy") for cell in found[section]]
+    assert {cell["section"] for cell in cells} == {"alone", "served", "generation", "threads", "busy"}
     assert {cell["contender"] for cell in found["cells"]} == {
         *("alone", "empty", "default", "split", "torchscript", "padding")
     }
