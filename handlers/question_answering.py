@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from heapq import nlargest
 from typing import Any
 
 import torch
@@ -10,28 +11,40 @@ from tokenizers import Encoding
 
 from handlers.base import Handler
 from handlers.explanation import Target
+from handlers.limits import Cut, cut, cut_all
 from handlers.problem import Problem
-from handlers.spans import best
+from handlers.requests import Request
+from handlers.spans import Span, best
 
 
 class QuestionAnswering(Handler):
     """{"question", "context", "top_k"?, "max_answer_length"?, "handle_impossible_answer"?} -> {"answer", "score",
     "start", "end"}, or a list of them, best first, for a top_k above 1. A span is widened to whole words."""
 
-    def answer(self, inputs: list[dict[str, Any]]) -> list[Any]:
+    def begin(self, request: Request, _context: Any, _index: int) -> None:
+        cut_all(request, self._cut, "context")
+
+    def _cut(self, one: dict[str, Any]) -> Cut:
         stride = int(self.settings.get("stride", self.max_length // 4))
+        try:
+            return cut(self.tokenizer, (one["question"], one["context"]), self.max_length, stride, "context")
+        except ValueError:
+            raise Problem(f"the question fills the model's {self.max_length} tokens", "question", 413) from None
+
+    def answer(self, inputs: list[dict[str, Any]]) -> list[Any]:
         answers: list[Any] = [None] * len(inputs)
+        wholes: dict[int, Encoding] = {}
         windows: list[Encoding] = []
         owners: list[int] = []
         for index, one in enumerate(inputs):
             try:
-                found = self.tokenizer.windows((one["question"], one["context"]), self.max_length, stride)
-            except ValueError:
-                answers[index] = Problem(f"the question fills the model's {self.max_length} tokens", "question", 413)
+                wholes[index], found = one.get("cut") or self._cut(one)
+            except Problem as problem:
+                answers[index] = problem
                 continue
             windows += found
             owners += [index] * len(found)
-        spans: list[list[dict[str, Any]]] = [[] for _ in inputs]
+        spans: list[dict[tuple[int, int], float]] = [{} for _ in inputs]
         nothing = [1.0] * len(inputs)
         for run in self.batches([len(window) for window in windows]):
             out = self.model.run(self.tokenizer.batch([windows[index] for index in run]))
@@ -39,8 +52,11 @@ class QuestionAnswering(Handler):
                 owner = owners[index]
                 length = len(windows[index])
                 ends = (out["start_logits"][row, :length], out["end_logits"][row, :length])
-                found_here, none = self._spans(windows[index], ends, inputs[owner])
-                spans[owner] += found_here
+                found_here, none = self._spans(windows[index], wholes[owner], ends, inputs[owner])
+                for score, start, end in found_here:
+                    spans[owner][start, end] = max(score, spans[owner].get((start, end), 0.0))
+                # What is not among the best of the windows so far will not be among those of all.
+                spans[owner] = dict(nlargest(self._most(inputs[owner]), spans[owner].items(), key=lambda span: span[1]))
                 nothing[owner] = min(nothing[owner], none)
         for index, one in enumerate(inputs):
             if answers[index] is None:
@@ -59,57 +75,50 @@ class QuestionAnswering(Handler):
             if isinstance(found, Problem):
                 raise found
             answer = found
-        stride = int(self.settings.get("stride", self.max_length // 4))
-        for window in self.tokenizer.windows((one["question"], one["context"]), self.max_length, stride):
+        _, windows = self._cut(one)
+        # The model's own answer may be of a word that goes on in the next window: then the one that has most of it.
+        held: list[tuple[int, Encoding, int, int]] = []
+        for window in windows:
             inside = [
                 index
                 for index, (start, end) in enumerate(window.offsets)
                 if window.sequence_ids[index] == 1 and start < answer["end"] and end > answer["start"]
             ]
-            offsets = window.offsets
-            if inside and offsets[inside[0]][0] <= answer["start"] and offsets[inside[-1]][1] >= answer["end"]:
-                return Target(answer["answer"], window, ("question", "context"), _ends(inside[0], inside[-1]))
-        raise Problem("the answer fits in no window of the model's", "target")
+            if inside:
+                start = max(answer["start"], window.offsets[inside[0]][0])
+                end = min(answer["end"], window.offsets[inside[-1]][1])
+                held.append((end - start, window, inside[0], inside[-1]))
+        if "target" in one:
+            held = [each for each in held if each[0] == answer["end"] - answer["start"]]
+        if not held:
+            raise Problem("the answer fits in no window of the model's", "target")
+        _, window, first, last = max(held, key=lambda each: each[0])
+        return Target(answer["answer"], window, ("question", "context"), _ends(first, last))
 
     def _most(self, one: dict[str, Any]) -> int:
         return int(one.get("top_k", self.settings.get("top_k", 1)))
 
     def _spans(
-        self, window: Encoding, ends: tuple[torch.Tensor, torch.Tensor], one: dict[str, Any]
-    ) -> tuple[list[dict[str, Any]], float]:
+        self, window: Encoding, whole: Encoding, ends: tuple[torch.Tensor, torch.Tensor], one: dict[str, Any]
+    ) -> tuple[list[Span], float]:
         context = torch.tensor([sequence == 1 for sequence in window.sequence_ids])
         null = window.ids.index(self.tokenizer.cls) if self.tokenizer.cls in window.ids else None
         longest = int(one.get("max_answer_length", self.settings.get("max_answer_length", 30)))
-        most = self._most(one)
-        looked, places = 4 * most, dict[tuple[int, int], float]()
-        # Different spans of tokens can be one span of words: more are looked at, until there are enough or no more.
-        while True:
-            found, none = best(*ends, context, null, longest, looked)
-            for score, first, last in found:
-                places.setdefault((self._word(window, first)[0], self._word(window, last)[1]), score)
-            if len(places) >= most or len(found) < looked:
-                break
-            looked *= 4
-        spans = [
-            {"answer": one["context"][start:end], "score": score, "start": start, "end": end}
-            for (start, end), score in places.items()
+        # Of the whole context: a window's edge may cut a word, and has offsets of its own.
+        words = [
+            (whole.word_to_chars(word, 1) if sequence == 1 and word is not None else None) or place
+            for sequence, word, place in zip(window.sequence_ids, window.word_ids, window.offsets, strict=True)
         ]
-        return spans, none
+        return best(*ends, context, words, null, longest, self._most(one))
 
-    @staticmethod
-    def _word(window: Encoding, token: int) -> tuple[int, int]:
-        """The characters of the word that a token is of."""
-        word = window.token_to_word(token)
-        place = window.word_to_chars(word, 1) if word is not None else None
-        return place if place is not None else window.offsets[token]
-
-    def _best(self, spans: list[dict[str, Any]], nothing: float, one: dict[str, Any]) -> Any:
+    def _best(self, spans: dict[tuple[int, int], float], nothing: float, one: dict[str, Any]) -> Any:
         if one.get("handle_impossible_answer", False):
-            spans = [*spans, {"answer": "", "score": nothing, "start": 0, "end": 0}]
-        ranked: dict[tuple[int, int], dict[str, Any]] = {}
-        for span in sorted(spans, key=lambda span: -span["score"]):
-            ranked.setdefault((span["start"], span["end"]), span)
-        found = list(ranked.values())[: self._most(one)]
+            spans = {**spans, (0, 0): nothing}
+        ranked = sorted(spans.items(), key=lambda span: -span[1])[: self._most(one)]
+        found = [
+            {"answer": one["context"][start:end], "score": score, "start": start, "end": end}
+            for (start, end), score in ranked
+        ]
         return (
             found if self._most(one) > 1 else found[0] if found else {"answer": "", "score": 0.0, "start": 0, "end": 0}
         )

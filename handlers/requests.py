@@ -9,7 +9,7 @@ from typing import Any
 
 from handlers import tensors
 from handlers.problem import Problem
-from handlers.schema import EXPLAINED, INPUTS, MAX_INPUTS, PLAIN
+from handlers.schema import EXPLAINED, INPUTS, MAX_CHARACTERS_TOGETHER, MAX_INPUTS, PLAIN, TENSORS
 
 
 @dataclass
@@ -26,8 +26,7 @@ class Request:
 
     def place(self, number: int) -> str:
         """Where in the request the input of that number stands."""
-        names = {"one": "", "many": f"[{number}]", "instances": f"instances[{number}]", "tensors": f"inputs[{number}]"}
-        return names[self.form]
+        return _place(self.form, number)
 
     def answer(self, model: str) -> Any:
         """The body of the response of the served `model`."""
@@ -38,30 +37,47 @@ class Request:
         return self.answers if self.form == "many" else self.answers[0]
 
 
+_LISTS = {"many": "", "instances": "instances", "tensors": "inputs"}
+"""Form -> where its list of inputs stands."""
+
+
+def _place(form: str, number: int) -> str:
+    # inputs[1] is a tensor, inputs.row[1] the input that takes the second value of each.
+    return "" if form == "one" else f"{_LISTS[form]}{'.row' if form == 'tensors' else ''}[{number}]"
+
+
 def parse(row: dict[str, Any], task: str, *, explain: bool = False) -> Request:
     """The request in one of TorchServe's rows, for an explanation of its answers if `explain`. Raises Problem."""
-    value = _value(_body(row), task)
     rule = EXPLAINED[task] if explain else INPUTS[task]
+    value = _value(_body(row, rule), task)
     if isinstance(value, dict) and "instances" in value and "instances" not in rule["properties"]:
         unknown = sorted(value.keys() - {"instances"})
         if unknown:
             raise Problem(f"{unknown[0]} is no field beside instances", unknown[0])
         return Request(_inputs(value["instances"], task, rule, "instances"), "instances")
     if tensors.is_tensors(value):
-        return Request(_inputs(tensors.rows(value, PLAIN[task]), task, rule, "inputs"), "tensors", value.get("id"))
+        check(value, TENSORS, "")
+        rows = tensors.rows(value, PLAIN[task])
+        return Request(_inputs(rows, task, rule, "tensors"), "tensors", value.get("id"))
     if isinstance(value, list):
-        return Request(_inputs(value, task, rule, ""), "many")
+        return Request(_inputs(value, task, rule, "many"), "many")
     return Request([_input(value, task, rule, "")])
 
 
-def _body(row: dict[str, Any]) -> Any:
+def _body(row: dict[str, Any], rule: dict[str, Any]) -> Any:
     for name in ("body", "data"):
         if row.get(name) is not None:
+            others = sorted(row.keys() - {name})
+            if others:
+                raise Problem(f"a form, or an address, has no other field beside {name}", others[0][:100])
             return row[name]
+    fields = row.keys() - {"body", "data"}
+    # `curl -d` calls whatever it sends a form: it comes cut at each & and =, with spaces for +, and cannot be restored.
+    if not fields & rule["properties"].keys():
+        said = f"a form with none of the fields {', '.join(rule['properties'])}" if fields else "the request is empty"
+        raise Problem(f"{said}; JSON needs the header Content-Type: application/json, which curl -d does not send")
     # A form (curl -F text=...) comes as a field each.
-    if row.keys() - {"body", "data"}:
-        return {name: _text(value, name) for name, value in row.items()}
-    raise Problem("the request is empty")
+    return {name: _text(value, name) for name, value in row.items()}
 
 
 def _text(value: Any, name: str = "") -> Any:
@@ -73,34 +89,43 @@ def _text(value: Any, name: str = "") -> Any:
     return value
 
 
+_BEGUN = re.compile(r"""\s*(\[\s*\{|[\[{]\s*["'])""")
+"""How JSON begins, and hardly any text: a list of objects, or a bracket and a quotation mark."""
+
+
 def _value(body: Any, task: str) -> Any:
-    """A JSON value: parsed already by its header, or raw bytes of JSON or of plain text."""
+    """A JSON value: parsed already by its header, or JSON or plain text as bytes, or as a string (of text/*, or one
+    that was JSON). What has a bracket first, but is not JSON nor begins like it, is plain text where that is enough."""
     if not isinstance(body, bytes | bytearray | memoryview | str):
         return body
-    raw = not isinstance(body, str)
     text = _text(body)
     if not text.strip():
         raise Problem("the request is empty")
-    if not raw:
-        return text
     start = text.lstrip()[0]
-    if start in '{["':
+    if start in "{[" or (start == '"' and not isinstance(body, str)):
         try:
             return json.loads(text)
-        except (ValueError, RecursionError) as error:
-            if start != '"' or PLAIN[task] is None:
+        except RecursionError as error:
+            raise Problem(f"the body is not JSON: {error}") from None
+        except ValueError as error:
+            if PLAIN[task] is None or _BEGUN.match(text):
                 raise Problem(f"the body is not JSON: {error}") from None
     return text
 
 
-def _inputs(values: Any, task: str, rule: dict[str, Any], name: str) -> list[dict[str, Any]]:
+def _inputs(values: Any, task: str, rule: dict[str, Any], form: str) -> list[dict[str, Any]]:
+    name = _LISTS[form]
     if not isinstance(values, list):
         raise Problem("expected a list of inputs", name)
     if not values:
         raise Problem("the list of inputs is empty", name)
     if len(values) > MAX_INPUTS:
         raise Problem(f"{len(values)} inputs, and a request may have {MAX_INPUTS}", name, 413)
-    return [_input(value, task, rule, f"{name}[{index}]") for index, value in enumerate(values)]
+    inputs = [_input(value, task, rule, _place(form, index)) for index, value in enumerate(values)]
+    characters = sum(len(text) for one in inputs for text in one.values() if isinstance(text, str))
+    if characters > MAX_CHARACTERS_TOGETHER:
+        raise Problem(f"{characters} characters, and a request may have {MAX_CHARACTERS_TOGETHER}", name, 413)
+    return inputs
 
 
 def _input(value: Any, task: str, rule: dict[str, Any], where: str) -> dict[str, Any]:
@@ -127,13 +152,10 @@ _TYPES: dict[str, tuple[type, ...]] = {
 def check(value: Any, rule: dict[str, Any], where: str) -> None:
     """Hold a value against the part of JSON Schema that `schema` uses. Raises Problem at the first field at fault."""
     if "anyOf" in rule:
-        problems = []
         for one in rule["anyOf"]:
-            try:
+            if isinstance(value, _TYPES[one["type"]]):
                 return check(value, one, where)
-            except Problem as problem:
-                problems.append(problem)
-        raise Problem(" or ".join(problem.message for problem in problems), where)
+        raise Problem("expected " + " or ".join(_A[one["type"]] for one in rule["anyOf"]), where)
     if "enum" in rule:
         if value not in rule["enum"] or isinstance(value, bool):
             raise Problem(f"expected one of {', '.join(rule['enum'])}", where)
@@ -147,7 +169,7 @@ def check(value: Any, rule: dict[str, Any], where: str) -> None:
         _check_object(value, rule, where)
     elif kind == "array":
         _check_size(value, rule, where)
-        for index, item in enumerate(value):
+        for index, item in enumerate(value if "items" in rule else ()):
             check(item, rule["items"], f"{where}[{index}]")
     elif kind == "string":
         _check_string(value, rule, where)
@@ -168,7 +190,7 @@ _A = {
 
 def _check_object(value: dict[str, Any], rule: dict[str, Any], where: str) -> None:
     path = f"{where}." if where else ""
-    known = rule["properties"]
+    known = rule.get("properties", value)
     for name in value:
         if name not in known:
             raise Problem(f"unknown field; there are {', '.join(known)}", f"{path}{name}"[:100])
@@ -178,7 +200,7 @@ def _check_object(value: dict[str, Any], rule: dict[str, Any], where: str) -> No
     ways = [way["required"][0] for way in rule.get("oneOf", ())]
     if ways and sum(name in value for name in ways) != 1:
         raise Problem(f"expected either {' or '.join(ways)}", where)
-    for name, item in value.items():
+    for name, item in value.items() if "properties" in rule else ():
         check(item, known[name], f"{path}{name}")
 
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from handlers.tensors import KINDS
+
 MAX_INPUTS = 256
 """Inputs in one request at most: a longer list would hold up everybody else's."""
 
 MAX_CHARACTERS = 200_000
-"""Of one text: some 50,000 tokens, a hundred windows of an encoder, seconds of work."""
+"""Of one text: some 50,000 tokens of English. `limits` holds the tokens themselves, where all of them are read."""
+
+MAX_CHARACTERS_TOGETHER = 1_000_000
+"""Of all texts of one request: a second of a tokenizer's work. JSON Schema cannot say it."""
 
 TEXT = {"type": "string", "minLength": 1, "maxLength": MAX_CHARACTERS, "pattern": r"\S"}
 SCORE = {"type": "number"}
 COUNT = {"type": "integer", "minimum": 1, "maximum": 1_000_000}
+STOP = {"type": "string", "minLength": 1, "maxLength": 1000}
 
 
 def _object(required: dict[str, Any], optional: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -31,9 +37,7 @@ GENERATION: dict[str, dict[str, Any]] = {
     "top_k": {"type": "integer", "minimum": 0, "maximum": 1_000_000},
     "top_p": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
     "repetition_penalty": {"type": "number", "minimum": 0.001, "maximum": 100},
-    "stop": {
-        "anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "items": {"type": "string", "minLength": 1}}]
-    },
+    "stop": {"anyOf": [STOP, {"type": "array", "items": STOP, "maxItems": 16}]},
     "seed": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
     "return_full_text": {"type": "boolean"},
 }
@@ -53,7 +57,11 @@ INPUTS: dict[str, dict[str, Any]] = {
     ),
     "question_answering": _object(
         {"question": TEXT, "context": TEXT},
-        {"top_k": COUNT, "max_answer_length": COUNT, "handle_impossible_answer": {"type": "boolean"}},
+        {
+            "top_k": COUNT | {"maximum": 100},
+            "max_answer_length": COUNT | {"maximum": 1000},
+            "handle_impossible_answer": {"type": "boolean"},
+        },
     ),
     "text_generation": {
         **_object(
@@ -104,14 +112,15 @@ _TENSOR = _object(
     {
         "name": {"type": "string"},
         "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
-        "datatype": {"type": "string"},
-        "data": {"type": "array"},
+        "datatype": {"enum": list(KINDS)},
+        "data": {"type": "array", "minItems": 1, "maxItems": MAX_INPUTS},
     },
     {"parameters": {"type": "object"}},
 )
-_TENSORS = _object(
+_WANTED = _object({"name": {"type": "string"}}, {"parameters": {"type": "object"}})
+TENSORS = _object(
     {"inputs": {"type": "array", "items": _TENSOR, "minItems": 1}},
-    {"id": _ID, "parameters": {"type": "object"}, "outputs": {"type": "array"}},
+    {"id": _ID, "parameters": {"type": "object"}, "outputs": {"type": "array", "items": _WANTED}},
 )
 _TENSORS_BACK = _object({"model_name": {"type": "string"}, "outputs": {"type": "array", "items": _TENSOR}}, {"id": _ID})
 """KServe's v2 protocol (https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol): a tensor
@@ -149,7 +158,7 @@ def schema(task: str) -> dict[str, Any]:
     draft = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     instances = _object({"instances": many})
     return {
-        "request": {**draft, "anyOf": [one, many, instances, _TENSORS]},
+        "request": {**draft, "anyOf": [one, many, instances, TENSORS]},
         "response": {
             **draft,
             "anyOf": [

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+from torch.nn.functional import pad
 
 Span = tuple[float, int, int]
-"""Score, first token, last token."""
+"""Score, first character, character after the last."""
 
 
 def best(
-    start: torch.Tensor, end: torch.Tensor, context: torch.Tensor, null: int | None, longest: int, most: int
+    start: torch.Tensor,
+    end: torch.Tensor,
+    context: torch.Tensor,
+    words: Sequence[tuple[int, int]],
+    null: int | None,
+    longest: int,
+    most: int,
 ) -> tuple[list[Span], float]:
-    """The `most` best spans of one window, best first, and the score of "there is no answer".
+    """The `most` best spans of one window in whole words, best first, and the score of "there is no answer".
 
-    `start` and `end` are logits [tokens], `context` [tokens] says which tokens can be chosen, and `null` is the token
-    that stands for no answer (the class token), if there is one. A score is the product of the probabilities of a
-    span's two ends, over the context and `null`, as transformers 4's question-answering pipeline has it. A span has
-    `longest` tokens at most.
+    `start` and `end` are logits [tokens], `context` [tokens] says which tokens can be chosen, `words` has the
+    characters of each token's word, and `null` is the token that stands for no answer (the class token), if there is
+    one. A span of tokens, `longest` at most, has the product of the probabilities of its two ends, over the context and
+    `null`, as transformers 4's question-answering pipeline has it; a span of words that of its best tokens. There are
+    no spans without a character.
     """
     scored = context.clone()
     if null is not None:
@@ -24,8 +34,21 @@ def best(
     first, last = (torch.softmax(x.double().masked_fill(~scored, -torch.inf), -1) for x in (start, end))
     none = float(first[null] * last[null]) if null is not None else 0.0
     first, last = first * context, last * context
-    scores = torch.triu(first[:, None] * last[None, :])
-    scores -= torch.triu(scores, diagonal=longest)
-    values, places = scores.flatten().topk(min(most, scores.numel()))
-    width = scores.shape[1]
-    return [(float(v), int(p) // width, int(p) % width) for v, p in zip(values, places, strict=True) if v > 0], none
+    # [token, tokens from it to the last one], no wider than it has to be: most answers are short.
+    width = min(longest, len(words))
+    scores = first[:, None] * pad(last, (0, width - 1)).unfold(0, width, 1)
+    # The same of characters: [first character, characters' ends from that of the same token's word on].
+    lefts, left, sizes = torch.unique_consecutive(
+        torch.tensor([start for start, _ in words]), return_inverse=True, return_counts=True
+    )
+    rights, right = torch.unique_consecutive(torch.tensor([end for _, end in words]), return_inverse=True)
+    begins = right[sizes.cumsum(0) - sizes]
+    columns = pad(right, (0, width - 1), value=len(rights) - 1).unfold(0, width, 1) - begins[left][:, None]
+    wide = int(columns.max()) + 1
+    table = scores.new_zeros(len(lefts) * wide)
+    table.scatter_reduce_(0, (left[:, None] * wide + columns).flatten(), scores.flatten(), "amax")
+    froms = lefts.repeat_interleave(wide)
+    untils = pad(rights, (0, wide), value=-1)[begins[:, None] + torch.arange(wide)].flatten()
+    values, chosen = table.masked_fill(untils <= froms, 0.0).topk(min(most, len(table)))
+    found = zip(values.tolist(), froms[chosen].tolist(), untils[chosen].tolist(), strict=True)
+    return [span for span in found if span[0] > 0], none

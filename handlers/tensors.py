@@ -7,25 +7,22 @@ from typing import Any
 
 from handlers.problem import Problem
 
-_KINDS: dict[str, tuple[type, ...]] = {
+KINDS: dict[str, tuple[type, ...]] = {
     "BYTES": (str,),
     "BOOL": (bool,),
     **{f"{sign}INT{bits}": (int,) for sign in ("", "U") for bits in (8, 16, 32, 64)},
     **{f"FP{bits}": (int, float) for bits in (16, 32, 64)},
 }
+"""Datatype -> what its values are in JSON."""
 
 
 def is_tensors(value: Any) -> bool:
     """Whether a body is of this protocol."""
-    return (
-        isinstance(value, dict)
-        and isinstance(value.get("inputs"), list)
-        and value.keys() <= {"id", "inputs", "parameters", "outputs"}
-    )
+    return isinstance(value, dict) and "inputs" in value
 
 
 def rows(body: dict[str, Any], plain: str | None) -> list[dict[str, Any]]:
-    """An input of the task for each element of the tensors, all of one length.
+    """An input of the task for each element of the tensors, all of one length, of a body that fits `schema.TENSORS`.
 
     A tensor is named like its field; the only tensor of a task for which one text is enough may have any name.
     `parameters` go to every input. Raises Problem.
@@ -41,37 +38,35 @@ def rows(body: dict[str, Any], plain: str | None) -> list[dict[str, Any]]:
     if len({len(values) for values in named.values()}) != 1:
         lengths = ", ".join(f"{name} {len(values)}" for name, values in named.items()) or "there is none"
         raise Problem(f"expected tensors of one length: {lengths}", "inputs")
-    parameters = body.get("parameters") or {}
-    if not isinstance(parameters, dict):
-        raise Problem("expected an object", "parameters")
+    parameters = body.get("parameters", {})
     return [{**parameters, **dict(zip(named, values, strict=True))} for values in zip(*named.values(), strict=True)]
 
 
-def _values(tensor: Any, where: str) -> list[Any]:
-    if not isinstance(tensor, dict) or not isinstance(tensor.get("name"), str):
-        raise Problem("expected an object with name, shape, datatype and data", where)
-    kinds = _KINDS.get(str(tensor.get("datatype")))
-    if kinds is None:
-        raise Problem(f"expected one of {', '.join(_KINDS)}", f"{where}.datatype")
-    values = _flat(tensor.get("data"), where)
+def _values(tensor: dict[str, Any], where: str) -> list[Any]:
+    kinds = KINDS[tensor["datatype"]]
+    values = _flat(tensor["data"])
     for value in values:
         if not isinstance(value, kinds) or (isinstance(value, bool) and kinds != (bool,)):
             raise Problem(f"expected values of the datatype {tensor['datatype']}", f"{where}.data")
-    shape = tensor.get("shape")
-    if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
-        raise Problem("expected a list of whole numbers", f"{where}.shape")
-    count = 1
-    for size in shape:
-        count *= size
-    if count != len(values):
-        raise Problem(f"{count} values by its shape, and {len(values)} in data", where)
+    if not _fits(tensor["shape"], len(values)):
+        raise Problem(f"{len(values)} values in data, and not as many by its shape", where)
     return values
 
 
-def _flat(data: Any, where: str) -> list[Any]:
+def _fits(shape: list[int], count: int) -> bool:
+    """Whether a shape is one of `count` values. Whole numbers in JSON have no end, so they are not multiplied to it."""
+    if 0 in shape:
+        return count == 0
+    product = 1
+    for size in shape:
+        product *= int(size)
+        if product > count:
+            return False
+    return product == count
+
+
+def _flat(data: list[Any]) -> list[Any]:
     """The values of a list, or of lists of lists, row by row."""
-    if not isinstance(data, list):
-        raise Problem("expected a list", f"{where}.data")
     values, pending = [], list(reversed(data))
     while pending:
         value = pending.pop()

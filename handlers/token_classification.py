@@ -10,7 +10,9 @@ from tokenizers import Encoding
 from handlers.base import Handler
 from handlers.entities import Piece, entities
 from handlers.explanation import Target
+from handlers.limits import Cut, cut, cut_all
 from handlers.problem import Problem
+from handlers.requests import Request
 
 
 class TokenClassification(Handler):
@@ -20,14 +22,21 @@ class TokenClassification(Handler):
     has the most text on both sides.
     """
 
+    def begin(self, request: Request, _context: Any, _index: int) -> None:
+        cut_all(request, self._cut, "text")
+
+    def _cut(self, one: dict[str, Any]) -> Cut:
+        return cut(self.tokenizer, one["text"], self.max_length, self._stride(), "text")
+
+    def _stride(self) -> int:
+        asked = int(self.settings.get("stride", self.max_length // 4))
+        return min(asked, self.max_length - self.tokenizer.specials - 1)
+
     def answer(self, inputs: list[dict[str, Any]]) -> list[Any]:
-        stride = min(
-            int(self.settings.get("stride", self.max_length // 4)), self.max_length - self.tokenizer.specials - 1
-        )
         windows: list[Encoding] = []
         owners: list[int] = []
         for index, one in enumerate(inputs):
-            found = self.tokenizer.windows(one["text"], self.max_length, stride)
+            _, found = one.get("cut") or self._cut(one)
             windows += found
             owners += [index] * len(found)
         scores: list[torch.Tensor] = [torch.empty(0)] * len(windows)
@@ -38,18 +47,17 @@ class TokenClassification(Handler):
         answers = []
         for index, one in enumerate(inputs):
             mine = [(windows[w], scores[w]) for w, owner in enumerate(owners) if owner == index]
-            pieces = self._pieces(one["text"], mine, stride)
+            pieces = self._pieces(one["text"], mine, self._stride())
             strategy = one.get("aggregation_strategy", self.settings.get("aggregation_strategy", "simple"))
             answers.append(entities(pieces, self.labels, strategy, one["text"]))
         return answers
 
     def target(self, one: dict[str, Any]) -> Target:
         """The label `target`, or the best that is not O, of the token at character `at`, or of the one surest of it."""
-        stride = min(self.max_length // 4, self.max_length - self.tokenizer.specials - 1)
         wanted = self.label(one["target"]) if "target" in one else None
         others = [label for label, name in enumerate(self.labels) if name != "O"] or list(range(len(self.labels)))
         best: tuple[float, Encoding, int, int] | None = None
-        for window in self.tokenizer.windows(one["text"], self.max_length, stride):
+        for window in self._cut(one)[1]:
             scores = self.model.run(self.tokenizer.batch([window]))["logits"][0].softmax(-1)
             for index, special in enumerate(window.special_tokens_mask):
                 start, end = window.offsets[index]

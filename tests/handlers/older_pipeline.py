@@ -19,10 +19,21 @@ SPANS = 800
 
 
 class Spans(QuestionAnsweringPipeline):  # type: ignore[misc]
-    """The pipeline without its last step, which adds up the scores of all answers that read alike."""
+    """The pipeline without its last step, which adds up the scores of all answers that read alike, and with the words
+    of the whole context: those of a window may be cut at its edges, and begin with the space before them."""
+
+    whole: Any
+    """The encoding of the question and the whole context."""
 
     def get_answer(self, _answers: list[dict[str, Any]], _target: str) -> None:
         return None
+
+    def get_indices(self, enc: Any, s: int, e: int, sequence_index: int, _align_to_words: bool) -> tuple[int, int]:
+        first, last = enc.token_to_word(s), enc.token_to_word(e)
+        return (
+            enc.offsets[s][0] if first is None else self.whole.word_to_chars(first, sequence_index)[0],
+            enc.offsets[e][1] if last is None else self.whole.word_to_chars(last, sequence_index)[1],
+        )
 
 
 def answers(job: dict[str, Any]) -> list[dict[str, Any]]:
@@ -40,6 +51,7 @@ def answers(job: dict[str, Any]) -> list[dict[str, Any]]:
             sample = plain.create_sample(*asked)
             cut = plain.preprocess(sample, max_seq_len=job["max_length"], doc_stride=job["stride"])
             windows[asked] = [plain.forward(window) for window in cut]
+        (spans.whole,) = tokenizer(*asked).encodings
         options = {
             "max_answer_len": one["max_answer_length"],
             "handle_impossible_answer": one.get("handle_impossible_answer", False),

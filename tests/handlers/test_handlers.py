@@ -83,6 +83,33 @@ def test_answers_are_spans_of_the_context_however_long_it_is(served: Any, mode: 
     assert "" in [one["answer"] for one in maybe]
 
 
+@pytest.mark.parametrize("mode", ["pretrained", "torchscript"])
+def test_answers_are_whole_words_where_windows_cut_them_too(served: Any, mode: str) -> None:
+    ask = served("roberta", "question_answering", mode)
+    words = [f"donaudampf{chr(97 + number % 26) * 3}schiff{chr(97 + number // 26)}" for number in range(60)]
+    context = " ".join(words)
+    asked = {"question": "Where?", "context": context, "top_k": 100, "max_answer_length": 60}
+    (answers,) = ask(asked)
+    assert len(answers) == 100
+    assert [one["answer"] for one in answers if set(one["answer"].split(" ")) - set(words)] == []
+    (answers,) = ask(asked | {"context": "donau" * 100})
+    assert [(one["start"], one["end"]) for one in answers] == [(0, 500)]
+    # Where no window holds a word, what is explained is in the one that has most of it.
+    target = ask.handler.target({"question": "Where?", "context": "donau" * 100})
+    assert target.name == "donau" * 100
+    assert len(target.encoding) == 64
+
+
+def test_an_answer_has_a_character(served: Any) -> None:
+    ask = served("roberta", "question_answering", "pretrained")
+    for context in (" a ", "a  b   "):
+        (answers,) = ask({"question": "Who?", "context": context, "top_k": 50})
+        assert answers
+        assert all(one["answer"] for one in answers)
+        (answers,) = ask({"question": "Who?", "context": context, "top_k": 50, "handle_impossible_answer": True})
+        assert [(one["start"], one["end"]) for one in answers if not one["answer"]] == [(0, 0)]
+
+
 def test_no_answer_is_never_the_best_of_a_model_that_has_no_token_for_it(served: Any) -> None:
     ask = served("gpt2", "question_answering", "pretrained")
     body = {"question": "Who?", "context": "Tom works", "handle_impossible_answer": True}

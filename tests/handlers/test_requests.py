@@ -89,17 +89,25 @@ def test_the_only_tensor_of_a_task_of_one_text_may_have_any_name() -> None:
 @pytest.mark.parametrize(
     ("inputs", "field", "said"),
     [
-        ([], "inputs", "there is none"),
+        ([], "inputs", "empty"),
         ([tensor("text", ["a"]), tensor("text_pair", ["b", "c"])], "inputs", "one length"),
         ([tensor("text", ["a"]), tensor("text", ["b"])], "inputs[1]", "second tensor"),
-        ([tensor("text", [])], "inputs", "empty"),
-        ([tensor("text", ["a"], shape=[2])], "inputs[0]", "2 values by its shape, and 1"),
-        ([tensor("text", ["a"], shape=[-1])], "inputs[0].shape", "whole numbers"),
+        ([tensor("text", [])], "inputs[0].data", "empty"),
+        ([tensor("text", ["a"] * 257)], "inputs[0].data", "257 items"),
+        ([tensor("text", [["a", "b"]] * 200, shape=[400])], "inputs", "400 inputs"),
+        ([tensor("text", [[]], shape=[1, 0])], "inputs", "empty"),
+        ([tensor("text", ["a"], shape=[2])], "inputs[0]", "1 values in data"),
+        ([{**tensor("text", ["a"]), "x": 1}], "inputs[0].x", "unknown field"),
+        ([tensor("text", ["a"], shape=[-1])], "inputs[0].shape[0]", "0 or more"),
+        ([tensor("text", ["a"], shape=[1.5])], "inputs[0].shape[0]", "whole number"),
+        ([tensor("text", ["a"], shape=[10**4000] * 1500)], "inputs[0]", "1 values in data"),
+        ([tensor("text", ["a"], shape=[*[10**4000] * 1500, 0])], "inputs[0]", "1 values in data"),
         ([tensor("text", [5])], "inputs[0].data", "datatype BYTES"),
         ([tensor("text", ["a"], "STRING")], "inputs[0].datatype", "one of BYTES"),
         ([tensor("text", ["a"]), tensor("top_k", [True], "INT32")], "inputs[1].data", "datatype INT32"),
-        ([tensor("text", ["a"]), tensor("top_k", [0], "INT32")], "inputs[0].top_k", "1 or more"),
-        (["text"], "inputs[0]", "name, shape, datatype"),
+        ([tensor("text", ["a"]), tensor("top_k", [0], "INT32")], "inputs.row[0].top_k", "1 or more"),
+        ([tensor("text", ["a", " "])], "inputs.row[1].text", "empty"),
+        (["text"], "inputs[0]", "an object"),
         ([{**tensor("text", []), "data": "a"}], "inputs[0].data", "a list"),
     ],
 )
@@ -107,6 +115,116 @@ def test_a_tensor_at_fault_is_named(inputs: list[Any], field: str, said: str) ->
     with pytest.raises(Problem, match=re.escape(said)) as raised:
         parse({"body": {"inputs": inputs}}, SEQ)
     assert raised.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("others", "field"),
+    [
+        *(({"id": value}, "id") for value in (None, 5, float("nan"), ["a"])),
+        *(({"parameters": value}, "parameters") for value in (None, [], "", 0)),
+        ({"outputs": {}}, "outputs"),
+        ({"outputs": [1]}, "outputs[0]"),
+        ({"model": "a"}, "model"),
+        ({"inputs": "a"}, "inputs"),
+    ],
+)
+def test_what_stands_beside_tensors_is_held_against_the_schema_too(others: dict[str, Any], field: str) -> None:
+    body = {"inputs": [tensor("text", ["a"])], **others}
+    with pytest.raises(Problem) as raised:
+        parse({"body": body}, SEQ)
+    assert raised.value.field == field
+    assert not jsonschema.Draft202012Validator(schema(SEQ)["request"]).is_valid(body)
+
+
+def test_the_packed_schema_and_the_check_agree_on_thousands_of_tensors() -> None:
+    validator = jsonschema.Draft202012Validator(schema(SEQ)["request"])
+    random_ = random.Random(4)
+    values = [None, True, 0, 1, 1.0, 2.5, -1, "a", [], {}, ["a"], ["a"] * 257, [1], "INT8", "BYTES", {"a": 1}, [{}]]
+    agreed = {True: 0, False: 0}
+    for _ in range(3000):
+        body: dict[str, Any] = {"id": "7", "inputs": [tensor("text", ["a"])], "parameters": {}, "outputs": []}
+        for _ in range(random_.randint(0, 2)):
+            target = random_.choice([body, body["inputs"][0]] if isinstance(body.get("inputs"), list) else [body])
+            if not isinstance(target, dict):
+                continue
+            name = random_.choice([*target, "parameters", "unknown"])
+            if random_.random() < 0.3 and name in target and name != "inputs":
+                del target[name]
+            elif target is not body or name != "inputs":
+                target[name] = random_.choice(values)
+        valid = validator.is_valid(body)
+        try:
+            parse({"body": body}, SEQ)
+            ours = True
+        except Problem as problem:
+            # How long data is by its shape, and of what, and which fields a task has, no schema says.
+            ours = bool(re.search(r"values (in data|of the datatype)|unknown field; there are text,", problem.message))
+        assert ours == valid, body
+        agreed[ours] += 1
+    assert min(agreed.values()) > 100
+
+
+def test_a_tensor_of_whole_numbers_that_are_written_with_a_point_is_one() -> None:
+    assert parse({"body": {"inputs": [tensor("text", ["a"], shape=[1.0, 1])]}}, SEQ).inputs == [{"text": "a"}]
+
+
+def test_what_curl_sends_without_a_header_is_told_which_one_it_needs() -> None:
+    # TorchServe cuts such a body at each = and &, as a form, and what it finds no name in it leaves out.
+    for row in ({}, {'{"text": "Secret"}': b""}, {'{"text": "Secret ': b"", "sum": b"2"}):
+        with pytest.raises(Problem, match="Content-Type: application/json") as raised:
+            parse(row, SEQ)
+        assert raised.value.field == ""
+        assert "Secret" not in raised.value.message
+
+
+@pytest.mark.parametrize("name", ["data", "body"])
+def test_nothing_can_stand_beside_a_whole_body(name: str) -> None:
+    with pytest.raises(Problem, match=f"no other field beside {name}") as raised:
+        parse({name: b"fine", "top_k": b"2"}, SEQ)
+    assert raised.value.field == "top_k"
+
+
+def test_what_comes_as_text_is_json_if_it_is_an_object_or_a_list() -> None:
+    assert parse({"body": '{"text": "a"}'}, SEQ).inputs == [{"text": "a"}]
+    assert parse({"body": ' [{"text": "a"}]'}, SEQ).form == "many"
+    assert parse({"body": '"a"'}, SEQ).inputs == [{"text": '"a"'}]
+
+
+@pytest.mark.parametrize("kind", [str, lambda text: text.encode()])
+def test_a_text_may_begin_with_a_bracket_and_broken_json_is_no_text(kind: Any) -> None:
+    for text in ("[MASK] is a city.", "{hello} there", "[1] A note.", "[", "{"):
+        assert parse({"body": kind(text)}, SEQ).inputs == [{"text": text}]
+    broken = ('{"text": ', '{ "text": "a"} {', '[{"text": "a"', '["a", ', "{'text': 'a'}", "[{text: 1}]", "[" * 100_000)
+    for text in broken:
+        with pytest.raises(Problem, match="not JSON"):
+            parse({"body": kind(text)}, SEQ)
+    with pytest.raises(Problem, match="not JSON"):
+        parse({"body": kind("{hello} there")}, "question_answering")
+
+
+@pytest.mark.parametrize(
+    ("task", "body", "field"),
+    [
+        ("text_generation", {"prompt": "a", "parameters": {"stop": ["a"] * 17}}, "parameters.stop"),
+        ("text_generation", {"prompt": "a", "parameters": {"stop": ["a" * 1001]}}, "parameters.stop[0]"),
+        ("text_generation", {"prompt": "a", "parameters": {"stop": "a" * 1001}}, "parameters.stop"),
+        ("question_answering", {"question": "a", "context": "a", "top_k": 101}, "top_k"),
+        ("question_answering", {"question": "a", "context": "a", "max_answer_length": 1001}, "max_answer_length"),
+    ],
+)
+def test_what_would_take_much_work_is_limited(task: str, body: dict[str, Any], field: str) -> None:
+    with pytest.raises(Problem) as raised:
+        parse({"body": body}, task)
+    assert raised.value.field == field
+    assert not jsonschema.Draft202012Validator(schema(task)["request"]).is_valid(body)
+
+
+def test_all_texts_of_a_request_have_a_million_characters_at_most() -> None:
+    assert len(parse({"body": ["a" * 200_000] * 5}, SEQ).inputs) == 5
+    for body, field in (["a" * 200_000] * 6, ""), ({"instances": ["a" * 200_000] * 6}, "instances"):
+        with pytest.raises(Problem, match="1200000 characters") as raised:
+            parse({"body": body}, SEQ)
+        assert (raised.value.field, raised.value.status) == (field, 413)
 
 
 def test_a_form_is_taken_field_by_field() -> None:
