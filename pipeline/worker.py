@@ -6,6 +6,7 @@ It reads a JSON job, does its operation, and says how it goes in JSON lines on s
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from .errors import UNEXPECTED, MarError
+from .errors import UNEXPECTED, MarError, StageError
 
 Report = Callable[[str, int, int | None], None]
 
@@ -34,6 +35,27 @@ def _end_with_the_parent() -> None:
     os._exit(UNEXPECTED)
 
 
+def _full(error: BaseException) -> bool:
+    """Whether a disk, or a user's share of it, is full. Libraries written in Rust say so in their text alone."""
+    numbers = (errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, OSError):
+        return error.errno in numbers
+    return any(f"(os error {number})" in str(error) for number in numbers)
+
+
+def _told(error: BaseException, job: dict[str, Any]) -> dict[str, Any]:
+    """An error as the parent reads it."""
+    if _full(error):
+        error = StageError(
+            f"The disk is full: {job['op']} could not write to {job.get('out') or os.getcwd()}.",  # noqa: PTH109
+            "All that is made goes into the cache first.",
+            "Free some space (`mar cache gc --max-size 5GB`), or use --cache for another disk; then try again.",
+        )
+    if isinstance(error, MarError):
+        return {"code": error.exit_code, "what": error.what, "why": error.why, "fix": error.fix}
+    return {"code": UNEXPECTED, "traceback": "".join(traceback.format_exception(error))}
+
+
 def main() -> None:
     """Do the job whose file is the first argument."""
     # Libraries print; the lines that the parent reads must be ours alone.
@@ -47,15 +69,13 @@ def main() -> None:
     def report(what: str, done: int = 0, total: int | None = None) -> None:
         say({"progress": [what, done, total]})
 
+    with open(sys.argv[1], encoding="utf-8") as file:  # noqa: PTH123
+        job = json.load(file)
     try:
-        with open(sys.argv[1], encoding="utf-8") as file:  # noqa: PTH123
-            job = json.load(file)
         module, name = OPERATIONS[job["op"]].split(":")
         say({"result": getattr(import_module(module), name)(job, report)})
-    except MarError as error:
-        say({"error": {"code": error.exit_code, "what": error.what, "why": error.why, "fix": error.fix}})
-    except BaseException:
-        say({"error": {"code": UNEXPECTED, "traceback": traceback.format_exc()}})
+    except BaseException as error:
+        say({"error": _told(error, job)})
     out.flush()
     # Not sys.exit: tearing torch down takes time, and its threads can hang.
     os._exit(0)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.child import work
 from pipeline.errors import StageError
 from pipeline.tasks import TASKS
 from tests import tiny
@@ -14,7 +15,8 @@ from tests import tiny
 pytestmark = pytest.mark.slow
 
 ENCODERS = ["bert", "roberta", "distilbert", "electra", "albert", "mpnet", "modernbert"]
-DECODERS = ["gpt2", "llama", "qwen2", "gpt_neox", "opt"]
+# Gemma's embeddings are scaled by a buffer of no dimension.
+DECODERS = ["gpt2", "llama", "qwen2", "gpt_neox", "opt", "gemma"]
 
 
 def job(folder: Path, family: str, task: str, **changes: Any) -> dict[str, Any]:
@@ -68,7 +70,8 @@ def test_an_encoders_graph_answers_as_the_model_at_any_shape(family: str, tmp_pa
 def test_a_decoders_graph_goes_on_as_the_model_with_its_cache(family: str, tmp_path: Path) -> None:
     import torch
 
-    graph, facts, model = traced(job(tmp_path, family, "text_generation"))
+    changes = {"num_key_value_heads": 2, "head_dim": 8} if family == "gemma" else {}
+    graph, facts, model = traced(job(tmp_path, family, "text_generation", **changes))
     cache = facts["cache"]
     ids = torch.randint(1, 90, (3, 21))
     past = [torch.zeros(3, cache["heads"], 0, cache["head_dim"])] * (2 * cache["layers"])
@@ -102,7 +105,16 @@ def test_a_path_that_depends_on_the_input_is_an_error_and_no_trace(tmp_path: Pat
         return out
 
     monkeypatch.setattr(kind, "forward", branching)
-    work = job(tmp_path, "bert", "seq_classification")
+    asked = job(tmp_path, "bert", "seq_classification")
     with pytest.raises(StageError, match=r"differs from the model by 1(\.0)? .* length 40"):
-        trace(work, lambda *_: None)
-    assert not list(Path(work["out"]).iterdir())
+        trace(asked, lambda *_: None)
+    assert not list(Path(asked["out"]).iterdir())
+
+
+@pytest.mark.parametrize(("op", "file"), [("trace", "model.pt"), ("trace", "graph.json"), ("save", "config.json")])
+def test_a_full_disk_is_a_failed_stage_and_no_crash(op: str, file: str, tmp_path: Path) -> None:
+    asked = job(tmp_path, "bert", "seq_classification")
+    (Path(asked["out"]) / file).symlink_to("/dev/full")
+    with pytest.raises(StageError, match=f"The disk is full: {op} could not write to {asked['out']}") as caught:
+        work(op, asked, scratch=tmp_path)
+    assert len(str(caught.value).splitlines()) == 3

@@ -12,15 +12,16 @@ import torch
 
 from handlers.generation import Row
 from handlers.runtimes import linear, shares_weights, traced_linear
-from handlers.runtimes.weights import mapped
+from handlers.runtimes.weights import damaged, mapped
 
 logger = logging.getLogger(__name__)
 
 
 def load(model_dir: Path, config: dict[str, Any], device: torch.device, pad: int) -> Traced:
-    """The graph of an unpacked archive. Raises ValueError if it was traced for another kind of device."""
+    """The graph of an unpacked archive. Raises ValueError if it was traced for another kind of device, or if a file is
+    missing or damaged."""
     del pad  # the trace holds it
-    facts = json.loads((model_dir / "graph.json").read_text(encoding="utf-8"))
+    facts = _facts(model_dir / "graph.json")
     if facts["device"] != device.type:
         raise ValueError(
             f"this graph was traced for {facts['device']} and cannot run on {device.type}: "
@@ -28,15 +29,63 @@ def load(model_dir: Path, config: dict[str, Any], device: torch.device, pad: int
         )
     # Without profiling, a graph is made ready once, and not anew for each of the first requests' shapes.
     torch._C._jit_set_profiling_mode(False)
-    module = torch.jit.load(str(model_dir / "model.pt"), map_location=device).eval()  # type: ignore[no-untyped-call]
-    weights = mapped(model_dir / "model.safetensors")
-    for name, tensor in module.state_dict(keep_vars=True).items():
-        if name in facts["weights"]:
-            tensor.data = weights[facts["weights"][name]].to(device)
+    graph_file = model_dir / "model.pt"
+    if not graph_file.is_file():
+        raise ValueError(f"{graph_file.name} is missing: build the archive again")
+    module = torch.jit.load(str(graph_file), map_location=device).eval()  # type: ignore[no-untyped-call]
+    _fill(module, facts["weights"], model_dir, device)
     rows = linear.STEPS if facts["cache"] else linear.TEXTS
     way, graph = traced_linear.speed_up(module, rows, shared=shares_weights(config))
     logger.info("linear layers by %s", way)
     return Traced(graph, facts, device)
+
+
+_FACTS: dict[str, Any] = {"device": str, "inputs": list, "outputs": list, "weights": dict, "cache": (dict, type(None))}
+"""What is read of graph.json, and what each is."""
+
+
+def _facts(file: Path) -> dict[str, Any]:
+    """What graph.json says. Raises ValueError if it is missing or damaged."""
+    if not file.is_file():
+        raise ValueError(f"{file.name} is missing: build the archive again")
+    try:
+        facts = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        facts = None
+    if not isinstance(facts, dict):
+        raise damaged(file, "it holds no JSON object")
+    for name, kind in _FACTS.items():
+        if name not in facts or not isinstance(facts[name], kind):
+            raise damaged(file, f"it has no {name} that can be read")
+    return facts
+
+
+def _fill(module: Any, names: dict[str, Any], model_dir: Path, device: torch.device) -> None:
+    """Put model.safetensors' tensors into a graph that was saved without its weights; `names` says which belongs where.
+    Raises ValueError unless each has its place, and each place one of its shape and type."""
+    facts, file = model_dir / "graph.json", model_dir / "model.safetensors"
+    empty = {
+        name: tensor
+        for name, tensor in module.state_dict(keep_vars=True).items()
+        if tensor.is_floating_point() and tensor.numel()
+    }
+    if odd := sorted(names.keys() ^ empty.keys()):
+        raise damaged(facts, f"{odd[0]} is {'no weight of the graph' if odd[0] in names else 'not in its weights'}")
+    weights = mapped(file)
+    if odd := sorted(weights.keys() - {name for name in names.values() if isinstance(name, str)}):
+        raise damaged(facts, f"its weights do not say where {odd[0]} of {file.name} belongs")
+    for place, tensor in empty.items():
+        name = names[place]
+        if not isinstance(name, str) or name not in weights:
+            raise damaged(file, f"it has no {name}")
+        weight = weights[name]
+        if (weight.shape, weight.dtype) != (tensor.shape, tensor.dtype):
+            raise damaged(
+                file,
+                f"{name} is {list(weight.shape)} of {weight.dtype}, and the graph's {place} {list(tensor.shape)} "
+                f"of {tensor.dtype}",
+            )
+        tensor.data = weight.to(device)
 
 
 class Traced:

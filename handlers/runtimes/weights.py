@@ -7,7 +7,9 @@ format: https://github.com/huggingface/safetensors, 8 bytes for the length of a 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,22 +17,59 @@ TYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I6
 
 
 def mapped(file: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a file by name. Raises ValueError if it is cut short or holds another type than TYPES."""
+    """The tensors of a file by name. Raises ValueError if it is missing, damaged, or holds another type than TYPES."""
+    if not file.is_file():
+        raise ValueError(f"{file.name} is missing: build the archive again")
     size = file.stat().st_size
     with file.open("rb") as stream:
         begin = 8 + int.from_bytes(stream.read(8), "little")
         try:
-            header = json.loads(stream.read(begin - 8)) if begin <= size else {}
-        except ValueError:
-            header = {}
+            header = json.loads(stream.read(begin - 8)) if begin <= size else None
+        except (ValueError, RecursionError):
+            header = None
+    if not isinstance(header, dict):
+        raise damaged(file, f"it is {size} bytes and has no whole header")
     header.pop("__metadata__", None)
-    if not header or begin + max(entry["data_offsets"][1] for entry in header.values()) != size:
-        raise ValueError(f"{file.name} is damaged: it is {size} bytes, which is not what its header says")
-    content = torch.from_file(str(file), shared=False, size=size, dtype=torch.uint8)
-    found = {}
     for name, entry in header.items():
-        if entry["dtype"] not in TYPES:
-            raise ValueError(f"{file.name} holds {name} as {entry['dtype']}, which is none of {', '.join(TYPES)}")
+        _check(file, name, entry)
+    end = 0
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         first, last = entry["data_offsets"]
-        found[name] = content[begin + first : begin + last].view(TYPES[entry["dtype"]]).view(entry["shape"])
-    return found
+        if first != end:
+            raise damaged(file, f"{name} does not begin where the tensor before it ends")
+        end = last
+    if begin + end != size:
+        raise damaged(file, f"it is {size} bytes, and its header says {begin + end}")
+    content = torch.from_file(str(file), shared=False, size=size, dtype=torch.uint8)
+    return {name: _tensor(content, begin, entry) for name, entry in header.items()}
+
+
+def damaged(file: Path, what: str) -> ValueError:
+    return ValueError(f"{file.name} is damaged: {what}; build the archive again")
+
+
+def _check(file: Path, name: str, entry: Any) -> None:
+    """Raises ValueError if an entry of a header is none, or its bytes are not as many as its shape and type have."""
+    entry = entry if isinstance(entry, dict) else {}
+    shape, places = entry.get("shape"), entry.get("data_offsets")
+    if not (isinstance(entry.get("dtype"), str) and _whole(shape) and _whole(places) and len(places) == 2):
+        raise damaged(file, f"{name} has no dtype, shape and data_offsets that can be read")
+    if entry["dtype"] not in TYPES:
+        raise ValueError(f"{file.name} holds {name} as {entry['dtype']}, which is none of {', '.join(TYPES)}")
+    needed = math.prod(shape) * TYPES[entry["dtype"]].itemsize
+    if places[1] - places[0] != needed:
+        raise damaged(file, f"{name} takes {places[1] - places[0]} bytes, and its shape and type need {needed}")
+
+
+def _whole(value: Any) -> Any:
+    """Whether a value out of JSON is a list of whole numbers, none below 0."""
+    return isinstance(value, list) and all(type(number) is int and number >= 0 for number in value)
+
+
+def _tensor(content: torch.Tensor, begin: int, entry: dict[str, Any]) -> torch.Tensor:
+    first, last = (begin + place for place in entry["data_offsets"])
+    dtype = TYPES[entry["dtype"]]
+    part = content[first:last]
+    # A header may be of any length; what does not lie where its type must is copied.
+    part = part.clone() if first % dtype.itemsize else part
+    return part.view(dtype).view(entry["shape"])

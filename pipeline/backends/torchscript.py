@@ -13,6 +13,7 @@ import json
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,8 +141,11 @@ def _save(graph: Any, folder: Path) -> dict[str, str]:
     save_file(weights, folder / WEIGHTS)
     for name, tensor in graph.state_dict(keep_vars=True).items():
         if name in names:
-            tensor.data = torch.zeros(1, dtype=tensor.dtype, device=tensor.device).expand(tensor.shape)
-    torch.jit.save(graph, str(folder / GRAPH))
+            tensor.data = torch.zeros((), dtype=tensor.dtype, device=tensor.device).expand(tensor.shape)
+    # Not torch's own way to a file: where the disk is full, that ends the process.
+    small = BytesIO()
+    torch.jit.save(graph, small)
+    (folder / GRAPH).write_bytes(small.getvalue())
     return names
 
 
