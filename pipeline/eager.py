@@ -173,6 +173,8 @@ def _find_answer(model: Any, tokenizer: Any, request: dict[str, Any], settings: 
     room = limit - len(tokenizer(request["question"], "")["input_ids"])
     nothing, scores = 1.0, dict[tuple[int, int], float]()
     stride = min(settings.get("stride", limit // 4), room // 2)
+    # A window's edge may cut a word: where words begin and end is told by the whole.
+    whole = tokenizer(request["question"], context, truncation=False, verbose=False)
     for window in _windows(tokenizer, (request["question"], context), limit, stride):
         out = model(**_inputs(model, window))
         inside = [index for index, segment in enumerate(window.sequence_ids(0)) if segment == 1]
@@ -186,16 +188,19 @@ def _find_answer(model: Any, tokenizer: Any, request: dict[str, Any], settings: 
             for b in range(a, min(len(inside), a + longest)):
                 start, end = offsets[inside[a]][0], offsets[inside[b]][1]
                 if (word := window.token_to_word(0, inside[a])) is not None:
-                    start = window.word_to_chars(0, word, 1).start
+                    start = whole.word_to_chars(0, word, 1).start
                 if (word := window.token_to_word(0, inside[b])) is not None:
-                    end = window.word_to_chars(0, word, 1).end
-                scores[start, end] = max(scores.get((start, end), 0.0), float(starts[a] * ends[b]))
+                    end = whole.word_to_chars(0, word, 1).end
+                if start < end:
+                    scores[start, end] = max(scores.get((start, end), 0.0), float(starts[a] * ends[b]))
     if request.get("handle_impossible_answer"):
         scores[0, 0] = nothing
     ranked = sorted(scores, key=lambda span: -scores[span])
     top_k = request.get("top_k", settings.get("top_k", 1))
     found = [{"answer": context[s:e], "score": scores[s, e], "start": s, "end": e} for s, e in ranked[:top_k]]
-    return found if top_k > 1 else found[0]
+    if top_k > 1:
+        return found
+    return found[0] if found else {"answer": "", "score": 0.0, "start": 0, "end": 0}
 
 
 def _generate(model: Any, tokenizer: Any, request: Any, settings: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from handlers.runtimes.last_layer import LastLayer
+from handlers.runtimes.linear import rounded
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """Between the answers of both forms, relative to the largest of them; what reordered sums make of them is a tenth."""
@@ -43,6 +44,8 @@ class Nested:
         self.encoder = _encoder(model)
         self.forward = self.encoder.forward
         self.last = LastLayer.of(self.encoder)
+        self.rounds = False
+        """Whether the layers get their tokens `linear.rounded`: once, rather than in each product."""
         try:
             probe = _Probe(model, inputs)
         except Exception as error:
@@ -79,8 +82,11 @@ class Nested:
         padded = words.pop(name) if name else args[0]
         words = {key: value for key, value in words.items() if key not in ("attention_mask", "attn_mask")}
         flat = padded.flatten(0, 1)
-        out = self.forward(flat[batch.tokens][None], None, **words)
-        values = out[0][0]
+        values = flat[batch.tokens]
+        if self.rounds:
+            values = F.pad(values, (0, 0, 0, rounded(len(values)) - len(values)))
+        out = self.forward(values[None], None, **words)
+        values = out[0][0][: len(batch.firsts) if batch.shortened else len(batch.tokens)]
         back = values.new_zeros(flat.shape[0], values.shape[-1])
         back[batch.tokens[batch.firsts] if batch.shortened else batch.tokens] = values
         back = back.unflatten(0, padded.shape[:2])
@@ -152,12 +158,18 @@ class _Batch:
             key, value = (_heads(each, query) for each in self.pending)
             self.pending = None
             asking = [slice(number, number + 1) for number in range(len(self.spans))]
-        if query.shape[2] != asking[-1].stop or key.shape[2] != len(self.tokens):
+        if not (_as_many(query, asking[-1].stop) and _as_many(key, len(self.tokens))):
             raise NoForm("it attends to something else than its tokens")
-        out = torch.empty_like(query.transpose(1, 2)).transpose(1, 2)
+        # What the rounding adds asks nothing, but goes through the layers behind.
+        out = torch.zeros_like(query.transpose(1, 2)).transpose(1, 2)
         for some, text in zip(asking, self.spans, strict=True):
             out[:, :, some] = _attention(query[:, :, some], key[:, :, text], value[:, :, text], **words)
         return out
+
+
+def _as_many(each: torch.Tensor, tokens: int) -> bool:
+    """Whether queries or keys [1, heads, tokens, size] are those of so many tokens."""
+    return each.shape[2] in (tokens, rounded(tokens))
 
 
 def _heads(made: torch.Tensor, query: torch.Tensor) -> torch.Tensor:

@@ -50,7 +50,10 @@ def load(model_dir: Path, config: dict[str, Any], device: torch.device, pad: int
                 notes.append(f"BetterTransformer has no effect: {said}")
             logger.info(said)
     rows = linear.STEPS if settings["mode"] == "text_generation" else linear.TEXTS
-    logger.info("linear layers by %s", linear.speed_up(model, rows, shared=shares_weights(config)))
+    way = linear.speed_up(model, rows, shared=shares_weights(config))
+    logger.info("linear layers by %s", way)
+    if nested:
+        nested.rounds = way != "torch"
     return Pretrained(model, inputs, nested, notes)
 
 
