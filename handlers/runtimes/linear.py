@@ -5,8 +5,8 @@ kernels read them save the work of laying them out anew for each small batch. Wh
 machine that serves. The results differ from torch's by the order of summation alone (some 1e-7).
 
 oneDNN writes a kernel for each number of rows that it meets, which takes longer than a product, and keeps the last
-thousand, half a megabyte each. So rows are rounded up to one of eight numbers an octave: a worker that gets texts of all
-lengths takes half a gigabyte less, and some percent more time once it would have met all numbers.
+thousand, half a megabyte each. So rows are rounded up to one of eight numbers an octave: a worker that gets texts of
+all lengths takes half a gigabyte less, and some percent more time once it would have met all numbers.
 """
 
 from __future__ import annotations
