@@ -34,8 +34,8 @@ class Tokenizer:
         self.eos = self._id("eos_token")
         ends = config.get("eos_token_id")
         # Padding is masked, so without a pad token any id will do: transformers takes the end of text, of several the
-        # first. A trace knows its padding by itself, and was made without a look at config.json's ends.
-        ends = [] if (model_dir / "graph.json").exists() else ends if isinstance(ends, list) else [ends]
+        # first. A trace of a classifier that looks for it holds the same.
+        ends = ends if isinstance(ends, list) else [ends]
         pads = (self._id("pad_token"), config.get("pad_token_id"), self.eos, *ends)
         self.pad = next((pad for pad in pads if isinstance(pad, int) and pad >= 0), 0)
         model = json.loads(self.reader.to_str())["model"]

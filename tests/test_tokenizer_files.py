@@ -100,7 +100,6 @@ def test_what_a_checkpoint_says_of_its_tokens_stays(tmp_path: Path) -> None:
         ({"config": {"eos_token_id": 3, "pad_token_id": 2}}, 2),
         ({"config": {"eos_token_id": [4]}, "special_tokens_map": {"eos_token": "e"}}, 5),
         ({"config": {"eos_token_id": [4]}, "special_tokens_map": {"pad_token": "Hello"}}, 1),
-        ({"config": {"eos_token_id": [4]}, "graph": {}}, 0),
     ],
 )
 def test_padding_falls_back_as_transformers_does(tmp_path: Path, files: dict[str, Any], pad: int) -> None:

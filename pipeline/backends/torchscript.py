@@ -95,8 +95,14 @@ def trace(job: dict[str, Any], report: Report) -> dict[str, Any]:
     model.config.use_cache = job["task"] == "text_generation"
     # What handlers pad with: decoders that classify look for the last token that is none of it.
     words = tokenizer(job["checkpoint"])
-    pads = (words.pad_token_id, model.config.pad_token_id, words.eos_token_id, 0)
-    model.config.pad_token_id = next(pad for pad in pads if isinstance(pad, int))
+    ends = getattr(model.config, "eos_token_id", None)
+    pads = (
+        words.pad_token_id,
+        model.config.pad_token_id,
+        words.eos_token_id,
+        *(ends if isinstance(ends, list) else [ends]),
+    )
+    model.config.pad_token_id = next((pad for pad in pads if isinstance(pad, int) and pad >= 0), 0)
     facts: dict[str, Any] = {
         "format": FORMAT,
         "task": job["task"],

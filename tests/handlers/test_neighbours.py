@@ -111,3 +111,21 @@ def test_threads_may_run_a_model_without_padding_at_once(tmp_path: Path) -> None
     with ThreadPoolExecutor(4) as pool:
         for wanted, got in zip(expected, pool.map(ask.handler.answer, inputs), strict=True):
             assert differences("", wanted, got, 1e-6) == []
+
+
+@pytest.mark.parametrize("mode", ["pretrained", "torchscript"])
+def test_a_decoder_that_classifies_reads_its_last_token_though_nothing_names_the_padding(
+    mode: str, tmp_path: Path
+) -> None:
+    task = "seq_classification"
+    checkpoint = tiny.save(tmp_path / "checkpoint", "gpt2", task)
+    config = json.loads((checkpoint / "config.json").read_text())
+    words = json.loads((checkpoint / "tokenizer_config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps({**config, "pad_token_id": -1, "eos_token_id": [7, 8]}))
+    nameless = {name: value for name, value in words.items() if not name.endswith("_token")}
+    (checkpoint / "tokenizer_config.json").write_text(json.dumps(nameless))
+    (checkpoint / "special_tokens_map.json").unlink(missing_ok=True)
+    ask = Served(lay_out(tmp_path / "archive", checkpoint, task, mode), task)
+    assert ask.handler.tokenizer.pad == 7
+    bodies = [{"text": text} for text in ("the room was awful", "a", "good and great and kind")]
+    assert differences("", [ask(body)[0] for body in bodies], ask(*bodies), 1e-5) == []
