@@ -393,8 +393,9 @@ def _run(arguments: list[str] | None) -> int:
             print(error, file=sys.stderr)
         else:
             traceback.print_exc()
-        last = str(error).strip().rpartition("\n")[2]
-        if isinstance(error, ImportError) or last.startswith(("ImportError", "ModuleNotFoundError")):
+        # A process that ends may have printed a line more behind its traceback.
+        last = str(error).strip().splitlines()[-3:]
+        if isinstance(error, ImportError) or any(line.startswith(("ImportError", "ModuleNotFoundError")) for line in last):
             print(
                 f"Unexpected: a package that {sys.executable} needs is broken or missing; the lines above name it. "
                 "Install it again (`pip install --force-reinstall ...`), or `make clean setup`.",
