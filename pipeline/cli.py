@@ -395,7 +395,8 @@ def _run(arguments: list[str] | None) -> int:
             traceback.print_exc()
         # A process that ends may have printed a line more behind its traceback.
         last = str(error).strip().splitlines()[-3:]
-        if isinstance(error, ImportError) or any(line.startswith(("ImportError", "ModuleNotFoundError")) for line in last):
+        broken = any(line.startswith(("ImportError", "ModuleNotFoundError")) for line in last)
+        if isinstance(error, ImportError) or broken:
             print(
                 f"Unexpected: a package that {sys.executable} needs is broken or missing; the lines above name it. "
                 "Install it again (`pip install --force-reinstall ...`), or `make clean setup`.",
