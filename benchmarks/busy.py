@@ -5,15 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 
-from . import load
 from .archives import Variant
 from .cells import Cell
-from .plan import LEAST, Plan, Report
+from .plan import Plan, Report
 from .quiet import undisturbed
-from .serve import requests, serving
+from .serve import burst, serving
 from .workloads import Workload
 
 _BATCH = 8
@@ -32,10 +30,7 @@ def measure(plan: Plan, archives: Mapping[Variant, Path], texts: Workload, repor
     cells = []
     for name, env in _SPINS.items():
         with serving([archives[variant]], env=env) as server:
-            bodies = requests(server, variant.name, [{"text": text} for text in texts.texts])
-            port, seconds = server.ports.inference, plan.seconds
-            measure_one = partial(load.run, port, bodies, concurrency=_CONCURRENCY, seconds=seconds, least=LEAST)
-            measure_one()  # Java and the model warm up
+            measure_one = burst(server, variant.name, texts.texts, concurrency=_CONCURRENCY, seconds=plan.seconds)
             for beside in ("alone", "beside a busy process"):
                 cell = Cell(
                     section="busy",

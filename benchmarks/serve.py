@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from pipeline.server import Server
 
 from . import load
 from .memory import workers as ready
+from .plan import LEAST
 
 _JVM = ()
 """No options: a server that is to last starts Java as Java is, with its second compiler."""
@@ -36,6 +38,16 @@ def requests(server: Server, name: str, bodies: Sequence[Any]) -> list[bytes]:
     """Requests for the archive `name`."""
     key, port = server.keys["inference"], server.ports.inference
     return [load.request(f"/predictions/{name}", body, port=port, key=key) for body in bodies]
+
+
+def burst(server: Server, name: str, texts: Sequence[str], *, concurrency: int, seconds: float) -> Callable[[], Any]:
+    """What sends `texts` to the archive `name` for `seconds`, so many at once; done once, for Java and the model to
+    warm up."""
+    bodies = requests(server, name, [{"text": text} for text in texts])
+    port = server.ports.inference
+    again = partial(load.run, port, bodies, concurrency=concurrency, seconds=seconds, least=LEAST)
+    again()
+    return again
 
 
 def disagreements(server: Server, reference: str, other: str, texts: Sequence[str], margin: float = 0.005) -> list[str]:

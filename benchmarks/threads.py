@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 
-from . import load
 from .archives import Variant
 from .cells import Cell
-from .plan import LEAST, Plan, Report
+from .plan import Plan, Report
 from .quiet import undisturbed
-from .serve import requests, serving
+from .serve import burst, serving
 from .workloads import Workload
 
 _BATCH = 8
@@ -42,10 +40,7 @@ def measure(plan: Plan, archives: Mapping[Variant, Path], texts: Workload, repor
                 threads=threads,
             )
             with serving([archives[variant]], workers=variant.workers, env={"OMP_NUM_THREADS": str(threads)}) as server:
-                bodies = requests(server, variant.name, [{"text": text} for text in texts.texts])
-                port, seconds = server.ports.inference, plan.seconds
-                measure_one = partial(load.run, port, bodies, concurrency=_CONCURRENCY, seconds=seconds, least=LEAST)
-                measure_one()  # Java and the model warm up
+                measure_one = burst(server, variant.name, texts.texts, concurrency=_CONCURRENCY, seconds=plan.seconds)
                 cell.rounds += [undisturbed(measure_one, plan.patience) for _ in range(plan.rounds)]
             report(f"{variant.workers} workers of {threads} threads: {cell.rate:.1f} texts a second")
             cells.append(cell)

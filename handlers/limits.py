@@ -29,7 +29,10 @@ def cut(tokenizer: Tokenizer, text: str | tuple[str, str], max_length: int, stri
     beside = len(whole) - length  # special tokens and a pair's first text: every window has them
     room = max_length - beside
     step = room - (min(stride, room // 2) if own else stride)
-    if step > 0 and not (own and room < 8):  # for which `windows` has its own error
+    crowded = own and room < 8  # for which `windows` has its own error
+    if len(whole) <= max_length and not crowded:
+        return whole, [whole]
+    if step > 0 and not crowded:
         more = max(0, -(-(length - room) // step))
         _hold((1 + more) * beside + length + more * (room - step), field)
     return whole, tokenizer.windows(text, max_length, stride)

@@ -119,9 +119,9 @@ class QuestionAnswering(Handler):
             {"answer": one["context"][start:end], "score": score, "start": start, "end": end}
             for (start, end), score in ranked
         ]
-        return (
-            found if self._most(one) > 1 else found[0] if found else {"answer": "", "score": 0.0, "start": 0, "end": 0}
-        )
+        if self._most(one) > 1:
+            return found
+        return found[0] if found else {"answer": "", "score": 0.0, "start": 0, "end": 0}
 
 
 def _ends(first: int, last: int) -> Callable[[Any], torch.Tensor]:

@@ -11,7 +11,6 @@ OVERHEAD = 48
 """What a run costs by itself, in tokens of padding. Six layers 384 wide take 4 ms for a run and 0.1 ms more for each of
 its tokens, so 40; wider ones less. From 32 to 128 the time of a batch is the same within a tenth."""
 
-
 NESTED = 1 / 32
 """What a token of padding costs a model that leaves padding out, in tokens: it is embedded, and that is all. Twelve
 layers 768 wide take 1.5 ms for a token, and 36 us for one of padding."""

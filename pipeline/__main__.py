@@ -1,5 +1,67 @@
-"""`python -m pipeline` is `mar`."""
+"""The command `mar`, or `python -m pipeline`: how it ends."""
 
-from .cli import main
+from __future__ import annotations
 
-main()
+import signal
+import sys
+import traceback
+
+from . import console
+from .cli import app
+from .errors import INTERRUPTED, OK, UNEXPECTED, MarError
+
+
+def _terminated(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run())
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Do what the command line (or `arguments`) says; the code to exit with."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        code = int(app(arguments, standalone_mode=False) or OK)
+        if code == INTERRUPTED:  # the parser's way to hand a Ctrl-C on
+            raise KeyboardInterrupt
+        return code
+    except MarError as error:
+        console.failed(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("Interrupted. Nothing is left half-done, and finished stages stay cached.", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone (`mar inspect X | head`); let nothing more be written at exit.
+        sys.stderr.close()
+        return UNEXPECTED
+    except Exception as error:
+        if hasattr(error, "show") and hasattr(error, "exit_code"):  # the parser's own: usage, bad values
+            error.show()
+            return int(error.exit_code)
+        from .child import WorkerCrash
+
+        if isinstance(error, WorkerCrash):
+            print(error, file=sys.stderr)
+        else:
+            traceback.print_exc()
+        last = str(error).strip().rpartition("\n")[2]
+        if isinstance(error, ImportError) or last.startswith(("ImportError", "ModuleNotFoundError")):
+            print(
+                f"Unexpected: a package that {sys.executable} needs is broken or missing; the lines above name it. "
+                "Install it again (`pip install --force-reinstall ...`), or `make clean setup`.",
+                file=sys.stderr,
+            )
+            return UNEXPECTED
+        print(
+            "Unexpected: this is a fault of mar-pipeline, or of a library under it. Please report the lines above.",
+            file=sys.stderr,
+        )
+        return UNEXPECTED
+
+
+if __name__ == "__main__":
+    main()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-import signal
 import sys
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,16 +14,12 @@ from . import __version__, console
 from .cache_cli import EPILOG, CacheOption, JsonOption
 from .cache_cli import app as cache_app
 from .cache_cli import store as open_store
-from .errors import OK, UNEXPECTED, InputError, MarError
+from .errors import InputError
 
 if TYPE_CHECKING:
     from .config import BuildConfig
     from .stage import Build
     from .store import Store
-
-INTERRUPTED = 130
-"""As shells have it: 128 and the number of SIGINT."""
-
 
 app = typer.Typer(
     name="mar",
@@ -355,56 +349,3 @@ def doctor(cache: CacheOption = None, out: OutOption = Path("build"), as_json: J
                 print(f"\n{check.name}: {check.fix}")
     if any(check.status == "fail" for check in found):
         raise typer.Exit(InputError.exit_code)
-
-
-def _terminated(_number: int, _frame: object) -> None:
-    raise KeyboardInterrupt
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit with its code."""
-    sys.exit(_run(arguments))
-
-
-def _run(arguments: list[str] | None) -> int:
-    signal.signal(signal.SIGTERM, _terminated)
-    try:
-        code = int(app(arguments, standalone_mode=False) or OK)
-        if code == INTERRUPTED:  # the parser's way to hand a Ctrl-C on
-            raise KeyboardInterrupt
-        return code
-    except MarError as error:
-        console.failed(error)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("Interrupted. Nothing is left half-done, and finished stages stay cached.", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has gone (`mar inspect X | head`); let nothing more be written at exit.
-        sys.stderr.close()
-        return UNEXPECTED
-    except Exception as error:
-        if hasattr(error, "show") and hasattr(error, "exit_code"):  # the parser's own: usage, bad values
-            error.show()
-            return int(error.exit_code)
-        from .child import WorkerCrash
-
-        if isinstance(error, WorkerCrash):
-            print(error, file=sys.stderr)
-        else:
-            traceback.print_exc()
-        # A process that ends may have printed a line more behind its traceback.
-        last = str(error).strip().splitlines()[-3:]
-        broken = any(line.startswith(("ImportError", "ModuleNotFoundError")) for line in last)
-        if isinstance(error, ImportError) or broken:
-            print(
-                f"Unexpected: a package that {sys.executable} needs is broken or missing; the lines above name it. "
-                "Install it again (`pip install --force-reinstall ...`), or `make clean setup`.",
-                file=sys.stderr,
-            )
-            return UNEXPECTED
-        print(
-            "Unexpected: this is a fault of mar-pipeline, or of a library under it. Please report the lines above.",
-            file=sys.stderr,
-        )
-        return UNEXPECTED

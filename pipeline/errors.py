@@ -11,8 +11,12 @@ Anything else that is raised is unexpected: exit code 1, with its traceback.
 
 from __future__ import annotations
 
+import errno
+
 OK = 0
 UNEXPECTED = 1
+INTERRUPTED = 130
+"""As shells have it: 128 and the number of SIGINT."""
 
 
 class MarError(Exception):
@@ -41,3 +45,11 @@ class MismatchError(MarError):
     """The archive's answers differ from the original model's."""
 
     exit_code = 4
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether an error says that a disk, or a user's share of it, is full. Libraries in Rust say so in their text."""
+    numbers = (errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, OSError):
+        return error.errno in numbers
+    return any(f"(os error {number})" in str(error) for number in numbers)

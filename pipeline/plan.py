@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from . import model_store
-from .errors import StageError
+from .errors import StageError, disk_is_full
 from .stage import Build, Job, NotReadYet, Stage, versions
 from .stages import STAGES
 from .store import Record, changed, key_of
@@ -223,7 +223,7 @@ def _explained(build: Build, stage: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if disk_is_full(error):
             where = error.filename2 or error.filename or build.store.root
             raise StageError(
                 f"The disk is full: {stage} could not write to {where}.",

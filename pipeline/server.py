@@ -45,8 +45,8 @@ _QUICK_SETTINGS = {
 
 _SPINS = "3000"
 """How long a thread of GNU OpenMP looks whether the others are done before it sleeps: some 30 us, where by itself it
-looks for 3 ms. A hundred times for each batch, it would keep a core from whoever it waits for: a busy process beside a
-model on two cores made that ten times slower, and this way twice."""
+looks for 3 ms. A hundred times for each batch, it would keep a core from whoever it waits for: what a busy process
+beside a model costs either way is in benchmarks/busy.py."""
 
 _POLL = 0.15  # seconds
 _SILENCE = 5.0  # seconds; TorchServe may stop reading before a dying worker's last words, which the next one repeats

@@ -13,7 +13,6 @@ Whatever exists under its final name is whole: it was written beside it and rena
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -26,7 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from .errors import InputError, StageError
+from .errors import InputError, StageError, disk_is_full
 from .tree import Entry, Tick, Tree, canonical, scan, text_digest, walk
 
 SCHEMA = 1
@@ -113,7 +112,7 @@ class Store:
             self.root.mkdir(parents=True, exist_ok=True)
             return (self.root / "in-use.lock").open("ab")
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if disk_is_full(error):
                 raise
             raise InputError(
                 f"The cache cannot be at {self.root}: {error.strerror}.",

@@ -6,7 +6,6 @@ It reads a JSON job, does its operation, and says how it goes in JSON lines on s
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import sys
@@ -16,7 +15,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from .errors import UNEXPECTED, MarError, StageError
+from .errors import UNEXPECTED, MarError, StageError, disk_is_full
 
 Report = Callable[[str, int, int | None], None]
 
@@ -35,17 +34,9 @@ def _end_with_the_parent() -> None:
     os._exit(UNEXPECTED)
 
 
-def _full(error: BaseException) -> bool:
-    """Whether a disk, or a user's share of it, is full. Libraries written in Rust say so in their text alone."""
-    numbers = (errno.ENOSPC, errno.EDQUOT)
-    if isinstance(error, OSError):
-        return error.errno in numbers
-    return any(f"(os error {number})" in str(error) for number in numbers)
-
-
 def _told(error: BaseException, job: dict[str, Any]) -> dict[str, Any]:
     """An error as the parent reads it."""
-    if _full(error):
+    if disk_is_full(error):
         error = StageError(
             f"The disk is full: {job['op']} could not write to {job.get('out') or os.getcwd()}.",  # noqa: PTH109
             "All that is made goes into the cache first.",

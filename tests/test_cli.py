@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import cli
+from pipeline import __main__ as command
 from pipeline.store import Store
 
 TASK = ["--task", "seq_classification"]
@@ -42,7 +42,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def failing(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     """The exit code, and the error: one to three lines, no traceback, nothing on standard output."""
-    code = cli._run(arguments)
+    code = command.run(arguments)
     out, err = capsys.readouterr()
     assert out == ""
     assert "Traceback" not in err
@@ -53,7 +53,7 @@ def failing(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[i
 
 def test_help_documents_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["--help"], ["build", "--help"], ["cache", "gc", "--help"]):
-        assert cli._run(words) == 0
+        assert command.run(words) == 0
         shown = " ".join(capsys.readouterr().out.split())
         assert "0 done, 1 unexpected, 2 bad input or settings, 3 a stage failed, 4 the archive does not answer" in shown
 
@@ -168,9 +168,9 @@ def test_sizes_and_ages_that_are_none_are_refused(
 
 def test_usage_errors_end_with_2(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert here
-    assert cli._run(["build", "--no-such-option"]) == 2
-    assert cli._run(["build"]) == 2
-    assert cli._run(["build", "missing.yaml"]) == 2
+    assert command.run(["build", "--no-such-option"]) == 2
+    assert command.run(["build"]) == 2
+    assert command.run(["build", "missing.yaml"]) == 2
     assert "Traceback" not in capsys.readouterr().err
 
 
@@ -179,13 +179,13 @@ def test_an_unexpected_error_shows_its_traceback_and_ends_with_1(
 ) -> None:
     checkpoint(here / "model")
     monkeypatch.setattr(Store, "find", lambda *_: 1 / 0)
-    assert cli._run(["build", *TASK, "--model", "./model"]) == 1
+    assert command.run(["build", *TASK, "--model", "./model"]) == 1
     assert "ZeroDivisionError" in capsys.readouterr().err
 
 
 def test_plan_does_nothing_and_says_what_would_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint(here / "model")
-    assert cli._run(["plan", *TASK, "--model", "./model", "--json"]) == 0
+    assert command.run(["plan", *TASK, "--model", "./model", "--json"]) == 0
     (archive,) = json.loads(capsys.readouterr().out)["archives"]
     assert [stage["cached"] for stage in archive["stages"]] == [False] * 6
     assert archive["stages"][0]["reasons"] == ["config.json is new, or changed since it was last read"]
@@ -221,6 +221,6 @@ def test_a_taken_port_is_named(here: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_doctor_looks_at_everything_quickly(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert here
-    cli._run(["doctor", "--json"])
+    command.run(["doctor", "--json"])
     names = {check["name"] for check in json.loads(capsys.readouterr().out)["checks"]}
     assert {"Python", "torch", "transformers", "Java", "memory"} <= names

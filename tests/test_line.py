@@ -93,8 +93,8 @@ def test_a_second_build_is_all_hits_and_imports_no_torch(
 ) -> None:
     kind = KINDS[1]
     code = (
-        "import sys; from pipeline.cli import _run\n"
-        f"code = _run(['build', *{words(*kind)!r}, '--out', {str(mar.out)!r}, '--json'])\n"
+        "import sys; from pipeline.__main__ import run\n"
+        f"code = run(['build', *{words(*kind)!r}, '--out', {str(mar.out)!r}, '--json'])\n"
         "loaded = {'torch', 'transformers', 'huggingface_hub', 'numpy'} & sys.modules.keys()\n"
         "sys.exit(code or (str(loaded) if loaded else 0))"
     )
@@ -191,9 +191,9 @@ def test_a_changed_handler_is_caught_by_the_gate(mar: Mar, built: dict[tuple[str
         "    def __getattr__(self, name): return getattr(resolve, name)\n"
         "    def labels(self, build): return dict(enumerate(reversed(names(build).values())))\n"
         "handler.resolve = Swapped()\n"
-        "from pipeline.cli import _run\n"
+        "from pipeline.__main__ import run\n"
         "words = ['build', '--task', 'seq_classification', '--set', 'archive.name=swapped']\n"
-        f"sys.exit(_run([*words, '--out', {str(mar.out / 'x')!r}]))"
+        f"sys.exit(run([*words, '--out', {str(mar.out / 'x')!r}]))"
     )
     done = python(mar, code)
     assert done.returncode == 4, done.stderr

@@ -19,7 +19,6 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 GAIN = 1.1
@@ -61,7 +60,9 @@ def _fits(module: Any) -> bool:
 
 def eligible(weight: Any) -> bool:
     """Whether a weight is one that oneDNN may multiply with."""
-    return isinstance(weight, torch.Tensor) and (weight.device.type, weight.dtype) == ("cpu", torch.float32)
+    if not isinstance(weight, torch.Tensor) or not weight.numel():
+        return False
+    return (weight.device.type, weight.dtype) == ("cpu", torch.float32)
 
 
 def _layer(module: Any) -> Layer:
@@ -74,19 +75,23 @@ def _forward(plain: Any, weight: torch.Tensor, bias: torch.Tensor | None, input:
 
 
 def multiply(weight: torch.Tensor, bias: torch.Tensor | None, input: torch.Tensor) -> torch.Tensor:
-    """`input` [..., in] times a weight [out, in] as it is or as `prepared`, by oneDNN."""
-    rows = input.reshape(-1, input.shape[-1])
-    count = rows.shape[0]
-    if more := rounded(count) - count:
-        rows = F.pad(rows, (0, 0, 0, more))
-    product = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")[:count]
-    return product.view(*input.shape[:-1], product.shape[-1])  # type: ignore[no-any-return]
+    """`input` [..., in] times a weight [out, in] as it is or as `prepared`, by oneDNN. Traces have it in their graphs,
+    so it is in torch.jit's part of Python, as is `rounded`."""
+    rows = input.numel() // input.size(-1)
+    more = rounded(rows) - rows
+    if more == 0:
+        return torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")  # type: ignore[no-any-return]
+    filled = torch.constant_pad_nd(input.reshape(rows, input.size(-1)), [0, 0, 0, more])
+    product = torch.ops.mkldnn._linear_pointwise(filled, weight, bias, "none", [], "")
+    return product.narrow(0, 0, rows).unflatten(0, input.size()[:-1])  # type: ignore[no-any-return]
 
 
 def rounded(rows: int) -> int:
     """So many rows, or a few more: one of eight numbers an octave."""
-    step = 1 << max(0, rows.bit_length() - 4)
-    return -(-rows // step) * step
+    step = 1
+    while rows >= 16 * step:
+        step *= 2
+    return rows + -rows % step
 
 
 def prepared(weight: torch.Tensor, way: str, rows: Sequence[int]) -> torch.Tensor:

@@ -12,7 +12,7 @@ import torch
 
 from handlers.generation import Row
 from handlers.runtimes import linear, shares_weights, traced_linear
-from handlers.runtimes.weights import damaged, mapped
+from handlers.runtimes.weights import damaged, mapped, present
 
 logger = logging.getLogger(__name__)
 
@@ -29,10 +29,8 @@ def load(model_dir: Path, config: dict[str, Any], device: torch.device, pad: int
         )
     # Without profiling, a graph is made ready once, and not anew for each of the first requests' shapes.
     torch._C._jit_set_profiling_mode(False)
-    graph_file = model_dir / "model.pt"
-    if not graph_file.is_file():
-        raise ValueError(f"{graph_file.name} is missing: build the archive again")
-    module = torch.jit.load(str(graph_file), map_location=device).eval()  # type: ignore[no-untyped-call]
+    graph_file = str(present(model_dir / "model.pt"))
+    module = torch.jit.load(graph_file, map_location=device).eval()  # type: ignore[no-untyped-call]
     _fill(module, facts["weights"], model_dir, device)
     rows = linear.STEPS if facts["cache"] else linear.TEXTS
     way, graph = traced_linear.speed_up(module, rows, shared=shares_weights(config))
@@ -46,8 +44,7 @@ _FACTS: dict[str, Any] = {"device": str, "inputs": list, "outputs": list, "weigh
 
 def _facts(file: Path) -> dict[str, Any]:
     """What graph.json says. Raises ValueError if it is missing or damaged."""
-    if not file.is_file():
-        raise ValueError(f"{file.name} is missing: build the archive again")
+    present(file)
     try:
         facts = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):

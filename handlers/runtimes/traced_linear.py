@@ -1,7 +1,7 @@
 """A trace with its linear layers by oneDNN: the same graph, less the products that torch would do by itself.
 
 torch.jit can trace no product with a weight that lies as oneDNN reads it. But a loaded graph can be rewritten: each
-product becomes `_product`, and its weight an input more, which the runtime gives at each call.
+product becomes `linear.multiply`, and its weight an input more, which the runtime gives at each call.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from handlers.runtimes.linear import Layer, eligible, fastest, prepared
+from handlers.runtimes.linear import Layer, eligible, fastest, multiply, prepared
 
 
 def speed_up(module: Any, rows: Sequence[int], *, shared: bool) -> tuple[str, Callable[..., Any]]:
@@ -28,7 +28,7 @@ def speed_up(module: Any, rows: Sequence[int], *, shared: bool) -> tuple[str, Ca
     # By where the original ones lie, and how: tied layers share one, which a transposed one of theirs must not be.
     weights: dict[Any, torch.Tensor] = {}
     given: list[torch.Tensor] = []
-    product = torch.jit.script(_product).inlined_graph
+    product = torch.jit.script(multiply).inlined_graph
     for node, layer in products:
         place = layer.weight.data_ptr(), layer.weight.shape, layer.weight.stride()
         if place not in weights:
@@ -54,12 +54,13 @@ def _parts(node: Any) -> tuple[Any, Any, Any]:
 def _layer(node: Any, tensors: dict[str, Any]) -> Layer | None:
     """The layer that a product is of; None if it is of none that oneDNN could take over."""
     _, weight, bias = (_tensor(value, tensors) for value in _parts(node))
-    if not eligible(weight) or not weight.numel():
+    if not eligible(weight):
         return None
     weight, linear = weight.detach(), node.kind() == "aten::linear"
     out = weight.shape[0 if linear else 1]
     # Torch also adds what only broadcasts to a bias, as oneDNN does not, and what is computed and no layer's.
-    if bias.shape != (out,) if bias is not None else not _parts(node)[2].node().mustBeNone():
+    plain = bias.shape == (out,) if bias is not None else _parts(node)[2].node().mustBeNone()
+    if not plain:
         return None
     if linear:
         return Layer(weight, bias, partial(F.linear, weight=weight, bias=bias))
@@ -79,27 +80,13 @@ def _tensor(value: Any, tensors: dict[str, Any]) -> Any:
     return tensors.get(".".join(reversed(names)))
 
 
-def _product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """`x` [..., in] times a weight [out, in], by oneDNN, which keeps what it makes for each number of rows that it
-    meets: so the rows are filled up to one of few numbers, eight from any power of 2 to the next."""
-    rows, unit = x.numel() // x.size(-1), 1
-    while rows >= 16 * unit:
-        unit *= 2
-    extra = -rows % unit
-    if extra == 0:
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # type: ignore[no-any-return]
-    filled = torch.constant_pad_nd(x.reshape(rows, x.size(-1)), [0, 0, 0, extra])
-    found = torch.ops.mkldnn._linear_pointwise(filled, weight, bias, "none", [], "")
-    return found.narrow(0, 0, rows).unflatten(0, x.size()[:-1])  # type: ignore[no-any-return]
-
-
 def _replace(graph: Any, node: Any, product: Any) -> None:
-    """Put `_product`'s graph in a node's place, its weight a new input of the graph, behind all others."""
+    """Put `multiply`'s graph in a node's place, its weight a new input of the graph, behind all others."""
     data, _, bias = _parts(node)
     given = graph.addInput()
     given.setType(torch._C.TensorType.get())
     graph.setInsertPoint(node)
-    (found,) = graph.insertGraph(product, [data, given, bias])
+    (found,) = graph.insertGraph(product, [given, bias, data])
     found.setType(node.output().type())
     node.output().replaceAllUsesWith(found)
     node.destroy()

@@ -18,9 +18,7 @@ TYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I6
 
 def mapped(file: Path) -> dict[str, torch.Tensor]:
     """The tensors of a file by name. Raises ValueError if it is missing, damaged, or holds another type than TYPES."""
-    if not file.is_file():
-        raise ValueError(f"{file.name} is missing: build the archive again")
-    size = file.stat().st_size
+    size = present(file).stat().st_size
     with file.open("rb") as stream:
         begin = 8 + int.from_bytes(stream.read(8), "little")
         try:
@@ -44,7 +42,15 @@ def mapped(file: Path) -> dict[str, torch.Tensor]:
     return {name: _tensor(content, begin, entry) for name, entry in header.items()}
 
 
+def present(file: Path) -> Path:
+    """The file. Raises ValueError if it is missing."""
+    if not file.is_file():
+        raise ValueError(f"{file.name} is missing: build the archive again")
+    return file
+
+
 def damaged(file: Path, what: str) -> ValueError:
+    """What is wrong with a file of the archive."""
     return ValueError(f"{file.name} is damaged: {what}; build the archive again")
 
 

@@ -267,7 +267,7 @@ def test_products_are_of_few_numbers_of_rows() -> None:
     weight, noted = torch.rand(4, 8), []  # type: ignore[var-annotated]
     with torch.no_grad(), Noted():
         for rows in range(1, 513):
-            assert traced_linear._product(torch.rand(rows, 8), weight, None).shape == (rows, 4)
+            assert linear.multiply(weight, None, torch.rand(rows, 8)).shape == (rows, 4)
     assert noted[:16] == list(range(1, 17))
     assert all(rows <= filled <= rows * 1.13 for rows, filled in enumerate(noted, 1))
     assert len(set(noted)) == 16 + 8 * 5
