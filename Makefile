@@ -14,7 +14,7 @@ endif
 overrides := $(if $(MODEL),--model "$(MODEL)") $(if $(REVISION),--revision "$(REVISION)") \
              $(if $(SAVE_MODE),--save-mode "$(SAVE_MODE)")
 
-.PHONY: help setup mar smoke serve test test-fast bench lint starters clean
+.PHONY: help setup mar smoke serve release test test-fast bench lint starters clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -59,6 +59,13 @@ smoke: $(VENV)/.ready  ## build it, then have a real TorchServe answer
 
 serve: $(VENV)/.ready  ## TorchServe on the model store, in the foreground
 	@$(MAR) serve --out "$(OUT)"
+
+$(VENV)/.release: $(VENV)/.ready
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[serve,test,release,sign]' >&2
+	@touch $@
+
+release: $(VENV)/.release  ## every configs/*.yaml, with checksums and a bill of materials
+	@$(MAR) release configs/*.yaml --out "$(OUT)"
 
 test: $(VENV)/.ready $(VENV)/older/.ready  ## every test
 	@$(BIN)/python -m pytest

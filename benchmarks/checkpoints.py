@@ -3,6 +3,7 @@ process with the clock is better without.
 
     python -m benchmarks.checkpoints classifier ENCODER FOLDER
     python -m benchmarks.checkpoints gpt2 SHAPE FOLDER
+    python -m benchmarks.checkpoints bert base FOLDER
 """
 
 from __future__ import annotations
@@ -74,9 +75,22 @@ def _gpt2(folder: Path, shape: dict[str, int]) -> None:
     AutoTokenizer.from_pretrained(STARTERS / "text_generation").save_pretrained(folder)
 
 
+def _bert(folder: Path) -> None:
+    import torch
+    from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+
+    from pipeline.model_source import STARTERS
+
+    torch.manual_seed(1)
+    BertForSequenceClassification(BertConfig(num_labels=2)).save_pretrained(folder)  # bert-base's shape by default
+    AutoTokenizer.from_pretrained(STARTERS / "seq_classification").save_pretrained(folder)
+
+
 if __name__ == "__main__":
     kind, source, target = sys.argv[1:]
     if kind == "classifier":
         _classifier(Path(source), Path(target))
+    elif kind == "bert":
+        _bert(Path(target))
     else:
         _gpt2(Path(target), SHAPES[source])

@@ -1,4 +1,5 @@
-"""How long the commands take that do no work: `mar --help`, `mar plan`, and a build that is all cache hits.
+"""How long the commands take that do no work: `mar --help`, `mar plan` of one config and of many, and a build that is
+all cache hits.
 
     python benchmarks/command_times.py [--runs 11]
 
@@ -19,6 +20,16 @@ import time
 from pathlib import Path
 
 TASK = ("--task", "seq_classification")
+MANY = (100, 1000)
+
+
+def configs(folder: Path, count: int) -> list[str]:
+    """Configs of so many archives; their files."""
+    text = (Path(__file__).parents[1] / "configs" / f"{TASK[1]}.yaml").read_text(encoding="utf-8")
+    made = [folder / f"config{number}.yaml" for number in range(count)]
+    for number, file in enumerate(made):
+        file.write_text(f"{text}\narchive: {{name: archive-{number}}}\n", encoding="utf-8")
+    return [str(file) for file in made]
 
 
 def seconds(command: list[str]) -> float:
@@ -42,15 +53,22 @@ def main() -> None:
             "mar build, all cached": [*mar, "build", *TASK, *out],
         }
         seconds(commands["mar build, all cached"])
+        for count in MANY:
+            commands[f"mar plan of {count:,} configs"] = [*mar, "plan", *configs(Path(folder), count), *out]
         times: dict[str, list[float]] = {name: [] for name in commands}
         for _ in range(runs):  # in turn, so that a machine that slows down slows all of them
             for name, command in commands.items():
                 times[name].append(seconds(command))
     bare = statistics.median(times["python -c pass"])
+    less, more = (statistics.median(times[f"mar plan of {count:,} configs"]) for count in MANY)
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {runs} runs each, medians\n")
     print("| command | seconds | times a bare Python |\n| --- | --- | --- |")
     for name, found in times.items():
         print(f"| `{name}` | {statistics.median(found):.2f} | {statistics.median(found) / bare:.0f} |")
+    one = statistics.median(times["mar plan"])
+    up_to, beyond = (less - one) / (MANY[0] - 1), (more - less) / (MANY[1] - MANY[0])
+    far = f"{1000 * beyond:.1f} ms from there to {MANY[1]:,}"
+    print(f"\nA further config takes {1000 * up_to:.1f} ms up to {MANY[0]}, {far}")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -96,6 +98,19 @@ class Archive:
             return json.loads(self.read(name))
         except KeyError:
             return None
+
+    def digests(self) -> dict[str, str]:
+        """Hexadecimal SHA-256 of every file by its path, sorted. Raises InputError if the archive is damaged."""
+        found = {}
+        try:
+            for path, stream in self._streams():
+                sha = hashlib.sha256()
+                while chunk := stream.read(CHUNK):
+                    sha.update(chunk)
+                found[path] = sha.hexdigest()
+        except (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError) as error:
+            raise InputError(f"{self.path} is damaged: {error}.", fix="Build it again, or copy it again.") from None
+        return dict(sorted(found.items()))
 
     def unpack(self, folder: Path) -> Path:
         """Unpack into `folder`, as TorchServe does; that folder. Raises InputError for a path that leads out."""

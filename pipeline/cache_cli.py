@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from . import console
+from . import console, housekeeping
 from .errors import InputError
 from .store import Store
 
@@ -33,38 +35,66 @@ def store(cache: Path | None) -> Store:
     """The store in that folder, or in the user's own cache folder."""
     from platformdirs import user_cache_path
 
-    return Store((cache or user_cache_path("mar-pipeline")).expanduser().absolute())
+    return Store((cache or user_cache_path("mar-pipeline")).expanduser().absolute(), warn=console.warning)
 
 
 @app.command("list", epilog=EPILOG)
 def cache_list(cache: CacheOption = None, as_json: JsonOption = False) -> None:
-    """List what is cached: stage, size, last use, and for which archive it was made."""
+    """List what is cached, by model and stage: size, age, last use, and which configs use it."""
     opened = store(cache)
+    sizes = housekeeping.blobs(opened)
     found: list[dict[str, Any]] = []
-    for record, used in opened.records():
-        try:
-            tree = opened.tree(record.tree)
-        except (OSError, ValueError):
-            continue
-        inside = sum(entry.size for entry in tree if opened.blob(entry.sha256).exists())
-        config, _, name = record.subject.rpartition("#")
+    for result in housekeeping.results(opened):
+        record = result.record
         found.append(
             {
+                "model": record.model,
                 "stage": record.stage,
                 "key": record.key,
-                "archive": name,
-                "config": config,
-                "size": inside,
-                "used": time.strftime("%Y-%m-%d %H:%M", time.localtime(used)),
+                "size": sum(sizes.get(sha, 0) for sha in {entry.sha256 for entry in result.tree}),
+                "made": record.made,
+                "used": result.used,
+                "configs": [_user(user) for user in result.users],
             }
         )
+    order = ("download", "serialize", "handler", "archive", "verify")
+    found.sort(key=lambda one: (one["model"], order.index(one["stage"]), -one["used"]))
     if as_json:
-        print(json.dumps({"root": str(opened.root), "results": found}))
+        print(json.dumps({"root": str(opened.root), "size": sum(sizes.values()), "results": found}))
         return
-    rows = [[f["archive"], f["stage"], console.size(f["size"]), f["used"], f["key"][:12]] for f in found]
-    print(console.table(["archive", "stage", "size", "last used", "key"], sorted(rows)))
-    sizes = [path.stat().st_size for path in opened.root.glob("blobs/*/*")]
-    print(f"{console.size(sum(sizes))} in {opened.root}; checkpoints stay where they are and are not counted")
+    rows = [
+        [
+            one["model"],
+            one["stage"],
+            console.size(one["size"]),
+            _ago(one["made"]),
+            _ago(one["used"]),
+            one["key"][:12],
+            ", ".join(_told(user) for user in one["configs"]) or "none now",
+        ]
+        for one in found
+    ]
+    print(console.table(["model", "stage", "size", "made", "used", "key", "used by"], rows))
+    total = console.size(sum(sizes.values()))
+    print(f"{total} in {opened.root}; checkpoints stay where they are and are not counted")
+
+
+def _user(subject: str) -> dict[str, str]:
+    config, _, name = subject.rpartition("#")
+    return {"config": config, "archive": name}
+
+
+def _told(user: dict[str, str]) -> str:
+    return f"{Path(user['config']).name} ({user['archive']})"
+
+
+def _ago(then: float) -> str:
+    """How long ago a time was; of a clock that was wrong, at least not before it."""
+    passed = max(0.0, time.time() - then)
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if passed >= length:
+            return f"{passed / length:.0f} {unit} ago"
+    return "now"
 
 
 def _bytes(text: str) -> int:
@@ -92,12 +122,21 @@ def cache_gc(
     opened = store(cache)
     limit = _bytes(max_size) if max_size else None
     age = _age(older_than) if older_than else None
+    with _alone(opened, "mar cache gc"):
+        freed = housekeeping.collect(opened, max_size=limit, older_than=age, dry_run=dry_run)
+    print(f"{console.size(freed)} {'would be freed' if dry_run else 'freed'} in {opened.root}")
+
+
+@contextmanager
+def _alone(opened: Store, command: str) -> Iterator[None]:
+    """Hold the cache while no build runs, which might need what is removed. Raises InputError."""
     try:
         with opened.exclusive():
-            freed = opened.collect(max_size=limit, older_than=age, dry_run=dry_run)
+            yield
     except BlockingIOError:
-        raise InputError("A build is using the cache.", fix="Run `mar cache gc` when it is finished.") from None
-    print(f"{console.size(freed)} {'would be freed' if dry_run else 'freed'} in {opened.root}")
+        raise InputError("A build is using the cache.", fix=f"Run `{command}` when it is finished.") from None
+    except OSError as error:
+        raise InputError(f"The cache cannot be changed: {error.strerror} ({error.filename}).") from None
 
 
 @app.command("verify", epilog=EPILOG)
@@ -107,11 +146,8 @@ def cache_verify(
 ) -> None:
     """Read the whole cache again and hold it against its digests."""
     opened = store(cache)
-    try:
-        with opened.exclusive():
-            found = opened.damage(repair=repair)
-    except BlockingIOError:
-        raise InputError("A build is using the cache.", fix="Run `mar cache verify` when it is finished.") from None
+    with _alone(opened, "mar cache verify"):
+        found = housekeeping.damage(opened, repair=repair)
     for line in found:
         print(line)
     print(f"{len(found)} damaged in {opened.root}" + (", removed" if found and repair else ""))

@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import __version__, console
+from . import __version__, build_cli, console
+from .build_cli import Configs, OfflineOption, OutOption
 from .cache_cli import EPILOG, CacheOption, JsonOption
 from .cache_cli import app as cache_app
 from .cache_cli import store as open_store
 from .errors import InputError
+from .release_cli import release, sign
 
 if TYPE_CHECKING:
     from .config import BuildConfig
-    from .stage import Build
-    from .store import Store
 
 app = typer.Typer(
     name="mar",
@@ -32,7 +33,6 @@ app = typer.Typer(
 )
 app.add_typer(cache_app, name="cache")
 
-Configs = Annotated[list[Path] | None, typer.Argument(help="Config files (YAML).", show_default=False)]
 TaskOption = Annotated[str | None, typer.Option("--task", help="The task; without a config, its packaged one is used.")]
 ModelOption = Annotated[str | None, typer.Option("--model", help="A Hub id, a checkpoint folder, or starter:NAME.")]
 RevisionOption = Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit on the Hub.")]
@@ -41,8 +41,6 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any setting, as handler.max_length=256."),
 ]
-OutOption = Annotated[Path, typer.Option("--out", help="The output folder.")]
-OfflineOption = Annotated[bool, typer.Option("--offline", help="Use no network: what is cached has to do.")]
 ForceOption = Annotated[
     list[str] | None, typer.Option("--force", metavar="STAGE", help="Run a stage though it is cached.")
 ]
@@ -81,14 +79,6 @@ def _configs(
     return config.load_all(files or [config.packaged(str(task))], overrides)
 
 
-def _builds(configs: list[BuildConfig], store: Store, out: Path, offline: bool) -> list[Build]:
-    from .stage import Build
-
-    for text in dict.fromkeys(text for config in configs for text in config.notes):
-        console.note(text)
-    return [Build(config=config, store=store, out=out, offline=offline) for config in configs]
-
-
 def _forced(stages: list[str] | None) -> tuple[str, ...]:
     import difflib
 
@@ -119,53 +109,17 @@ def build(
     as_json: JsonOption = False,
 ) -> None:
     """Build archives: download, serialize, handler, archive, verify, model_store; what is cached is not done again."""
-    from . import plan as planning
-    from .model_store import FOLDER
-    from .stages.archive import filename
-
     forced, store = _forced(force), open_store(cache)
-    loaded = _configs(configs, task, model, revision, save_mode, settings)
-    results = []
-    with store.in_use(), console.events() as events:
-        for one in _builds(loaded, store, out, offline):
-            done = planning.run(one, forced, events)
-            results.append((one, done))
-    archives = []
-    for one, done in results:
-        for text in one.read_json("verify", "report.json").get("notes", ()):
-            console.note(f"{one.config.archive.name}: {text}")
-        tree = one.trees["archive"]
-        path = out / FOLDER / filename(one)
-        archives.append(
-            {
-                "name": one.config.archive.name,
-                "path": str(path),
-                "sha256": tree.entries[0].sha256 if path.is_file() else tree.digest,
-                "size": tree.size,
-                "verified": True,
-                "stages": [stage.as_dict() for stage in done],
-            }
-        )
+    archives = build_cli.run(_configs(configs, task, model, revision, save_mode, settings), store, out, offline, forced)
     if as_json:
         print(json.dumps({"archives": archives}))
         return
     for archive in archives:
-        _summary(archive)
+        build_cli.summary(archive)
     mar = console.command()
     place = shlex.quote(str(out))
     print(f"\nTry it:     {mar} run {shlex.quote(str(archives[-1]['path']))}")
     print(f"Serve it:   {mar} smoke --out {place}   or   {mar} serve --out {place}")
-
-
-def _summary(archive: dict[str, Any]) -> None:
-    print(f"\n{archive['path']}")
-    print(f"  {console.size(archive['size'])}, answers like the original model")
-    print(f"  SHA-256 {archive['sha256']}")
-    rows = [
-        [f"  {stage['stage']}", "cached" if stage["cached"] else "done", console.seconds(stage["seconds"])]
-        for stage in archive["stages"]
-    ]
-    print(console.table(["  stage", "", "time"], rows))
 
 
 @app.command(epilog=EPILOG)
@@ -186,15 +140,18 @@ def plan(
     from . import plan as planning
 
     forced, store = _forced(force), open_store(cache)
+    loaded = _configs(configs, task, model, revision, save_mode, settings)
     archives: list[dict[str, Any]] = []
-    for one in _builds(_configs(configs, task, model, revision, save_mode, settings), store, out, offline):
-        found = planning.plan(one, forced)
-        stages = [
-            {"stage": s.stage, "cached": s.cached, "seconds": 0.0, "key": s.key, "reasons": list(s.reasons)}
-            for s in found
-        ]
-        verified = next(s.cached for s in found if s.stage == "verify")
-        archives.append({"name": one.config.archive.name, "verified": verified, "stages": stages})
+    # Nothing may be removed while it is looked at; where there is no cache, none is made.
+    with store.in_use() if store.root.is_dir() else nullcontext():
+        for one in build_cli.builds(loaded, store, out, offline):
+            found = planning.plan(one, forced)
+            stages = [
+                {"stage": s.stage, "cached": s.cached, "seconds": 0.0, "key": s.key, "reasons": list(s.reasons)}
+                for s in found
+            ]
+            verified = next(s.cached for s in found if s.stage == "verify")
+            archives.append({"name": one.config.archive.name, "verified": verified, "stages": stages})
     if as_json:
         print(json.dumps({"archives": archives}))
         return
@@ -349,3 +306,7 @@ def doctor(cache: CacheOption = None, out: OutOption = Path("build"), as_json: J
                 print(f"\n{check.name}: {check.fix}")
     if any(check.status == "fail" for check in found):
         raise typer.Exit(InputError.exit_code)
+
+
+for command in (release, sign):
+    app.command(epilog=EPILOG)(command)

@@ -147,7 +147,8 @@ def packed_handler(config: BuildConfig, *, max_length: int) -> dict[str, Any]:
         "save_mode": handler.save_mode,
         "hardware": handler.hardware,
         "max_length": max_length,
-        "model_name": config.model.public_name,
+        # A folder's name is the builder's own business: another one would give another archive.
+        "model_name": config.archive.name if config.model.kind == "folder" else config.model.name,
         "dtype": handler.dtype,
     }
     if handler.attn_implementation is not None:

@@ -52,6 +52,10 @@ def note(text: str) -> None:
     print(f"note: {text}", file=sys.stderr)
 
 
+def warning(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)
+
+
 class Lines:
     """A build told in plain lines, for logs and pipes."""
 

@@ -36,11 +36,6 @@ class ModelSource:
         """The last part of the name: of the folder's, the repository's or the starter's."""
         return self.path.name if self.path is not None else (self.repo or self.name).rpartition("/")[2]
 
-    @property
-    def public_name(self) -> str:
-        """A name that can be published: it tells nothing of the building machine's folders."""
-        return self.short_name if self.kind == "folder" else self.name
-
 
 def find(name: str, folders: Sequence[Path]) -> ModelSource:
     """The model that `name` means, relative paths being looked up in `folders` in turn.

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import errno
+import json
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol, TypeVar
 
 from . import model_store
 from .errors import StageError, disk_is_full
 from .stage import Build, Job, NotReadYet, Stage, versions
 from .stages import STAGES
-from .store import Record, changed, key_of
-from .tree import Tree
+from .store import Damaged, Record, changed, key_of
+from .tree import Entry, Tree
+
+Found = TypeVar("Found")
 
 NAMES = (*(stage.name for stage in STAGES), model_store.NAME)
 
@@ -85,7 +88,7 @@ def _why(build: Build, stage: str, key: str, material: dict[str, Any]) -> tuple[
     if before is None:
         return ("not built before",)
     if key_of(before) == key:
-        return ("its cached result is gone or damaged",)
+        return ("its cached result is gone, or is damaged",)
     old, new = _flat(before), _flat(material)
     changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
     return tuple(_change(name, old, new) for name in changed)
@@ -101,23 +104,30 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
 
 def _change(name: str, old: dict[str, Any], new: dict[str, Any]) -> str:
     kind, _, rest = name.partition(".")
-    if kind == "inputs":
-        return f"the result of {rest} changed"
     if kind in ("stage", "version"):
         return "mar-pipeline does this stage in another way now"
-    label = rest.removeprefix("settings.") if kind == "params" else f"version of {rest}"
+    labels = {
+        "inputs": f"the result of {rest}",
+        "params": rest.removeprefix("settings."),
+        "tools": f"version of {rest}",
+    }
+    return f"{labels[kind]} {_shown(old, name)} -> {_shown(new, name)}"
 
-    def show(values: dict[str, Any]) -> str:
-        value = values.get(name)
-        return str(value)[:12] if isinstance(value, str) and len(value) == 64 else str(value)
 
-    if name not in old or name not in new:
-        return f"{label} {'added' if name not in old else 'removed'}"
-    return f"{label} {show(old)} -> {show(new)}"
+def _shown(values: dict[str, Any], name: str) -> str:
+    if name not in values:
+        return "(none)"
+    value = values[name]
+    digest = isinstance(value, str) and len(value) == 64
+    return str(value)[:12] if digest else json.dumps(value, ensure_ascii=False) if value == "" else str(value)
 
 
 def plan(build: Build, force: Collection[str] = ()) -> list[Status]:
     """Every stage's status, doing nothing."""
+    return _again(build, lambda: _plan(build, force))
+
+
+def _plan(build: Build, force: Collection[str]) -> list[Status]:
     found = []
     for stage in STAGES:
         now = status(build, stage, force)
@@ -145,7 +155,29 @@ def _accept(build: Build, name: str, record: Record) -> None:
 
 def run(build: Build, force: Collection[str], events: Events) -> list[Done]:
     """Bring the config through all its stages. Raises MarError; what was finished stays cached."""
-    done = []
+    return _again(build, lambda: _run(build, force, events))
+
+
+TRIES = 3
+
+
+def _again(build: Build, work: Callable[[], list[Found]]) -> list[Found]:
+    """Do it, and again where a result was damaged: that is gone then, so that what needs it is made anew."""
+    for _ in range(TRIES):
+        build.begin()
+        try:
+            return work()
+        except Damaged as damaged:
+            what = damaged
+    raise StageError(
+        f"{what} was damaged {TRIES} times while it was used.",
+        f"The disk or the memory of this machine may be at fault (the cache is {build.store.root}).",
+        "Look at `dmesg`, or use --cache for another disk.",
+    )
+
+
+def _run(build: Build, force: Collection[str], events: Events) -> list[Done]:
+    done: list[Done] = []
     for stage in STAGES:
         with _explained(build, stage.name):
             start = time.perf_counter()
@@ -155,7 +187,7 @@ def run(build: Build, force: Collection[str], events: Events) -> list[Done]:
             if now.material is None and stage.prepare is not None:
                 stage.prepare(build, events.progress)
                 after = status(build, stage, force)
-                now = Status(stage.name, after.key, False, now.reasons, after.record, after.material)
+                now = replace(after, reasons=now.reasons)
             if now.record is None:
                 now = _make(build, stage, now, events, force)
             assert now.record is not None
@@ -169,11 +201,10 @@ def run(build: Build, force: Collection[str], events: Events) -> list[Done]:
         if not last.cached:
             events.started(build, last)
             # What was made just now is as it was written; an older copy is read again before it is handed out.
-            older = build.trees["archive"] if _cached(done, "archive") else ()
-            if [entry for entry in older if not build.store.sound(entry)]:
-                # The damaged copy is gone now, so the archive is made again.
-                return run(build, force, events)
-            model_store.place(build)
+            if _cached(done, "archive") and not all(build.store.intact(entry) for entry in build.trees["archive"]):
+                raise Damaged(f"the archive {build.config.archive.name}")
+            placed = model_store.place(build, forced=model_store.NAME in force)
+            last = replace(last, cached=not placed)
         done.append(Done(model_store.NAME, last.cached, time.perf_counter() - start, last.key, last.reasons))
         events.finished(build, done[-1])
     return done
@@ -197,17 +228,23 @@ def _make(build: Build, stage: Stage, now: Status, events: Events, force: Collec
         job.scratch.mkdir()
         kept = list(stage.run(job))
         _unchanged(build)
-        tree = Tree.of([*kept, *store.take(job.folder)])
+        tree = Tree.of([*kept, *store.take(job.folder, job.digested)])
         record = Record(
             key=now.key,
             stage=stage.name,
             tree=tree.digest,
             material=now.material,
             subject=build.subject,
-            origin=build.origin if kept else None,
+            model=build.config.model.name,
+            origin=build.origin if _outside(build, kept) else None,
         )
         store.commit(record, tree)
     return Status(stage.name, now.key, False, now.reasons, record, now.material)
+
+
+def _outside(build: Build, kept: list[Entry]) -> bool:
+    """Whether a stage kept files that lie in the checkpoint's own folder."""
+    return any(not build.store.blob(entry.sha256).exists() for entry in kept)
 
 
 def _unchanged(build: Build) -> None:
@@ -224,7 +261,7 @@ def _explained(build: Build, stage: str) -> Iterator[None]:
         yield
     except OSError as error:
         if disk_is_full(error):
-            where = error.filename2 or error.filename or build.store.root
+            where = error.filename2 or error.filename or (build.out if stage == model_store.NAME else build.store.root)
             raise StageError(
                 f"The disk is full: {stage} could not write to {where}.",
                 f"The cache is {build.store.root}, the output {build.out}.",

@@ -10,7 +10,7 @@ from typing import Any
 
 from . import checkpoint
 from .config import BuildConfig
-from .store import Store, changed
+from .store import Store
 from .tree import Entry, Tree
 
 Progress = Callable[[str, int, int | None], None]
@@ -35,20 +35,21 @@ class Build:
     origin: str | None = None
     """The folder outside the store that holds the checkpoint's files."""
 
+    def begin(self) -> None:
+        """Know nothing again."""
+        for known in (self.trees, self.keys, self.params):
+            known.clear()
+        self.origin = None
+
     @property
     def subject(self) -> str:
         """What a miss is explained against: this archive, out of this config."""
-        return f"{self.config.path or ''}#{self.config.archive.name}"
+        return f"{self.config.path.absolute() if self.config.path else ''}#{self.config.archive.name}"
 
     def find(self, stage: str, path: str) -> Path | None:
-        """A file of a stage's result, where it lies; None if there is none. Raises StageError if it changed."""
+        """A file of a stage's result, where it lies; None if there is none. Raises as `Store.use` does."""
         entry = self.trees[stage].get(path)
-        if entry is None:
-            return None
-        found = self.store.locate(entry, self.origin)
-        if found is None:
-            raise changed(entry)
-        return found
+        return None if entry is None else self.store.use(entry, self.origin)
 
     def read_json(self, stage: str, path: str) -> dict[str, Any]:
         """A JSON object out of a stage's result; empty if it has no such file."""
@@ -64,6 +65,8 @@ class Job:
     folder: Path
     scratch: Path
     progress: Progress
+    digested: dict[str, Entry] = field(default_factory=dict)
+    """Entries of files in `folder` that need not be read for them, by path."""
 
     def lay_out(self, stage: str, name: str | None = None) -> Path:
         """A folder with (links to) a stage's result; not to be written to."""

@@ -74,6 +74,34 @@ class Tree:
         return iter(self.entries)
 
 
+_POLYNOMIAL = 0xEDB88320
+"""CRC-32's, its bits reversed, as zip files have it (APPNOTE.TXT 4.4.7)."""
+
+
+def joined_crc(first: int, second: int, length: int) -> int:
+    """The CRC-32 of two runs of bytes together, of theirs and the second one's `length`.
+
+    A CRC is a remainder of polynomials: `length` bytes behind it multiply the first one by x to the 8 `length`.
+    """
+    power, square = 1 << 31, 1 << 30  # x to the 0, and to the 1: the bits are reversed
+    bits = 8 * length
+    while bits:
+        if bits & 1:
+            power = _times(power, square)
+        square = _times(square, square)
+        bits >>= 1
+    return _times(first, power) ^ second
+
+
+def _times(one: int, other: int) -> int:
+    product = 0
+    for bit in range(31, -1, -1):
+        if one >> bit & 1:
+            product ^= other
+        other = other >> 1 ^ (_POLYNOMIAL if other & 1 else 0)
+    return product
+
+
 def scan(file: Path, path: str, tick: Tick | None = None) -> Entry:
     """Read `file` once and make its entry under `path`."""
     sha, crc, size = hashlib.sha256(), 0, 0
@@ -85,6 +113,15 @@ def scan(file: Path, path: str, tick: Tick | None = None) -> Entry:
             if tick:
                 tick(len(chunk))
     return Entry(path, sha.hexdigest(), size, crc)
+
+
+def sha256(file: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    found = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(CHUNK):
+            found.update(chunk)
+    return found.hexdigest()
 
 
 def walk(folder: Path) -> Iterator[tuple[Path, str]]:

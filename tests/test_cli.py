@@ -195,8 +195,8 @@ def test_plan_does_nothing_and_says_what_would_run(here: Path, capsys: pytest.Ca
 
 def test_nothing_to_serve_or_to_smoke_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert here
-    for command in ("serve", "smoke"):
-        code, error = failing([command], capsys)
+    for name in ("serve", "smoke"):
+        code, error = failing([name], capsys)
         assert (code, "mar build" in error) == (2, True)
 
 

@@ -10,13 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.store import Record, Store, key_of
+from pipeline import housekeeping, notes
+from pipeline.store import Damaged, Record, Store, key_of
 from pipeline.tree import Entry, Tree, scan
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "cache")
+def store(tmp_path: Path, told: list[str]) -> Store:
+    return Store(tmp_path / "cache", warn=told.append)
+
+
+@pytest.fixture
+def told() -> list[str]:
+    """What the store warns of."""
+    return []
 
 
 def put(store: Store, files: dict[str, bytes], key: str = "k" * 64, stage: str = "archive") -> Record:
@@ -73,39 +80,103 @@ def test_blobs_cannot_be_written_to(store: Store) -> None:
     assert blob.stat().st_mode & 0o222 == 0
 
 
-def test_a_missing_or_shortened_blob_makes_its_result_a_miss(store: Store) -> None:
+def changed(file: Path, data: bytes, *, quietly: bool = False) -> None:
+    """Write to a file of the store; `quietly`, as a disk does that goes bad, with no trace in its times."""
+    before = file.stat()
+    file.chmod(0o644)
+    file.write_bytes(data)
+    if quietly:
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_a_missing_blob_makes_its_result_a_miss_without_a_word(told: list[str], store: Store) -> None:
+    record = put(store, {"a": b"contents"})
+    next(store.root.glob("blobs/*/*")).unlink()
+    assert store.find("archive", record.key) is None
+    assert told == []
+
+
+@pytest.mark.parametrize("data", [b"cont", b"c0ntents"], ids=["shortened", "of the same size"])
+def test_a_blob_that_was_written_to_is_told_and_makes_its_result_a_miss(
+    told: list[str], store: Store, data: bytes
+) -> None:
     record = put(store, {"a": b"contents"})
     (blob,) = store.root.glob("blobs/*/*")
-    blob.chmod(0o644)
-    blob.write_bytes(b"cont")
+    changed(blob, data)
     assert store.find("archive", record.key) is None
-    blob.unlink()
+    assert [line for line in told if "damaged" in line and "a (d1b2a59fbea7)" in line] == told != []
+    assert not blob.exists()
+
+
+def test_a_blob_that_was_only_touched_is_read_once_and_kept(told: list[str], store: Store) -> None:
+    record = put(store, {"a": b"contents"})
+    (blob,) = store.root.glob("blobs/*/*")
+    sealed = blob.stat().st_mtime_ns
+    os.utime(blob)
+    assert store.find("archive", record.key) == record
+    assert blob.stat().st_mtime_ns == sealed
+    assert told == []
+
+
+def test_contents_that_changed_without_a_trace_are_found_when_they_are_used(told: list[str], store: Store) -> None:
+    record = put(store, {"a": b"contents"})
+    (blob,) = store.root.glob("blobs/*/*")
+    changed(blob, b"c0ntents", quietly=True)
+    assert store.find("archive", record.key) == record
+    with pytest.raises(Damaged):
+        store.lay_out(store.tree(record.tree), None, store.root / "laid")
+    assert len(told) == 1
     assert store.find("archive", record.key) is None
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"key": 1}'], ids=["empty", "cut", "list", "fields"])
-def test_a_damaged_record_is_a_miss_not_an_error(store: Store, text: str) -> None:
+NOTED = ["", "{", "[]", "5", '{"key": 1}', "\x00", "[" * 5000]
+
+
+@pytest.mark.parametrize("text", NOTED, ids=["empty", "cut", "list", "number", "fields", "zero", "deep"])
+def test_a_damaged_record_is_told_and_a_miss(told: list[str], store: Store, text: str) -> None:
     record = put(store, {"a": b"contents"})
     (store.root / "keys" / "archive" / f"{record.key}.json").write_text(text)
     assert store.find("archive", record.key) is None
+    assert len(told) == 1
 
 
-def test_a_damaged_listing_is_a_miss(store: Store) -> None:
+def test_every_single_byte_of_a_note_counts(tmp_path: Path) -> None:
+    file = tmp_path / "note"
+    notes.write(file, {"commit": "0" * 40, "size": 12})
+    whole = file.read_bytes()
+    for place in range(len(whole)):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        try:
+            assert notes.read(file) == {"commit": "0" * 40, "size": 12}  # a space, a letter's case
+        except notes.DamagedNote:
+            continue
+
+
+def test_a_damaged_fact_is_forgotten(told: list[str], store: Store) -> None:
+    store.remember("hub:a/b@main", "1" * 40)
+    (file,) = store.root.glob("facts/*")
+    file.write_text(file.read_text().replace("1" * 40, "2" * 40))
+    assert store.recall("hub:a/b@main") is None
+    assert len(told) == 1
+
+
+def test_a_damaged_listing_is_told_and_a_miss(told: list[str], store: Store) -> None:
     record = put(store, {"a": b"contents"})
     (listing,) = store.root.glob("trees/*/*.json")
     listing.write_text(listing.read_text().replace('"a"', '"b"'))
     assert store.find("archive", record.key) is None
+    assert len(told) == 1
 
 
 def test_damage_finds_a_changed_byte_and_repair_removes_it(store: Store) -> None:
     record = put(store, {"a": b"contents"})
-    assert store.damage() == []
+    assert housekeeping.damage(store) == []
     (blob,) = store.root.glob("blobs/*/*")
     blob.chmod(0o644)
     blob.write_bytes(b"c0ntents")
-    assert len(store.damage(repair=True)) == 2  # the blob, and the result that needs it
+    assert len(housekeeping.damage(store, repair=True)) == 2  # the blob, and the result that needs it
     assert store.find("archive", record.key) is None
-    assert store.damage() == []
+    assert housekeeping.damage(store) == []
 
 
 def test_a_file_outside_is_known_until_it_changes(store: Store, tmp_path: Path) -> None:
@@ -113,8 +184,11 @@ def test_a_file_outside_is_known_until_it_changes(store: Store, tmp_path: Path) 
     file.write_bytes(b"first")
     assert store.known(file) is None
     entry = store.read(file, "weights")
+    times = file.stat().st_mtime_ns
     assert store.known(file) == entry
-    file.write_bytes(b"second")
+    file.write_bytes(b"other")
+    os.utime(file, ns=(0, times))
+    assert file.stat().st_mtime_ns == times  # nothing but the time of its last change tells
     assert store.known(file) is None
 
 
@@ -143,9 +217,9 @@ def test_garbage_collection_keeps_what_results_name(store: Store) -> None:
     stray = store.blob("f" * 64)
     stray.parent.mkdir(parents=True, exist_ok=True)
     stray.write_bytes(b"stray bytes")
-    assert store.collect(dry_run=True) == 11
+    assert housekeeping.collect(store, dry_run=True) == 11
     assert stray.exists()
-    assert store.collect() == 11
+    assert housekeeping.collect(store) == 11
     assert not stray.exists()
     assert store.find("archive", record.key) == record
 
@@ -153,7 +227,7 @@ def test_garbage_collection_keeps_what_results_name(store: Store) -> None:
 def test_garbage_collection_drops_the_longest_unused_first(store: Store) -> None:
     old, new = put(store, {"a": b"x" * 100}, "1" * 64), put(store, {"a": b"y" * 100}, "2" * 64)
     os.utime(store.root / "keys" / "archive" / f"{old.key}.json", (1, 1))
-    store.collect(max_size=150)
+    housekeeping.collect(store, max_size=150)
     assert store.find("archive", old.key) is None
     assert store.find("archive", new.key) == new
 
@@ -161,7 +235,7 @@ def test_garbage_collection_drops_the_longest_unused_first(store: Store) -> None
 def test_garbage_collection_drops_what_was_not_used_for_long(store: Store) -> None:
     record = put(store, {"a": b"x"})
     os.utime(store.root / "keys" / "archive" / f"{record.key}.json", (1, 1))
-    store.collect(older_than=60)
+    housekeeping.collect(store, older_than=60)
     assert store.find("archive", record.key) is None
     assert list(store.root.glob("blobs/*/*")) == []
 
@@ -186,6 +260,7 @@ def test_leftovers_of_killed_builds_go_with_the_next_one(store: Store) -> None:
 
 def test_the_latest_run_of_a_subject_is_remembered(store: Store) -> None:
     record = put(store, {"a": b"x"})
+    store.touch(record, record.subject)
     assert store.latest("archive", "config#name") == record.material
     assert store.latest("archive", "another") is None
 
@@ -193,4 +268,36 @@ def test_the_latest_run_of_a_subject_is_remembered(store: Store) -> None:
 def test_a_record_reads_back_as_it_was_written(store: Store) -> None:
     record = put(store, {"a": b"x"})
     written = json.loads((store.root / "keys" / "archive" / f"{record.key}.json").read_text())
-    assert Record(**written) == record
+    assert Record(**written["value"]) == record
+
+
+def test_results_are_listed_with_whose_last_builds_they_belong_to(store: Store) -> None:
+    record = put(store, {"a": b"x"})
+    store.touch(record, "one.yaml#name")
+    store.touch(record, "two.yaml#name")
+    (result,) = housekeeping.results(store)
+    assert result.users == ("one.yaml#name", "two.yaml#name")
+    other = put(store, {"a": b"y"}, "2" * 64)
+    store.touch(other, "two.yaml#name")
+    users = {result.record.key: result.users for result in housekeeping.results(store)}
+    assert users == {record.key: ("one.yaml#name",), other.key: ("two.yaml#name",)}
+
+
+def test_a_clock_that_was_ahead_makes_nothing_older(store: Store) -> None:
+    record = put(store, {"a": b"x"})
+    os.utime(store.root / "keys" / "archive" / f"{record.key}.json", (2**32, 2**32))
+    housekeeping.collect(store, older_than=60)
+    assert store.find("archive", record.key) == record
+
+
+def test_garbage_collection_finds_what_killed_builds_left_beside_files(store: Store) -> None:
+    put(store, {"a": b"x"})
+    before = {path for path in store.root.rglob("*") if path.is_file()}
+    for folder in ("keys/archive", "trees/ab", "latest", "files/cd", "facts"):
+        (store.root / folder).mkdir(parents=True, exist_ok=True)
+        (store.root / folder / ".name.json.0123").write_text("half")
+    (store.root / "tmp" / "left").mkdir(parents=True)
+    (store.root / "tmp" / "left" / "weights").write_text("half")
+    assert housekeeping.collect(store, dry_run=True) == 6 * 4
+    assert housekeeping.collect(store) == 6 * 4
+    assert {path for path in store.root.rglob("*") if path.is_file()} == before

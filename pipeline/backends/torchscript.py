@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import json
 import warnings
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import packing
 from ..child import work
 from ..errors import StageError
 
@@ -151,8 +153,16 @@ def _save(graph: Any, folder: Path) -> dict[str, str]:
     # Not torch's own way to a file: where the disk is full, that ends the process.
     small = BytesIO()
     torch.jit.save(graph, small)
-    (folder / GRAPH).write_bytes(small.getvalue())
+    packing.write_zip(folder / GRAPH, _repeatable(small), packing.EPOCH, lambda _: None, deflated=False)
     return names
+
+
+def _repeatable(saved: BytesIO) -> list[packing.Member]:
+    """The records of a saved graph less those that two builders' differ in: where in which file of whose folders each
+    node was made, and a number made of that. torch.jit.load does without."""
+    with zipfile.ZipFile(saved) as records:
+        names = [name for name in records.namelist() if not name.endswith((".debug_pkl", ".data/serialization_id"))]
+        return [packing.Member.of(name, records.read(name)) for name in names]
 
 
 # What generation_config.json may say that changes a greedy text, and only transformers' own loop heeds.

@@ -1,21 +1,27 @@
-"""Archive: torch-model-archiver lays out the archive, in a process and a temporary folder of its own."""
+"""Archive: by torch-model-archiver's rules and with its manifest, but written by `packing`.
+
+The archiver itself copies everything twice, through a folder that all its runs share, and no two of its archives are
+the same bytes. Its own functions are asked for all that is not writing.
+"""
 
 from __future__ import annotations
 
 import json
-import shutil
+import os
 import sys
-import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from .. import __version__
-from ..child import run as run_program
-from ..child import tail
-from ..errors import StageError
+from .. import __version__, packing
+from ..archive import MANIFEST
+from ..errors import InputError
+from ..packing import Member
 from ..stage import Build, Job, Stage, versions
-from ..tree import Entry
+from ..store import Damaged, changed
+from ..tree import Entry, Tick, Tree
 
 # As in torch-model-archiver's `archiving_options`.
 SUFFIXES = {"zip-store": ".mar", "default": ".mar", "tgz": ".tar.gz", "no-archive": ""}
@@ -25,6 +31,14 @@ TOOLS = ("torch-model-archiver", "torch", "transformers", "tokenizers")
 def filename(build: Build) -> str:
     """What the archive is called in a model store."""
     return build.config.archive.name + SUFFIXES[build.config.archive.format]
+
+
+def sha256(build: Build) -> str:
+    """Of the finished archive: of its file, or of a folder's listing (as `archive.digest` has it)."""
+    tree, name = build.trees["archive"], filename(build)
+    if tree.get(name):
+        return tree.entries[0].sha256
+    return Tree.of(replace(entry, path=entry.path.removeprefix(f"{name}/")) for entry in tree).digest
 
 
 def params(build: Build) -> dict[str, Any]:
@@ -37,16 +51,17 @@ def params(build: Build) -> dict[str, Any]:
         "settings": build.params["serialize"],
         "mar-pipeline": __version__,
         "python": _python(),
+        "epoch": packing.epoch(os.environ.get("SOURCE_DATE_EPOCH")),
     }
 
 
 def source(build: Build) -> dict[str, Any]:
-    """Where the model came from: a Hub repository at a commit, or the name of a folder (its files say the rest)."""
+    """Where the model came from: a Hub repository at a commit, a starter, or a folder, which its files' digests tell
+    and not its name: that is the builder's own business, and another one would give another archive."""
     model = build.config.model
     if model.repo is not None:
         return {"kind": "hub", "repo": model.repo, "commit": build.params["download"]["commit"]}
-    # The folder's path is the builder's own business, so only its last name is told.
-    return {"kind": model.kind, "name": model.name if model.path is None else model.path.name}
+    return {"kind": "starter", "name": model.short_name} if model.kind == "starter" else {"kind": model.kind}
 
 
 def provenance(build: Build) -> dict[str, Any]:
@@ -75,70 +90,91 @@ def _python() -> str:
 
 
 def run(job: Job) -> Iterable[Entry]:
-    build, archive = job.build, job.build.config.archive
-    # The archiver splits its list of extra files at commas and expands wildcards: so it gets relative paths of our own
-    # making, and a folder whose contents land at the archive's root.
-    extra = job.scratch / "extra"
-    for stage in ("serialize", "handler"):
-        build.store.lay_out(build.trees[stage], build.origin, extra)
-    (extra / "provenance.json").write_text(json.dumps(provenance(build), indent=2) + "\n", encoding="utf-8")
-    temporary = job.scratch / "archiver"
-    temporary.mkdir()
-    # Named files are moved out of the folder, or the archiver would copy them twice.
-    named = job.scratch / "named"
-    named.mkdir()
-    task = build.config.task.name
-    weights = next((name for name in ("model.pt", "model.safetensors") if (extra / name).exists()), None)
-    for name in (f"{task}.py", "model-config.yaml", weights):
-        if name:
-            (extra / name).replace(named / name)
-    command = [
-        *(sys.executable, "-m", "model_archiver.model_packaging"),
-        *("--model-name", archive.name, "--version", archive.version),
-        *("--handler", f"../named/{task}.py", "--config-file", "../named/model-config.yaml"),
-        *("--extra-files", "../extra", "--export-path", "../out", "--archive-format", archive.format),
-        *(("--serialized-file", f"../named/{weights}") if weights else ()),
+    build = job.build
+    seconds = build.params["archive"]["epoch"]
+    members = [
+        *(Member(entry, build.store.use(entry, build.origin)) for entry in _entries(build)),
+        Member.of("provenance.json", json.dumps(provenance(build), indent=2).encode() + b"\n"),
     ]
-    (job.scratch / "out").mkdir()
-    log = job.scratch / "archiver.log"
-    with _watched(job):
-        code = run_program(command, cwd=temporary, log=log, env={"TMPDIR": str(temporary)})
-    made = job.scratch / "out" / filename(build)
-    if code != 0 or not made.exists():
-        raise StageError(f"torch-model-archiver failed: {(tail(log, 1) or f'exit code {code}')}", fix=_space(job))
-    made.replace(job.folder / made.name)
+    members.sort(key=lambda member: member.entry.path)
+    members.append(Member.of(MANIFEST, _manifest(job, seconds).encode()))
+    total, done = sum(member.entry.size for member in members), 0
+
+    def tick(count: int) -> None:
+        nonlocal done
+        done += count
+        job.progress("packing", done, total)
+
+    target, form = job.folder / filename(build), build.config.archive.format
+    try:
+        if form == "no-archive":
+            return _folder(build, members, target, job, tick)
+        if form == "tgz":
+            entry = packing.write_tar(target, members, seconds, tick, root=build.config.archive.name)
+        else:
+            entry = packing.write_zip(target, members, seconds, tick, deflated=form == "default")
+    except packing.Wrong as wrong:
+        if build.store.blob(wrong.entry.sha256).exists() and not build.store.intact(wrong.entry):
+            raise Damaged(wrong.entry.path) from None
+        raise changed(wrong.entry) from None
+    job.digested[target.name] = entry
     return []
 
 
-def _space(job: Job) -> str:
-    free = shutil.disk_usage(job.scratch).free
-    return f"{free / 1e6:,.0f} MB are free at the cache ({job.build.store.root}); see `mar doctor`."
+def _folder(build: Build, members: list[Member], target: Path, job: Job, tick: Tick) -> list[Entry]:
+    """An archive that is a folder: what lies in the store already is not written again. Raises packing.Wrong."""
+    kept = []
+    for member in members:
+        entry = replace(member.entry, path=f"{target.name}/{member.entry.path}")
+        if member.source == build.store.blob(entry.sha256) and build.store.intact(entry):
+            kept.append(entry)
+        else:
+            packing.write(job.folder / entry.path, member, tick)
+            job.digested[entry.path] = entry
+    return kept
 
 
-@contextmanager
-def _watched(job: Job) -> Iterator[None]:
-    """Tell how much of the archive is written while the archiver runs."""
-    done = threading.Event()
-    total = sum(job.build.trees[name].size for name in ("serialize", "handler"))
-    made = job.scratch / "out" / filename(job.build)
+def _entries(build: Build) -> list[Entry]:
+    """The files that go into the archive. Raises InputError for a name that an archive cannot hold."""
+    from model_archiver.model_packaging_utils import ModelExportUtils
 
-    def watch() -> None:
-        while not done.wait(0.1):
-            if made.is_file():
-                job.progress("packing", min(made.stat().st_size, total), total)
+    found = [entry for name in ("serialize", "handler") for entry in build.trees[name]]
+    ours = ["provenance.json", MANIFEST]
+    left_out = {"__MACOSX", "__pycache__"}  # as in the archiver's `archive_dir`
+    packing.refuse(
+        [*ours, *(entry.path for entry in found)], lambda folder: ModelExportUtils.directory_filter(folder, left_out)
+    )
+    return found
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
+
+def _manifest(job: Job, seconds: int) -> str:
+    """The archiver's manifest of `seconds` since the epoch. Raises InputError for a name that it does not take."""
+    from model_archiver.model_archiver_config import ModelArchiverConfig
+    from model_archiver.model_archiver_error import ModelArchiverError
+    from model_archiver.model_packaging_utils import ModelExportUtils
+
+    archive, held = job.build.config.archive, job.build.trees["serialize"]
     try:
-        yield
-    finally:
-        done.set()
-        thread.join()
+        ModelExportUtils.validate_inputs(archive.name, str(job.folder))
+        text = ModelExportUtils.generate_manifest_json(
+            ModelArchiverConfig(
+                model_name=archive.name,
+                version=archive.version,
+                handler=f"{job.build.config.task.name}.py",
+                serialized_file=next((name for name in ("model.pt", "model.safetensors") if held.get(name)), None),
+                config_file="model-config.yaml",
+                archive_format=archive.format,
+            )
+        )
+    except ModelArchiverError as error:
+        raise InputError(f"torch-model-archiver refuses {archive.name}: {str(error).splitlines()[0]}") from None
+    created = time.strftime("%d/%m/%Y %H:%M:%S", time.gmtime(seconds))
+    return json.dumps({**json.loads(text), "createdOn": created}, indent=2)
 
 
 STAGE = Stage(
     name="archive",
-    version=1,
+    version=2,
     inputs=("download", "serialize", "handler"),
     params=params,
     tools=lambda _build: TOOLS,

@@ -10,6 +10,7 @@ from typing import Any
 from .. import checkpoint, hub
 from ..errors import InputError
 from ..stage import Build, Job, NotReadYet, Progress, Stage
+from ..store import key_of
 from ..tree import Entry
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -79,8 +80,10 @@ def prepare(build: Build, progress: Progress) -> None:
         done += count
         progress(f"reading {build.config.model.name}", done, total)
 
-    for name in names:
-        build.store.read(folder / name, name, tick)
+    # Builds that begin together read it once.
+    with build.store.lock(key_of({"read": str(folder)})):
+        for name in names:
+            build.store.read(folder / name, name, tick)
 
 
 def run(job: Job) -> Iterable[Entry]:

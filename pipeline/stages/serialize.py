@@ -79,7 +79,7 @@ def _config(job: Job) -> None:
 
 STAGE = Stage(
     name="serialize",
-    version=2,
+    version=3,
     inputs=("download",),
     params=params,
     tools=lambda build: BACKENDS[build.config.handler.save_mode].TOOLS,

@@ -8,13 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from .. import resolve
-from ..archive import Archive, digest
+from ..archive import Archive
 from ..child import stop, work
 from ..compare import Difference, differences
 from ..errors import InputError, MarError, MismatchError
 from ..stage import Build, Job, Stage
+from ..store import Damaged
 from ..tree import Entry
 from .archive import filename
+from .archive import sha256 as archive_digest
 
 REPORT = "report.json"
 
@@ -33,8 +35,9 @@ def params(build: Build) -> dict[str, Any]:
 
 def run(job: Job) -> Iterable[Entry]:
     build, tolerance = job.build, resolve.tolerance(job.build)
-    path = job.lay_out("archive") / filename(build)
-    archive = Archive(path)
+    if not all(build.store.intact(entry) for entry in build.trees["archive"]):
+        raise Damaged(filename(build))
+    archive = Archive(job.lay_out("archive") / filename(build))
     unpacked = archive.unpack(job.scratch / "model")
     requests = json.loads((unpacked / "samples.json").read_text(encoding="utf-8"))
     ask = {
@@ -71,7 +74,7 @@ def run(job: Job) -> Iterable[Entry]:
         found += differences(f"sample {index} in a batch", wanted, got["batched"][index], tolerance)
     report = {
         "name": archive.name,
-        "sha256": digest(path),
+        "sha256": archive_digest(build),
         "verified": not found,
         "notes": got["notes"],
         "tolerance": tolerance,

@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from pipeline import packing
+from pipeline.packing import Member
 from pipeline.server import Server
 
 ECHO = """
@@ -91,6 +94,24 @@ def pack(folder: Path, name: str, code: str, kind: str = "zip-store", **front_en
     return folder / f"{name}{suffix}"
 
 
+def written(folder: Path, name: str, code: str, form: str) -> Path:
+    """The same, but the file is written by `packing`: as `form` has it, or as it has to be beyond 4 GiB."""
+    source = pack(folder / "sources", name, code, batchSize=4, maxBatchDelay=100)
+    with zipfile.ZipFile(source) as opened:
+        members = [Member.of(member, opened.read(member)) for member in opened.namelist()]
+    if form == "tgz":
+        target = folder / f"{name}.tar.gz"
+        packing.write_tar(target, members, packing.EPOCH, lambda _: None, root=name)
+        return target
+    target = folder / f"{name}.mar"
+    with pytest.MonkeyPatch.context() as patch:
+        if form == "zip64":
+            patch.setattr(packing, "_WIDE", 0)
+            patch.setattr(packing, "_FAR", 0)
+        packing.write_zip(target, members, packing.EPOCH, lambda _: None, deflated=form == "default")
+    return target
+
+
 @pytest.fixture(scope="session")
 def light(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """An environment whose workers import an empty torch."""
@@ -107,7 +128,7 @@ def echoes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [
         pack(folder, f"echo-{kind}", ECHO, kind, batchSize=4, maxBatchDelay=100)
         for kind in ("zip-store", "default", "tgz", "no-archive")
-    ]
+    ] + [written(folder, f"echo-ours-{form}", ECHO, form) for form in ("zip-store", "default", "tgz", "zip64")]
 
 
 @pytest.fixture(scope="session")

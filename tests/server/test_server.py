@@ -25,9 +25,10 @@ from .conftest import ECHO, pack
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 FORMATS = ("echo-zip-store", "echo-default", "echo-tgz", "echo-no-archive")
+OURS = ("echo-ours-zip-store", "echo-ours-default", "echo-ours-tgz", "echo-ours-zip64")
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", [*FORMATS, *OURS])
 def test_every_archive_format_answers(server: Server, name: str) -> None:
     reply = server.predict(name, {"text": "hello"})
     assert reply.status_code == 200

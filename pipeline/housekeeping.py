@@ -1,0 +1,149 @@
+"""Looking after a store: what is in it, removing what is not needed, finding damage. All while no build runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import notes
+from .store import Record, Store
+from .tree import Tick, Tree, scan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """A cached result: its tree, when it was last `used` (seconds since the epoch), and whose last builds (config
+    path#archive name) it belongs to."""
+
+    record: Record
+    tree: Tree
+    used: float
+    users: tuple[str, ...]
+
+
+def results(store: Store) -> list[Result]:
+    """Every readable result, the longest unused first."""
+    users: dict[tuple[str, str], list[str]] = {}
+    for _, value in _notes(store, "latest/*.json"):
+        users.setdefault((value["stage"], value["key"]), []).append(value["subject"])
+    found = []
+    for path, value in _notes(store, "keys/*/*.json"):
+        try:
+            record = Record(**value)
+            tree = store.tree(record.tree)
+            used = path.stat().st_mtime
+        except (OSError, ValueError, TypeError):
+            continue
+        using = tuple(sorted(users.get((record.stage, record.key), ())))
+        found.append(Result(record=record, tree=tree, used=used, users=using))
+    return sorted(found, key=lambda result: (result.used, result.record.key))
+
+
+def _notes(store: Store, pattern: str) -> Iterator[tuple[Path, Any]]:
+    for path in sorted(store.root.glob(pattern)):
+        try:
+            yield path, notes.read(path)
+        except (OSError, notes.DamagedNote):
+            continue
+
+
+def blobs(store: Store) -> dict[str, int]:
+    """Bytes of every blob, by its name."""
+    return {path.name: path.stat().st_size for path in store.root.glob("blobs/*/*")}
+
+
+def collect(
+    store: Store, *, max_size: int | None = None, older_than: float | None = None, dry_run: bool = False
+) -> int:
+    """Forget results unused for `older_than` seconds, then the longest unused while the blobs of the rest take more
+    than `max_size` bytes, then remove all that no result names, and what killed builds left. Returns the bytes freed
+    (or that would be)."""
+    keep = results(store)
+    if older_than is not None:
+        # A time in the future is of a clock that was wrong: the result is not older than asked.
+        keep = [result for result in keep if time.time() - result.used <= older_than]
+    sizes = blobs(store)
+    if max_size is not None:
+        keep = _newest(keep, sizes, max_size)
+    wanted = {entry.sha256 for result in keep for entry in result.tree}
+    going = [store.blob(sha) for sha in sizes.keys() - wanted]
+    kept = {(result.record.stage, result.record.key) for result in keep}
+    going += [path for path in store.root.glob("keys/*/*.json") if (path.parent.name, path.stem) not in kept]
+    trees = {result.record.tree for result in keep}
+    going += [path for path in store.root.glob("trees/*/*.json") if path.stem not in trees]
+    going += [path for path, value in _notes(store, "latest/*.json") if (value["stage"], value["key"]) not in kept]
+    going += [path for path, value in _files(store) if not value or not Path(value["file"]).exists()]
+    going += [path for path in store.root.glob("*/**/.*") if path.is_file()]
+    going += [path for path in (store.root / "tmp").rglob("*") if path.is_file() and not path.is_symlink()]
+    freed = sum(path.stat().st_size for path in going)
+    if not dry_run:
+        for path in going:
+            path.unlink(missing_ok=True)
+        store.sweep()
+    return freed
+
+
+def _newest(found: list[Result], sizes: dict[str, int], limit: int) -> list[Result]:
+    """The results used last whose blobs fit together in `limit` bytes."""
+    kept: list[Result] = []
+    counted: set[str] = set()
+    total = 0
+    for result in reversed(found):
+        own = {entry.sha256 for entry in result.tree} - counted
+        total += sum(sizes.get(sha, 0) for sha in own)
+        if total > limit:
+            break
+        counted |= own
+        kept.append(result)
+    return kept
+
+
+def _files(store: Store) -> Iterator[tuple[Path, Any]]:
+    """The notes of files outside, None for a damaged one."""
+    for path in sorted(store.root.glob("files/*/*.json")):
+        try:
+            yield path, notes.read(path)
+        except notes.DamagedNote:
+            yield path, None
+
+
+def damage(store: Store, *, repair: bool = False, tick: Tick | None = None) -> list[str]:
+    """Read everything again; a line for each file that is not what its name, or it itself, says. `repair` removes them,
+    so that the next build makes them anew."""
+    found: list[str] = []
+
+    def wrong(path: Path, text: str) -> None:
+        found.append(text)
+        if repair:
+            path.unlink(missing_ok=True)
+
+    whole: set[str] = set()
+    for path in sorted(store.root.glob("blobs/*/*")):
+        if scan(path, path.name, tick).sha256 == path.name:
+            whole.add(path.name)
+        else:
+            wrong(path, f"blob {path.name} does not hold the bytes of its name")
+    trees: dict[str, Tree] = {}
+    for path in sorted(store.root.glob("trees/*/*.json")):
+        try:
+            trees[path.stem] = store.tree(path.stem)
+        except ValueError:
+            wrong(path, f"tree {path.stem} is damaged")
+    for path in sorted(file for pattern in NOTES for file in store.root.glob(pattern)):
+        try:
+            value = notes.read(path)
+        except notes.DamagedNote:
+            wrong(path, f"{path.relative_to(store.root)} is not as it was written")
+            continue
+        if path.parts[-3] == "keys":
+            tree = trees.get(value["tree"])
+            # A checkpoint outside the store may change or go: that is no damage here.
+            if tree is None or not (value["origin"] or {entry.sha256 for entry in tree} <= whole):
+                wrong(path, f"the {path.parent.name} result {path.stem[:12]} lacks files")
+    return found
+
+
+NOTES = ("keys/*/*.json", "latest/*.json", "facts/*", "files/*/*.json")

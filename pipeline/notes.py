@@ -1,0 +1,42 @@
+"""Small JSON files that are whole or not there, and say themselves whether they are as they were written."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+from .tree import canonical, text_digest
+
+
+class DamagedNote(Exception):
+    """A note that does not hold what was written."""
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write `text` beside `path`, then rename: a reader sees the old file or the new one, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def write(path: Path, value: Any) -> None:
+    """Keep a JSON value, with the SHA-256 of its canonical text."""
+    write_atomic(path, json.dumps({"sha256": text_digest(canonical(value)), "value": value}, sort_keys=True) + "\n")
+
+
+def read(path: Path) -> Any:
+    """The value of a note. Raises OSError if there is none, DamagedNote if it is not as it was written."""
+    try:
+        note = json.loads(path.read_bytes())
+        if note.keys() == {"sha256", "value"} and text_digest(canonical(note["value"])) == note["sha256"]:
+            return note["value"]
+    except (ValueError, AttributeError, RecursionError):
+        pass
+    raise DamagedNote(str(path))
