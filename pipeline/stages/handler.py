@@ -78,8 +78,9 @@ def _samples(job: Job) -> list[Any]:
         return [_greedy(sample) if task.name == "text_generation" else sample for sample in build.config.verify.samples]
     from tokenizers import Tokenizer
 
+    file = build.find("serialize", "tokenizer.json")
     try:
-        tokenizer = Tokenizer.from_file(str(job.lay_out("serialize") / "tokenizer.json"))
+        tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # what the package raises for a damaged file
         raise InputError(
             f"tokenizer.json cannot be read: {error}.", fix="Save the tokenizer again with save_pretrained()."

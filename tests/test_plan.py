@@ -1,0 +1,143 @@
+"""Builds up to the archive, in this process: nothing before the gate needs torch."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import config, plan
+from pipeline.errors import StageError
+from pipeline.model_source import STARTERS
+from pipeline.plan import Done, Status
+from pipeline.stage import Build
+from pipeline.store import Damaged, Store
+
+
+class Events:
+    """Notes what a build does; `at` is called with the name of each stage that has ended."""
+
+    def __init__(self, at: Any = lambda _: None) -> None:
+        self.reasons: dict[str, tuple[str, ...]] = {}
+        self._at = at
+
+    def started(self, _build: Build, status: Status) -> None:
+        self.reasons[status.stage] = status.reasons
+
+    def progress(self, _what: str, _done: int, _total: int | None) -> None: ...
+
+    def finished(self, _build: Build, done: Done) -> None:
+        self._at(done.stage)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(STARTERS / "seq_classification", tmp_path / "checkpoint"))
+
+
+@pytest.fixture
+def build(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Build:
+    """A build of the checkpoint. Its gate lets everything pass: whether answers agree is no matter here."""
+
+    def passed(job: Any) -> list[Any]:
+        (job.folder / "report.json").write_text('{"notes": []}')
+        return []
+
+    stages = tuple(replace(stage, run=passed) if stage.name == "verify" else stage for stage in plan.STAGES)
+    monkeypatch.setattr(plan, "STAGES", stages)
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        "handler: {mode: sequence_classification, model_name: ./NAME}\narchive: {name: named}\n".replace(
+            "NAME", checkpoint.name
+        )
+    )
+    return Build(config=config.load(file), store=Store(tmp_path / "cache"), out=tmp_path / "out")
+
+
+def again(build: Build, *settings: str) -> Build:
+    overrides = config.Overrides(settings=settings)
+    assert build.config.path is not None
+    return Build(config=config.load(build.config.path, overrides), store=build.store, out=build.out)
+
+
+@pytest.mark.parametrize("stage", ["download", "serialize", "handler"])
+def test_a_checkpoint_that_changes_during_a_build_is_an_error_whatever_its_date_says(
+    build: Build, checkpoint: Path, stage: str
+) -> None:
+    def write(ended: str) -> None:
+        if ended == stage:
+            file = checkpoint / "model.safetensors"
+            times, data = file.stat(), bytearray(file.read_bytes())
+            data[-1] ^= 1
+            file.write_bytes(data)
+            os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+    with pytest.raises(StageError, match=r"model\.safetensors changed during the build"):
+        plan.run(build, (), Events(write))
+    assert not list(build.out.rglob("*.mar"))
+
+
+def test_a_plan_and_a_build_give_the_same_reasons(build: Build) -> None:
+    plan.run(build, (), Events())
+    changed = again(build, "handler.max_length=99", "archive.version=2.0")
+    planned = {status.stage: status.reasons for status in plan.plan(changed) if status.key and not status.cached}
+    assert planned == {"handler": ("handler.max_length 256 -> 99",)}
+    events = Events()
+    plan.run(again(build, "handler.max_length=99", "archive.version=2.0"), (), events)
+    assert planned.items() <= events.reasons.items()
+    handler, version = events.reasons["archive"]
+    assert re.fullmatch(r"the result of handler [0-9a-f]{12} -> [0-9a-f]{12}", handler)
+    assert version == "version 1.0 -> 2.0"
+
+
+def test_a_plan_names_the_version_of_a_tool_that_changed(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan.run(build, (), Events())
+    installed = plan.versions
+    monkeypatch.setattr(plan, "versions", lambda names: installed(names) | dict.fromkeys(names, "9.9"))
+    found = {status.stage: status.reasons for status in plan.plan(again(build))}
+    before = installed(["transformers", "tokenizers"])
+    assert found["serialize"] == (
+        f"version of tokenizers {before['tokenizers']} -> 9.9",
+        f"version of transformers {before['transformers']} -> 9.9",
+    )
+
+
+def test_a_setting_that_came_or_went_is_shown_with_its_value(build: Build) -> None:
+    plan.run(build, (), Events())
+    found = {status.stage: status.reasons for status in plan.plan(again(build, "handler.pack_weights=false"))}
+    assert found["handler"] == ("handler.pack_weights (none) -> False",)
+
+
+def test_what_is_damaged_again_and_again_is_an_error_and_no_endless_loop(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def always(*_: Any) -> None:
+        raise Damaged("model.safetensors")
+
+    monkeypatch.setattr(Store, "use", always)
+    with pytest.raises(StageError, match=r"model\.safetensors was damaged 3 times"):
+        plan.run(build, (), Events())
+
+
+def test_an_archives_older_format_leaves_the_model_store(build: Build) -> None:
+    plan.run(build, (), Events())
+    for form, names in (("no-archive", ["named"]), ("tgz", ["named.tar.gz"]), ("zip-store", ["named.mar"])):
+        plan.run(again(build, f"archive.format={form}"), (), Events())
+        assert [path.name for path in (build.out / "model-store").iterdir()] == names
+        lines = (build.out / "SHA256SUMS").read_text().splitlines()
+        assert {line.split("/")[1].split("/")[0] for line in lines} == set(names)
+        assert not list(build.out.glob(".*"))
+
+
+def test_a_folder_of_an_archive_is_replaced_whole(build: Build) -> None:
+    plan.run(again(build, "archive.format=no-archive"), (), Events())
+    folder = build.out / "model-store" / "named"
+    (folder / "stray").write_text("not ours")
+    plan.run(again(build, "archive.format=no-archive", "archive.version=2.0"), (), Events())
+    assert '"modelVersion": "2.0"' in (folder / "MAR-INF" / "MANIFEST.json").read_text()
+    assert not (folder / "stray").exists()
