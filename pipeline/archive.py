@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import shutil
 import tarfile
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -17,6 +20,19 @@ from .errors import InputError
 from .tree import CHUNK, Tree, scan, walk
 
 MANIFEST = "MAR-INF/MANIFEST.json"
+
+# What zipfile, tarfile and gzip raise for bytes that make no sense, or that they cannot read: of an encrypted member
+# RuntimeError, of a compression that they do not know NotImplementedError.
+DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,
+    RuntimeError,
+    NotImplementedError,
+    zlib.error,
+    zipfile.BadZipFile,
+    tarfile.TarError,
+)
 
 
 @dataclass(frozen=True)
@@ -51,71 +67,82 @@ class Archive:
             self.manifest: dict[str, Any] = json.loads(self.read(MANIFEST))
         except KeyError:
             raise InputError(f"{path} holds no {MANIFEST}, so torch-model-archiver did not make it.") from None
-        except (ValueError, OSError, zipfile.BadZipFile, tarfile.TarError) as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{path} is damaged: {error}.", fix="Build it again, or copy it again.") from None
+        if not isinstance(self.manifest, dict) or not isinstance(self.manifest.get("model"), dict):
+            raise InputError(
+                f"{path} has a {MANIFEST} that names no model.", fix="Make the archive again with torch-model-archiver."
+            )
 
     @property
     def name(self) -> str:
-        return str(self.manifest["model"]["modelName"])
+        """The manifest's name of the model, else the archive's own."""
+        return str(self.manifest["model"].get("modelName") or self.path.name.partition(".")[0])
 
     def members(self) -> list[Member]:
         """Every file, sorted by path."""
+        with self._readable():
+            return sorted(self._members(), key=lambda member: member.path)
+
+    def _members(self) -> list[Member]:
         if self.kind == "zip":
             with zipfile.ZipFile(self.path) as opened:
-                return sorted(
-                    (Member(i.filename, i.file_size, i.compress_size) for i in opened.infolist() if not i.is_dir()),
-                    key=lambda member: member.path,
-                )
+                return [Member(i.filename, i.file_size, i.compress_size) for i in opened.infolist() if not i.is_dir()]
         if self.kind == "tgz":
             with tarfile.open(self.path) as opened_tar:
-                return sorted(
-                    (Member(i.name.partition("/")[2], i.size, i.size) for i in opened_tar.getmembers() if i.isfile()),
-                    key=lambda member: member.path,
-                )
+                return [Member(i.name.partition("/")[2], i.size, i.size) for i in opened_tar if i.isfile()]
         return [Member(path, file.stat().st_size, file.stat().st_size) for file, path in walk(self.path)]
 
     def read(self, name: str) -> bytes:
-        """A file's bytes. Raises KeyError if the archive has no such file."""
-        if self.kind == "zip":
-            with zipfile.ZipFile(self.path) as opened:
-                return opened.read(name)
-        if self.kind == "tgz":
-            with tarfile.open(self.path) as opened_tar:
-                for info in opened_tar:
-                    if info.name.partition("/")[2] == name:
-                        stream = opened_tar.extractfile(info)
-                        assert stream is not None
-                        return stream.read()
-            raise KeyError(name)
-        try:
-            return (self.path / name).read_bytes()
-        except FileNotFoundError:
-            raise KeyError(name) from None
+        """A file's bytes. Raises KeyError if the archive has no such file, InputError if it is damaged."""
+        with self._readable():
+            if self.kind == "zip":
+                with zipfile.ZipFile(self.path) as opened:
+                    return opened.read(name)
+            if self.kind == "tgz":
+                with tarfile.open(self.path) as opened_tar:
+                    for info in opened_tar:
+                        if info.name.partition("/")[2] == name and (stream := opened_tar.extractfile(info)):
+                            return stream.read()
+                raise KeyError(name)
+            try:
+                return (self.path / name).read_bytes()
+            except FileNotFoundError:
+                raise KeyError(name) from None
 
     def json(self, name: str) -> Any:
-        """A JSON file's value, None if the archive has no such file."""
+        """A JSON file's value, None if the archive has no such file. Raises InputError if it is no JSON."""
         try:
             return json.loads(self.read(name))
         except KeyError:
             return None
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{self.path} holds a {name} that is no JSON: {error}.", fix="Build it again.") from None
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        """Raises InputError for what a damaged archive raises."""
+        try:
+            yield
+        except DAMAGE as error:
+            said = str(error).rstrip(".") or type(error).__name__
+            raise InputError(f"{self.path} is damaged: {said}.", fix="Build it again, or copy it again.") from None
 
     def digests(self) -> dict[str, str]:
         """Hexadecimal SHA-256 of every file by its path, sorted. Raises InputError if the archive is damaged."""
         found = {}
-        try:
-            for path, stream in self._streams():
+        with self._readable():
+            for path, stream in self.streams():
                 sha = hashlib.sha256()
                 while chunk := stream.read(CHUNK):
                     sha.update(chunk)
                 found[path] = sha.hexdigest()
-        except (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError) as error:
-            raise InputError(f"{self.path} is damaged: {error}.", fix="Build it again, or copy it again.") from None
         return dict(sorted(found.items()))
 
     def unpack(self, folder: Path) -> Path:
         """Unpack into `folder`, as TorchServe does; that folder. Raises InputError for a path that leads out."""
         folder.mkdir(parents=True, exist_ok=True)
-        for path, stream in self._streams():
+        for path, stream in self.streams():
             if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
                 raise InputError(f"{self.path} holds {path!r}, which leads out of its folder.")
             target = folder / path
@@ -124,7 +151,39 @@ class Archive:
                 shutil.copyfileobj(stream, out, CHUNK)
         return folder
 
-    def _streams(self) -> Iterator[tuple[str, IO[bytes]]]:
+    @contextmanager
+    def open(self, name: str) -> Iterator[IO[bytes]]:
+        """A file's bytes, to be read from any place. Raises KeyError if the archive has no such file.
+
+        Compressed ones are unpacked into a temporary file: to go back in them would be to unpack them again.
+        """
+        if self.kind == "no-archive":
+            try:
+                plain = (self.path / name).open("rb")
+            except FileNotFoundError:
+                raise KeyError(name) from None
+            with plain:
+                yield plain
+            return
+        if self.kind == "zip":
+            with zipfile.ZipFile(self.path) as opened:
+                info = opened.getinfo(name)
+            if info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1:
+                with self.path.open("rb") as whole:
+                    yield io.BufferedReader(_Part(whole, info))
+                return
+        for path, stream in self.streams():
+            if path == name:
+                with tempfile.TemporaryFile() as copy:
+                    shutil.copyfileobj(stream, copy, CHUNK)
+                    copy.seek(0)
+                    yield copy
+                return
+        raise KeyError(name)
+
+    def streams(self) -> Iterator[tuple[str, IO[bytes]]]:
+        """Every file in the archive's own order, each to be read before the next; a path twice if it is there twice.
+        Raises one of DAMAGE."""
         if self.kind == "zip":
             with zipfile.ZipFile(self.path) as opened:
                 for info in opened.infolist():
@@ -140,6 +199,39 @@ class Archive:
             for file, path in walk(self.path):
                 with file.open("rb") as stream:
                     yield path, stream
+
+
+class _Part(io.RawIOBase):
+    """The bytes of a zip file's member that is stored as it is, in the open zip file."""
+
+    def __init__(self, whole: IO[bytes], info: zipfile.ZipInfo) -> None:
+        self._whole, self._size, self._at = whole, info.file_size, 0
+        whole.seek(info.header_offset)
+        header = whole.read(30)
+        if header[:4] != b"PK\3\4":
+            raise zipfile.BadZipFile(f"no member begins where {info.filename} should")
+        lengths = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+        self._start = info.header_offset + len(header) + lengths
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, place: int, whence: int = 0) -> int:
+        self._at = max(0, place + (0, self._at, self._size)[whence])
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        self._whole.seek(self._start + self._at)
+        data = self._whole.read(max(0, min(len(buffer), self._size - self._at)))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
 
 
 def digest(path: Path) -> str:

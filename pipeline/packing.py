@@ -1,5 +1,5 @@
 """Writes an archive's file: the members that torch-model-archiver would put in it, with nothing that differs between
-two builds. Weights are written once, by the kernel where it can, and held against their CRC-32 in what was written.
+two builds. Weights are read once and written once, and held against their CRC-32 while they pass.
 
 The zip file is APPNOTE.TXT's (4.3 for the records, 4.5.3 for sizes beyond 4 GiB), with sizes and CRC-32 in front of
 each member, since TorchServe's reader streams it (java.util.zip.ZipInputStream).
@@ -7,7 +7,6 @@ each member, since TorchServe's reader streams it (java.util.zip.ZipInputStream)
 
 from __future__ import annotations
 
-import errno
 import gzip
 import hashlib
 import io
@@ -16,14 +15,15 @@ import struct
 import tarfile
 import time
 import zlib
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
+from threading import BoundedSemaphore, Thread
 from typing import IO
 
 from .errors import InputError
-from .tree import CHUNK, Entry, Tick, joined_crc, scan, sha256
+from .tree import CHUNK, Entry, Tick, joined_crc, scan
 
 EPOCH = 315_532_800
 """The first of 1980, the earliest time that a zip file can hold, in seconds since the epoch."""
@@ -53,8 +53,18 @@ class Member:
     def of(cls, path: str, data: bytes) -> Member:
         return cls(Entry(path, hashlib.sha256(data).hexdigest(), len(data), zlib.crc32(data)), data)
 
-    def open(self) -> IO[bytes]:
-        return io.BytesIO(self.source) if isinstance(self.source, bytes) else self.source.open("rb")
+    def chunks(self, tick: Tick) -> Iterator[bytes]:
+        """Its bytes. Raises Wrong as soon as they are more than its entry's, and in the end if they are others."""
+        crc = size = 0
+        with io.BytesIO(self.source) if isinstance(self.source, bytes) else self.source.open("rb") as source:
+            while chunk := source.read(CHUNK):
+                crc, size = zlib.crc32(chunk, crc), size + len(chunk)
+                if size > self.entry.size or (size == self.entry.size and crc != self.entry.crc32):
+                    raise Wrong(self.entry)
+                yield chunk
+                tick(len(chunk))
+        if size != self.entry.size:
+            raise Wrong(self.entry)
 
 
 def epoch(environment: str | None) -> int:
@@ -93,39 +103,93 @@ def refuse(paths: Sequence[str], keeps: Callable[[str], bool]) -> None:
 
 def write_zip(target: Path, members: Sequence[Member], seconds: int, tick: Tick, *, deflated: bool) -> Entry:
     """A zip file, its members as they are or `deflated`; its entry, named as the file. Raises Wrong."""
-    places = fill_zip(target, members, seconds, tick, deflated=deflated)
-    with ThreadPoolExecutor(1) as pool:
-        digest = pool.submit(sha256, target)
-        crc = _checked_crc(target, [] if deflated else places)
-        return Entry(target.name, digest.result(), target.stat().st_size, crc)
+    if deflated:
+        _write_deflated(target, members, seconds, tick)
+        return scan(target, target.name)
+    with target.open("wb") as file, _Sums() as sums:
+        directory = bytearray()
+        for member in members:
+            header = _Header(member.entry, sums.size, seconds, method=0)
+            sums.add(file, header.local())
+            sums.add_member(file, member, tick)
+            directory += header.central()
+        sums.add(file, bytes(directory) + _end(len(members), len(directory), sums.size))
+    return Entry(target.name, sums.sha256, sums.size, sums.crc32)
 
 
-def fill_zip(
-    target: Path, members: Sequence[Member], seconds: int, tick: Tick, *, deflated: bool
-) -> list[tuple[int, Entry]]:
-    """Write a zip file, and no more: what it holds is not read again. Where each member's bytes begin."""
-    directory, places = bytearray(), []
+class _Sums:
+    """SHA-256, CRC-32 and size of what is written, taken while it is: the first in a thread of its own, since it takes
+    the longest."""
+
+    def __init__(self) -> None:
+        self.sha256, self.crc32, self.size = "", 0, 0
+        self._chunks: SimpleQueue[bytes] = SimpleQueue()
+        self._ahead = BoundedSemaphore(16)  # chunks that are written and not digested
+
+    def __enter__(self) -> _Sums:
+        self._thread = Thread(target=self._digest, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._chunks.put(b"")
+        self._thread.join()
+
+    def _digest(self) -> None:
+        found = hashlib.sha256()
+        while chunk := self._chunks.get():
+            found.update(chunk)
+            self._ahead.release()
+        self.sha256 = found.hexdigest()
+
+    def add(self, file: IO[bytes], data: bytes) -> None:
+        """Write a few bytes."""
+        self.crc32 = zlib.crc32(data, self.crc32)
+        self._put(file, data)
+
+    def add_member(self, file: IO[bytes], member: Member, tick: Tick) -> None:
+        """Write a member's bytes. Raises Wrong."""
+        for chunk in member.chunks(tick):
+            self._put(file, chunk)
+        self.crc32 = joined_crc(self.crc32, member.entry.crc32, member.entry.size)
+
+    def _put(self, file: IO[bytes], data: bytes) -> None:
+        self._ahead.acquire()
+        self._chunks.put(data)
+        self.size += len(data)
+        file.write(data)
+
+
+def _write_deflated(target: Path, members: Sequence[Member], seconds: int, tick: Tick) -> None:
+    directory = bytearray()
     with target.open("wb") as out:
         for member in members:
-            header = _Header(member.entry, out.tell(), seconds, 8 if deflated else 0)
+            header = _Header(member.entry, out.tell(), seconds, method=8)
             out.write(header.local())
-            places.append((out.tell(), member.entry))
-            if deflated:
-                header.stored = _deflate(member, out, tick)
-                out.seek(header.place)
-                out.write(header.local())
-                out.seek(0, os.SEEK_END)
-            else:
-                _copy(member, out, tick)
+            begin, packer = out.tell(), zlib.compressobj(zlib.Z_DEFAULT_COMPRESSION, zlib.DEFLATED, -15)
+            for chunk in member.chunks(tick):
+                out.write(packer.compress(chunk))
+            out.write(packer.flush())
+            header.stored = out.tell() - begin
+            out.seek(header.place)
+            out.write(header.local())
+            out.seek(0, os.SEEK_END)
             directory += header.central()
         out.write(bytes(directory) + _end(len(members), len(directory), out.tell()))
-    return places
+
+
+def write(target: Path, member: Member, tick: Tick) -> None:
+    """A member as a file of its own. Raises Wrong."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("wb") as out:
+        for chunk in member.chunks(tick):
+            out.write(chunk)
 
 
 class _Header:
     """What a zip file says of a member: in front of it, and in its directory."""
 
-    def __init__(self, entry: Entry, place: int, seconds: int, method: int) -> None:
+    def __init__(self, entry: Entry, place: int, seconds: int, *, method: int) -> None:
         self.entry, self.place, self.stored = entry, place, entry.size
         self._name = entry.path.encode()
         self._wide = entry.size >= _WIDE
@@ -166,78 +230,6 @@ def _end(count: int, length: int, place: int) -> bytes:
     return wide + locator + b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, 0xFFFF, 0xFFFF, _FULL, _FULL, 0)
 
 
-def _copy(member: Member, out: IO[bytes], tick: Tick) -> None:
-    """Append a member's bytes as they are: by the kernel, which shares them where the file system can."""
-    out.flush()
-    with member.open() as source:
-        left = member.entry.size
-        try:
-            while left and (count := os.copy_file_range(source.fileno(), out.fileno(), min(left, 64 * CHUNK))):
-                left -= count
-                tick(count)
-        except (io.UnsupportedOperation, AttributeError):
-            pass
-        except OSError as error:
-            if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM):
-                raise
-            source.seek(member.entry.size - left)
-        while left and (chunk := source.read(min(left, CHUNK))):
-            out.write(chunk)
-            left -= len(chunk)
-            tick(len(chunk))
-        out.flush()
-    out.seek(0, os.SEEK_END)
-    if left:
-        raise Wrong(member.entry)
-
-
-def write(target: Path, member: Member, tick: Tick) -> None:
-    """A member as a file of its own. Raises Wrong."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.open("wb") as out:
-        _copy(member, out, tick)
-    _checked_crc(target, [(0, member.entry)])
-
-
-def _deflate(member: Member, out: IO[bytes], tick: Tick) -> int:
-    """Append a member's bytes as zipfile compresses them; how many."""
-    packer, begin, crc = zlib.compressobj(zlib.Z_DEFAULT_COMPRESSION, zlib.DEFLATED, -15), out.tell(), 0
-    with member.open() as source:
-        while chunk := source.read(CHUNK):
-            crc = zlib.crc32(chunk, crc)
-            out.write(packer.compress(chunk))
-            tick(len(chunk))
-    out.write(packer.flush())
-    if crc != member.entry.crc32:
-        raise Wrong(member.entry)
-    return out.tell() - begin
-
-
-def _checked_crc(file: Path, places: Sequence[tuple[int, Entry]]) -> int:
-    """A file's CRC-32. Raises Wrong for the first of the entries, each where it begins, that the file does not hold."""
-    crc = at = 0
-    with file.open("rb") as stream:
-
-        def run(length: int | None = None) -> tuple[int, int]:
-            found = count = 0
-            while length is None or count < length:
-                chunk = stream.read(CHUNK if length is None else min(CHUNK, length - count))
-                if not chunk:
-                    break
-                found, count = zlib.crc32(chunk, found), count + len(chunk)
-            return found, count
-
-        for begin, entry in places:
-            between, count = run(begin - at)
-            crc = joined_crc(crc, between, count)
-            found, count = run(entry.size)
-            if found != entry.crc32:
-                raise Wrong(entry)
-            crc, at = joined_crc(crc, found, count), begin + count
-        last, count = run()
-        return joined_crc(crc, last, count)
-
-
 def write_tar(target: Path, members: Sequence[Member], seconds: int, tick: Tick, *, root: str) -> Entry:
     """A compressed tar file with everything in the folder `root`; its entry, named as the file. Raises Wrong."""
     with (
@@ -248,27 +240,23 @@ def write_tar(target: Path, members: Sequence[Member], seconds: int, tick: Tick,
         for member in members:
             info = tarfile.TarInfo(f"{root}/{member.entry.path}")
             info.size, info.mtime, info.mode = member.entry.size, seconds, 0o644
-            with member.open() as source:
-                noted = _Noted(source, tick)
-                try:
-                    tar.addfile(info, noted)
-                except OSError as error:
-                    if "unexpected end" in str(error):  # tarfile's own, for a file that is too short
-                        raise Wrong(member.entry) from None
-                    raise
-            if noted.crc != member.entry.crc32:
-                raise Wrong(member.entry)
+            tar.addfile(info, _Stream(member.chunks(tick)))
     return scan(target, target.name)
 
 
-class _Noted(io.RawIOBase):
-    """A file that takes the CRC-32 of what is read from it."""
+class _Stream(io.RawIOBase):
+    """Chunks as a file that is read from its beginning to its end."""
 
-    def __init__(self, source: IO[bytes], tick: Tick) -> None:
-        self._source, self._tick, self.crc = source, tick, 0
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks, self._rest = chunks, b""
 
     def read(self, size: int = -1) -> bytes:
-        chunk = self._source.read(size)
-        self.crc = zlib.crc32(chunk, self.crc)
-        self._tick(len(chunk))
-        return chunk
+        parts, wanted = [], size
+        while wanted:
+            self._rest = self._rest or next(self._chunks, b"")
+            if not self._rest:
+                break
+            parts.append(self._rest[:wanted])
+            self._rest = self._rest[wanted:]
+            wanted -= len(parts[-1])
+        return b"".join(parts)

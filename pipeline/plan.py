@@ -200,18 +200,13 @@ def _run(build: Build, force: Collection[str], events: Events) -> list[Done]:
         last = _store_status(build, force)
         if not last.cached:
             events.started(build, last)
-            # What was made just now is as it was written; an older copy is read again before it is handed out.
-            if _cached(done, "archive") and not all(build.store.intact(entry) for entry in build.trees["archive"]):
+            if not build.intact("archive"):
                 raise Damaged(f"the archive {build.config.archive.name}")
             placed = model_store.place(build, forced=model_store.NAME in force)
             last = replace(last, cached=not placed)
         done.append(Done(model_store.NAME, last.cached, time.perf_counter() - start, last.key, last.reasons))
         events.finished(build, done[-1])
     return done
-
-
-def _cached(done: list[Done], stage: str) -> bool:
-    return any(one.stage == stage and one.cached for one in done)
 
 
 def _make(build: Build, stage: Stage, now: Status, events: Events, force: Collection[str]) -> Status:
@@ -239,6 +234,7 @@ def _make(build: Build, stage: Stage, now: Status, events: Events, force: Collec
             origin=build.origin if _outside(build, kept) else None,
         )
         store.commit(record, tree)
+        build.made.add(stage.name)
     return Status(stage.name, now.key, False, now.reasons, record, now.material)
 
 

@@ -34,12 +34,18 @@ class Build:
     params: dict[str, dict[str, Any]] = field(default_factory=dict)
     origin: str | None = None
     """The folder outside the store that holds the checkpoint's files."""
+    made: set[str] = field(default_factory=set)
+    """The stages whose results are as they were written, by us and just now."""
 
     def begin(self) -> None:
         """Know nothing again."""
-        for known in (self.trees, self.keys, self.params):
+        for known in (self.trees, self.keys, self.params, self.made):
             known.clear()
         self.origin = None
+
+    def intact(self, stage: str) -> bool:
+        """Whether a stage's files in the store hold what was written; they are read, unless they were made just now."""
+        return stage in self.made or all(self.store.intact(entry) for entry in self.trees[stage])
 
     @property
     def subject(self) -> str:

@@ -115,15 +115,6 @@ def scan(file: Path, path: str, tick: Tick | None = None) -> Entry:
     return Entry(path, sha.hexdigest(), size, crc)
 
 
-def sha256(file: Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
-    found = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(CHUNK):
-            found.update(chunk)
-    return found.hexdigest()
-
-
 def walk(folder: Path) -> Iterator[tuple[Path, str]]:
     """Every file below `folder`, sorted, with its path in it."""
     for file in sorted(folder.rglob("*")):

@@ -35,7 +35,7 @@ def params(build: Build) -> dict[str, Any]:
 
 def run(job: Job) -> Iterable[Entry]:
     build, tolerance = job.build, resolve.tolerance(job.build)
-    if not all(build.store.intact(entry) for entry in build.trees["archive"]):
+    if not build.intact("archive"):
         raise Damaged(filename(build))
     archive = Archive(job.lay_out("archive") / filename(build))
     unpacked = archive.unpack(job.scratch / "model")

@@ -1,0 +1,142 @@
+"""Finds pickles, by their bytes: loading one runs whatever code it names."""
+
+from __future__ import annotations
+
+import pickletools
+import struct
+import zipfile
+import zlib
+from dataclasses import dataclass
+from typing import IO
+
+_LOOK = 1 << 20
+"""Bytes of a pickle that are looked at: tensors' names and classes come before their values."""
+
+_OPCODES = frozenset(opcode.code.encode("latin-1") for opcode in pickletools.opcodes)
+_SUFFIXES = (".pkl", ".pickle", ".joblib")
+_STRINGS = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE", "STRING", "BINSTRING", "SHORT_BINSTRING")
+
+# What no saved model needs, and what a pickle would reach for to take over the process that loads it.
+_HARMFUL_MODULES = frozenset(
+    "os posix nt subprocess sys runpy socket shutil pty ctypes importlib webbrowser code pdb asyncio "
+    "multiprocessing urllib http requests".split()
+)
+_HARMFUL_BUILTINS = frozenset("eval exec compile open __import__ getattr setattr globals breakpoint".split())
+
+
+@dataclass(frozen=True)
+class Pickled:
+    """What kind of file it is, and the functions and classes that loading it looks up, as far as they were read."""
+
+    kind: str
+    names: tuple[str, ...] = ()
+
+    @property
+    def harmful(self) -> tuple[str, ...]:
+        """The names that have no place in a model."""
+        return tuple(name for name in self.names if _harmful(name))
+
+
+def _harmful(name: str) -> bool:
+    module, _, word = name.rpartition(".")
+    if module in ("builtins", "__builtin__"):
+        return word in _HARMFUL_BUILTINS
+    return module.partition(".")[0] in _HARMFUL_MODULES
+
+
+def look(start: bytes, path: str, *, whole: bool) -> Pickled | None:
+    """What the first bytes of a file, or all of them (`whole`), show; None if it is no pickle. Zip files, which
+    torch.save writes, are for `look_in_zip`."""
+    if start[:6] == b"\x93NUMPY":
+        return Pickled("a NumPy array of objects") if _objects(start) else None
+    if start[:2] == b"\x1f\x8b" or start[:1] == b"\x78":
+        # As joblib compresses.
+        try:
+            inner = zlib.decompressobj(47).decompress(start, _LOOK)
+        except zlib.error:
+            inner = b""
+        if found := _raw(inner, whole=False):
+            return Pickled("a compressed pickle", found.names)
+    if found := _raw(start, whole=whole):
+        return found
+    if path.endswith(_SUFFIXES) and not start.startswith(b"PK\3\4"):
+        return Pickled("a pickle by its name")
+    return None
+
+
+def look_in_zip(stream: IO[bytes]) -> Pickled | None:
+    """What a zip file in an archive holds; None if nothing in it is unpickled. TorchScript keeps its constants
+    pickled too, but torch.jit reads them with a reader of its own that runs nothing. Raises zipfile.BadZipFile."""
+    with zipfile.ZipFile(stream) as opened:
+        names = opened.namelist()
+        last = {name.rpartition("/")[2] for name in names}
+        if "constants.pkl" in last and any("code/" in name for name in names):
+            return None
+        for name in names:
+            with opened.open(name) as member:
+                start = member.read(_LOOK if name.endswith(_SUFFIXES) else 1024)
+            found = look(start, name, whole=False)
+            if found and name.rpartition("/")[2] == "data.pkl":
+                return Pickled("a file of torch.save", found.names)
+            if found:
+                return Pickled(f"a zip file with {found.kind} in it", found.names)
+    return None
+
+
+def _raw(data: bytes, *, whole: bool) -> Pickled | None:
+    """A pickle of protocol 2 to 5, or several in a row, as torch.save wrote them before its zip files."""
+    if len(data) < 3 or data[0] != 0x80 or data[1] not in (2, 3, 4, 5) or data[2:3] not in _OPCODES:
+        return None
+    names: dict[str, None] = {}
+    at, count = 0, 0
+    while data[at : at + 1] == b"\x80" and count < 8:
+        ended = _names(data, at, names)
+        if ended is None:
+            break
+        at, count = ended, count + 1
+    if whole and not count:
+        return None
+    kind = "a file of torch.save (before 1.6)" if data.startswith(b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46") else "a pickle"
+    return Pickled(kind, tuple(names))
+
+
+def _names(data: bytes, at: int, names: dict[str, None]) -> int | None:
+    """Add what the pickle at `at` looks up; the place after its end, None if it goes on or makes no sense."""
+    texts: list[str] = []
+    memo: dict[int, str] = {}
+    top = ""
+    try:
+        for opcode, argument, place in pickletools.genops(memoryview(data)[at:].tobytes()):
+            if opcode.name in ("GLOBAL", "INST"):
+                names[str(argument).replace(" ", ".")] = None
+            elif opcode.name == "STACK_GLOBAL" and len(texts) > 1:
+                names[".".join(texts[-2:])] = None
+            elif opcode.name == "MEMOIZE":
+                memo[len(memo)] = top
+                continue
+            elif opcode.name in ("PUT", "BINPUT", "LONG_BINPUT"):
+                memo[int(argument)] = top
+                continue
+            elif opcode.name == "STOP":
+                return at + int(place or 0) + 1
+            top = ""
+            if opcode.name in _STRINGS:
+                top = str(argument)
+            elif opcode.name in ("GET", "BINGET", "LONG_BINGET"):
+                top = memo.get(int(argument), "")
+            if top:
+                texts = [*texts[-1:], top]
+    except Exception:  # pickletools reads any bytes, and fails over them in any way
+        return None
+    return None
+
+
+def _objects(start: bytes) -> bool:
+    """Whether a .npy file's header (NEP 1) says that its values are pickled objects."""
+    wide = start[6:7] >= b"\x02"
+    form, first = ("<I", 12) if wide else ("<H", 10)
+    if len(start) < first:
+        return False
+    (length,) = struct.unpack_from(form, start, 8)
+    header = start[first : first + min(length, 1024)]
+    return b"|O'" in header or b"'O'" in header
