@@ -34,6 +34,9 @@ DAMAGE = (
     tarfile.TarError,
 )
 
+LARGEST_TEXT = 64 << 20
+"""Bytes of a file that is read as a whole."""
+
 
 @dataclass(frozen=True)
 class Member:
@@ -49,6 +52,7 @@ class Archive:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._kept: dict[str, bytes] = {}
         if not path.exists():
             raise InputError(f"{path} does not exist.", fix="Build it first: mar build configs/<task>.yaml.")
         if path.is_dir():
@@ -94,21 +98,48 @@ class Archive:
         return [Member(path, file.stat().st_size, file.stat().st_size) for file, path in walk(self.path)]
 
     def read(self, name: str) -> bytes:
-        """A file's bytes. Raises KeyError if the archive has no such file, InputError if it is damaged."""
+        """A small file's bytes. Raises KeyError if there is no such file, InputError if it is damaged or large."""
         with self._readable():
             if self.kind == "zip":
-                with zipfile.ZipFile(self.path) as opened:
-                    return opened.read(name)
-            if self.kind == "tgz":
-                with tarfile.open(self.path) as opened_tar:
-                    for info in opened_tar:
-                        if info.name.partition("/")[2] == name and (stream := opened_tar.extractfile(info)):
-                            return stream.read()
-                raise KeyError(name)
-            try:
-                return (self.path / name).read_bytes()
-            except FileNotFoundError:
-                raise KeyError(name) from None
+                with zipfile.ZipFile(self.path) as opened, opened.open(name) as stream:
+                    data = stream.read(LARGEST_TEXT + 1)
+            elif self.kind == "tgz":
+                data = self._read_tar(name)
+            else:
+                with self._plain(name) as stream:
+                    data = stream.read(LARGEST_TEXT + 1)
+        if len(data) > LARGEST_TEXT:
+            raise InputError(f"{self.path} holds a {name} of more than {LARGEST_TEXT >> 20} MiB, which is no text.")
+        return data
+
+    def _read_tar(self, name: str) -> bytes:
+        """A file of a .tar.gz; small ones are kept on the way, since each look at it unpacks it from its beginning."""
+        if name in self._kept:
+            return self._kept[name]
+        room = LARGEST_TEXT - sum(len(data) for data in self._kept.values())
+        with tarfile.open(self.path) as opened_tar:
+            for info in opened_tar:
+                path = info.name.partition("/")[2]
+                if path == name and (stream := opened_tar.extractfile(info)):
+                    return stream.read(LARGEST_TEXT + 1)
+                if (
+                    path not in self._kept
+                    and info.size <= min(room, CHUNK)
+                    and (stream := opened_tar.extractfile(info))
+                ):
+                    self._kept[path] = stream.read()
+                    room -= info.size
+        raise KeyError(name)
+
+    def _plain(self, name: str) -> IO[bytes]:
+        """A file of a folder, open. Raises KeyError if it has no such file; one beside the folder is none of its."""
+        file = self.path / name
+        if not file.is_relative_to(self.path) or ".." in file.relative_to(self.path).parts:
+            raise KeyError(name)
+        try:
+            return file.open("rb")
+        except (FileNotFoundError, IsADirectoryError):
+            raise KeyError(name) from None
 
     def json(self, name: str) -> Any:
         """A JSON file's value, None if the archive has no such file. Raises InputError if it is no JSON."""
@@ -158,11 +189,7 @@ class Archive:
         Compressed ones are unpacked into a temporary file: to go back in them would be to unpack them again.
         """
         if self.kind == "no-archive":
-            try:
-                plain = (self.path / name).open("rb")
-            except FileNotFoundError:
-                raise KeyError(name) from None
-            with plain:
+            with self._plain(name) as plain:
                 yield plain
             return
         if self.kind == "zip":

@@ -18,7 +18,7 @@ from .store import Store
 
 EPILOG = (
     "Exit codes: 0 done, 1 unexpected, 2 bad input or settings, 3 a stage failed, "
-    "4 the archive does not answer like the model."
+    "4 the archive does not answer like the model, 5 the archives differ."
 )
 
 CacheOption = Annotated[

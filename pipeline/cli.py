@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import __version__, build_cli, console
+from .archive_cli import check, diff, inspect
 from .build_cli import Configs, OfflineOption, OutOption
 from .cache_cli import EPILOG, CacheOption, JsonOption
 from .cache_cli import app as cache_app
@@ -278,18 +279,6 @@ def serve(out: OutOption = Path("build")) -> None:
 
 
 @app.command(epilog=EPILOG)
-def inspect(
-    archive: Annotated[Path, typer.Argument(help="A .mar, a .tar.gz or a folder.", show_default=False)],
-    as_json: JsonOption = False,
-) -> None:
-    """Show what is in an archive: its files, settings and provenance."""
-    from .inspect import describe, show
-
-    found = describe(archive)
-    print(json.dumps(found, ensure_ascii=False) if as_json else show(found))
-
-
-@app.command(epilog=EPILOG)
 def doctor(cache: CacheOption = None, out: OutOption = Path("build"), as_json: JsonOption = False) -> None:
     """Look at this machine: versions, Java, disk, compilers; and say how to mend what is missing."""
     from dataclasses import asdict
@@ -308,5 +297,5 @@ def doctor(cache: CacheOption = None, out: OutOption = Path("build"), as_json: J
         raise typer.Exit(InputError.exit_code)
 
 
-for command in (release, sign):
+for command in (inspect, diff, check, release, sign):
     app.command(epilog=EPILOG)(command)

@@ -6,7 +6,8 @@
     └── MismatchError   4   the finished archive does not answer like the model
 
 An error reads as one to three lines: what failed, why that usually happens, what to do.
-Anything else that is raised is unexpected: exit code 1, with its traceback.
+Anything else that is raised is unexpected: exit code 1, with its traceback. No error is DIFFERENT, 5: `mar diff` found
+that two archives differ.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import errno
 
 OK = 0
 UNEXPECTED = 1
+DIFFERENT = 5
+"""Of `mar diff`: the archives differ."""
 INTERRUPTED = 130
 """As shells have it: 128 and the number of SIGINT."""
 

@@ -25,8 +25,10 @@ class Module:
             tree = ast.parse(source)
         except (ValueError, RecursionError, MemoryError) as error:
             raise SyntaxError(str(error) or "nested too deep") from None
-        for statement in _executed(tree.body):
-            self._add(statement)
+        for statement, instead in _executed(tree.body):
+            # Of two branches one runs: what both define is there once, and may be the other one's import.
+            if not (instead and isinstance(statement, ast.ClassDef) and statement.name in self.names):
+                self._add(statement)
 
     def entry(self, function: str | None) -> list[str]:
         """What is wrong with the module as a handler, a line each; nothing if TorchServe finds one entry point."""
@@ -92,22 +94,22 @@ class Module:
                 self.classes[name] = None
 
 
-def _executed(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """The statements that run when a module is imported, those in conditions and the like among them."""
+def _executed(body: list[ast.stmt], instead: bool = False) -> Iterator[tuple[ast.stmt, bool]]:
+    """The statements that run when a module is imported, those in conditions and the like among them, and whether each
+    may run in place of some before it."""
     for statement in body:
-        yield statement
+        yield statement, instead
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             continue
-        if isinstance(statement, ast.If) and _never(statement.test):
-            yield from _executed(statement.orelse)
-            continue
-        for part in ("body", "orelse", "finalbody"):
-            yield from _executed(getattr(statement, part, []))
+        if not (isinstance(statement, ast.If) and _never(statement.test)):
+            yield from _executed(getattr(statement, "body", []), instead)
         for handler in getattr(statement, "handlers", []):
-            yield from _executed(handler.body)
+            yield from _executed(handler.body, True)
+        yield from _executed(getattr(statement, "orelse", []), instead or isinstance(statement, ast.If))
+        yield from _executed(getattr(statement, "finalbody", []), instead)
 
 
 def _never(test: ast.expr) -> bool:
     """Whether a condition does not hold in a module that is imported to run."""
     text = ast.unparse(test)
-    return text.endswith("TYPE_CHECKING") or text.replace('"', "'") in ("__name__ == '__main__'", "False")
+    return text in ("TYPE_CHECKING", "typing.TYPE_CHECKING", "__name__ == '__main__'", "False")

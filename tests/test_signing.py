@@ -316,3 +316,15 @@ def test_signed_archives_are_built_no_more_and_served_as_ever(fresh_mar: Mar, ke
     smoke = fresh_mar("smoke", "--out", fresh_mar.out, "--json")
     assert smoke.returncode == 0, smoke.stderr
     assert len(json.loads(smoke.stdout)["archives"]) == 1
+
+
+def test_a_check_with_a_key_asks_for_its_signature_first(
+    archive: Path, key: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    private, public = key
+    assert "is not signed" in refused(["check", archive, "--key", public], capsys)
+    signing.sign(archive, private)
+    assert command.run(["check", str(archive), "--key", str(public)]) in (0, 2)  # it is no whole archive
+    assert "files" in capsys.readouterr().out
+    tamper(archive)
+    assert "is not what was signed" in refused(["check", archive, "--key", public], capsys)
