@@ -14,7 +14,7 @@ endif
 overrides := $(if $(MODEL),--model "$(MODEL)") $(if $(REVISION),--revision "$(REVISION)") \
              $(if $(SAVE_MODE),--save-mode "$(SAVE_MODE)")
 
-.PHONY: help setup mar smoke serve release test test-fast bench lint starters clean
+.PHONY: help setup mar smoke serve release test test-fast torture bench lint starters clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -72,6 +72,9 @@ test: $(VENV)/.ready $(VENV)/older/.ready  ## every test
 
 test-fast: $(VENV)/.ready  ## the tests that load no model and start no server
 	@$(BIN)/python -m pytest -m "not slow"
+
+torture: $(VENV)/.ready  ## the store under kill -9, crowds, full disks and damage, with figures: half an hour
+	@$(BIN)/python -m tests.torture
 
 # Its own dependency, sentence-transformers, is not needed: the package is taken for the checkpoint in it.
 $(VENV)/.bench: $(VENV)/.ready
