@@ -115,6 +115,9 @@ def _kill(lane: Lane, aim: Aim, report: Report) -> None:
             left = pool.submit(lingering, workers)
             ended = killed.ended()
             again = place(*sample.words)
+    if again.span(aim.stage):
+        # While it is watched, and with another lane beside it, a stage takes longer than it did alone.
+        lane.seconds[sample.mode, aim.stage] = lasted(again, aim.stage)
     report.count("kills" if ended.code == -9 else "came too late")
     report.count(f"at the end of {aim.stage}" if aim.boundary else f"within {_reached(ended)}")
     report.count("of all processes" if aim.everything else "of mar alone")
