@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from . import model_source, problems, rules
+from .findings import printable
 from .model_source import ModelSource
 from .settings import ConfigFile
 from .tasks import MODES, TASKS, Task
@@ -56,7 +57,8 @@ class ConfigReader:
 
     def lines(self) -> list[str]:
         """A line for each problem: those of the command line, then those of the file, from its top."""
-        return [text for _, text in sorted(self._wrong, key=lambda item: item[0])]
+        # A letter that nobody sees is what is wrong, often enough.
+        return [printable(text) for _, text in sorted(self._wrong, key=lambda item: item[0])]
 
     def read(self) -> Checked | None:
         text = self._text()

@@ -92,6 +92,8 @@ ONE_PROBLEM = {
     "archive-name-with-a-dot-first": (SEQ + "archive: {name: .hidden}\n", 'c.yaml:4: archive.name: ".hidden": letters,'),
     "archive-name-with-a-line-end": (SEQ + 'archive: {name: "a\\n"}\n', 'c.yaml:4: archive.name: "a\\n": letters,'),
     "archive-name-in-another-script": (SEQ + "archive: {name: modèle}\n", 'c.yaml:4: archive.name: "modèle": letters,'),
+    "archive-name-with-a-letter-that-nobody-sees": (SEQ + "archive: {name: a\u200bb}\n", 'c.yaml:4: archive.name: "a\\u200bb": letters,'),
+    "a-model-with-a-letter-that-nobody-sees": (SEQ.replace("gpt2", "gpt2\u200b"), r"c.yaml:3: handler.model_name: gpt2\u200b is neither a folder here nor a Hub id"),
     "archive-name-too-long": (SEQ + f"archive: {{name: {'a' * 201}}}\n", "c.yaml:4: archive.name: is too long: at most 200 characters"),
     "archive-version": (SEQ + "archive: {version: 1/2}\n", 'c.yaml:4: archive.version: "1/2": letters,'),
     "archive-format": (SEQ + "archive: {format: zip}\n", 'c.yaml:4: archive.format: "zip" is not one of zip-store, default, tgz or no-archive; did you mean zip-store?'),

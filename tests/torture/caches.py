@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 STAGES = ("download", "serialize", "handler", "archive", "verify", "model_store")
@@ -42,20 +43,19 @@ def names(cache: Path) -> set[str]:
 
 def digests(folder: Path) -> dict[str, str]:
     """SHA-256 of every file below a folder, hidden ones too, by its path in it."""
-    return {
-        file.relative_to(folder).as_posix(): hashlib.sha256(_content(file)).hexdigest()
-        for file in sorted(folder.rglob("*"))
-        if file.is_file()
-    }
+    return {file.relative_to(folder).as_posix(): digest(file) for file in sorted(folder.rglob("*")) if file.is_file()}
 
 
-def _content(file: Path) -> bytes:
-    """A file's bytes; a report's but for the last digits of its scores, which depend on what else the machine did: the
-    handler takes the product that is faster just then."""
-    if file.parent.name != "reports":
-        return file.read_bytes()
-    report = json.loads(file.read_text(encoding="utf-8"), parse_float=lambda text: round(float(text), 4))
-    return json.dumps(report).encode()
+def digest(file: Path) -> str:
+    """SHA-256 of a file; of a report without the last digits of its scores, which depend on what else the machine did:
+    the handler takes the product that is faster just then."""
+    data = file.read_bytes()
+    if file.parent.name == "reports":
+        # One that is not whole is another one.
+        with suppress(ValueError):
+            report = json.loads(data, parse_float=lambda text: round(float(text), 4))
+            data = json.dumps(report).encode()
+    return hashlib.sha256(data).hexdigest()
 
 
 def unlike(found: Collection[str], wanted: Collection[str]) -> str:

@@ -27,7 +27,7 @@ class Plan:
 
 
 FULL = Plan(kills=200, boundaries=3, crowds=20, disks=64, places=200)
-SMALL = Plan(kills=12, boundaries=1, crowds=1, disks=14, places=24)
+SMALL = Plan(kills=12, boundaries=1, crowds=1, disks=12, places=16)
 
 Ordeal = Callable[[Path, Sequence[Sample], Plan], Report]
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+
+from . import caches
 
 _FRESH = 0.05
 """Seconds for which a file is read again though its stat is the same: longer than a tick of the kernel's clock."""
@@ -66,7 +67,7 @@ class Watcher:
             known = self._known.get(path)
             if known is not None and known[0] == stamp:
                 return known[1]
-            found = hashlib.sha256(file.read_bytes()).hexdigest()
+            found = caches.digest(file)
         except (FileNotFoundError, NotADirectoryError):
             return None
         if time.time() - stat.st_ctime > _FRESH:
