@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from handlers import tensors
-from pipeline import cli, explanation
+from pipeline import __main__ as command
+from pipeline import explanation
 
 
 def told(text: str, field: str = "text", target: str = "good") -> dict[str, Any]:
@@ -66,7 +67,7 @@ def test_a_page_that_cannot_be_written_is_refused_before_any_work(
     monkeypatch.setattr("pipeline.answer.request", lambda _: pytest.fail("work was begun"))
     (tmp_path / "file").write_text("")
     for place in ("nowhere/x.html", "file/x.html", ".", "x" * 300 + ".html"):
-        assert cli._run(["explain", "a.mar", "--input", "a", "--html", str(tmp_path / place)]) == 2
+        assert command.run(["explain", "a.mar", "--input", "a", "--html", str(tmp_path / place)]) == 2
         out, err = capsys.readouterr()
         assert (out, "--html" in err, len(err.splitlines()) <= 3) == ("", True, True)
     with pytest.raises(explanation.InputError):
