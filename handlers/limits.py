@@ -31,6 +31,7 @@ def cut(tokenizer: Tokenizer, text: str | tuple[str, str], max_length: int, stri
     step = room - (min(stride, room // 2) if own else stride)
     crowded = own and room < 8  # for which `windows` has its own error
     if len(whole) <= max_length and not crowded:
+        _hold(len(whole), field)
         return whole, [whole]
     if step > 0 and not crowded:
         more = max(0, -(-(length - room) // step))
