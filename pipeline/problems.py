@@ -60,7 +60,8 @@ def dotted(where: Where) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            clean = part if part.isprintable() and part else json.dumps(part)
+            # Quotes show a key that is all blanks, or has some at an end.
+            clean = part if part.isprintable() and part == part.strip() != "" else json.dumps(part)
             text += ("." if text else "") + clean[:60]
     return text
 

@@ -27,6 +27,8 @@ ONE_PROBLEM = {
     "a-key-three-deep": (TEXT + "  generation:\n    do_sample: true\n    topk: 3\n", "c.yaml:6: handler.generation.topk: unknown key; did you mean handler.generation.top_k?"),
     "a-key-that-is-no-text": (SEQ + "1: x\n", "c.yaml:4: 1: unknown key"),
     "an-empty-key": (SEQ + "'': x\n", 'c.yaml:4: "": unknown key'),
+    "a-key-of-blanks": (SEQ + "' ': x\n", 'c.yaml:4: " ": unknown key'),
+    "a-key-with-a-blank-behind-it": (SEQ + "  'mode ': x\n", 'c.yaml:4: handler."mode ": unknown key; did you mean handler.mode?'),
     "text-for-a-number": (SEQ + "batchSize: eight\n", 'c.yaml:4: batchSize: expected a whole number, got "eight"'),
     "a-number-in-quotes": (SEQ + "batchSize: '8'\n", 'c.yaml:4: batchSize: expected a whole number, got "8"; leave the quotes out'),
     "a-fraction-for-a-whole-number": (SEQ + "batchSize: 8.5\n", "c.yaml:4: batchSize: expected a whole number, got 8.5"),
