@@ -87,6 +87,11 @@ RIGHT_FOR: dict[str, dict[tuple[str, str], st.SearchStrategy[str]]] = {
 }
 
 
+def least(task: str) -> Rows:
+    """The shortest config of a task in which nothing is wrong."""
+    return Row("handler", "mode", MODES[task]), Row("handler", "model_name", f"starter:{task}")
+
+
 @st.composite
 def right(draw: st.DrawFn, task: str | None = None) -> Rows:
     """A config in which nothing is wrong."""
@@ -162,6 +167,7 @@ WRONG: dict[tuple[str, str], Sequence[str]] = {
     ("handler", "mode"): (*_CHOICE, "sequnce_classification", "[sequence_classification]"),
     ("handler", "model_name"): (*_TEXT, "3", "true", "1.5", *map(quoted, _MODELS)),
     ("handler", "revision"): (*_TEXT, "''", "'a b'", '"a\\nb"', "main"),
+    ("handler", "embedding_name"): (*_TEXT, "!env HOME", "!!python/name:os.system x", "!!binary aGk=", "&a !x y"),
     ("handler", "save_mode"): (*_CHOICE, "torch_script"),
     ("handler", "hardware"): (*_CHOICE, "cuda", "neuron", "neuronx"),
     ("handler", "dtype"): (*_CHOICE, "fp16", "float64"),
@@ -214,19 +220,28 @@ STRANGE = (
 Damage = Callable[[st.DrawFn, Rows], Rows]
 
 
-def _wrong_value(draw: st.DrawFn, rows: Rows) -> Rows:
-    section, key = draw(st.sampled_from(sorted(WRONG)))
+def with_wrong(rows: Rows, section: str, key: str, value: str) -> Rows:
+    """The rows with a wrong value at a key, which may be that of a whole section."""
     if not section and key in ("handler", "archive", "verify"):
         rows = tuple(row for row in rows if row.section != key)
     elif section and any(row.key == section and not row.section for row in rows):
         return rows  # the section itself is no section any more
-    return put(rows, Row(section, key, draw(st.sampled_from(WRONG[section, key])), bad=True))
+    return put(rows, Row(section, key, value, bad=True))
+
+
+def _wrong_value(draw: st.DrawFn, rows: Rows) -> Rows:
+    section, key = draw(st.sampled_from(sorted(WRONG)))
+    return with_wrong(rows, section, key, draw(st.sampled_from(WRONG[section, key])))
 
 
 def _contradiction(draw: st.DrawFn, rows: Rows) -> Rows:
     task = _task(rows)
     known = [settings for tasks, settings in CONTRADICTIONS if task in tasks or tasks == tuple(MODES)]
-    settings = draw(st.sampled_from(known))
+    return with_all(rows, draw(st.sampled_from(known)))
+
+
+def with_all(rows: Rows, settings: dict[tuple[str, str], str]) -> Rows:
+    """The rows with settings that contradict each other, or the rest."""
     return put(rows, *(Row(section, key, value, bad=True) for (section, key), value in settings.items()))
 
 

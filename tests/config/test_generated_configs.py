@@ -17,7 +17,20 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from pipeline.__main__ import run
-from tests.config.damages import MODES, OF_ROWS, Rows, right, written
+from tests.config.damages import (
+    CONTRADICTIONS,
+    MODES,
+    OF_ROWS,
+    STRANGE,
+    WRONG,
+    Row,
+    Rows,
+    least,
+    right,
+    with_all,
+    with_wrong,
+    written,
+)
 from tests.config.text_damages import OF_TEXT, Spoilt, joined
 
 FILE = "c.yaml"
@@ -71,9 +84,35 @@ def refused(raw: bytes, code: int, out: str, err: str) -> set[int]:
     return found
 
 
+def at_its_line(rows: Rows) -> None:
+    lines, blamed = written(rows)
+    raw = joined(lines)
+    found = refused(raw, *planned(raw))
+    assert found & blamed, (found, blamed, lines)
+
+
+@pytest.mark.parametrize(("section", "key"), WRONG)
+def test_every_wrong_value_is_an_error_at_its_line(section: str, key: str) -> None:
+    for value in WRONG[section, key]:
+        at_its_line(with_wrong(least("seq_classification"), section, key, value))
+
+
+@pytest.mark.parametrize("task", MODES)
+def test_every_contradiction_is_an_error_at_a_line_of_it(task: str) -> None:
+    for tasks, together in CONTRADICTIONS:
+        if task in tasks:
+            at_its_line(with_all(least(task), together))
+
+
+@pytest.mark.parametrize("section", ["", "handler", "archive", "verify"])
+def test_every_key_that_there_is_not_is_an_error_at_its_line(section: str) -> None:
+    for key in STRANGE:
+        at_its_line((*least("text_generation"), Row(section, key, "1", bad=True)))
+
+
 @st.composite
-def _wrong(draw: st.DrawFn, kind: str) -> tuple[list[str], set[int]]:
-    return written(OF_ROWS[kind](draw, draw(right())))
+def _wrong(draw: st.DrawFn, kind: str) -> Rows:
+    return OF_ROWS[kind](draw, draw(right()))
 
 
 @st.composite
@@ -95,10 +134,7 @@ def test_what_is_damaged_here_is_right_before(task: str, data: st.DataObject) ->
 @MANY
 @pytest.mark.parametrize("kind", OF_ROWS)
 def test_one_wrong_setting_is_an_error_at_its_line(kind: str, data: st.DataObject) -> None:
-    lines, blamed = data.draw(_wrong(kind))
-    raw = joined(lines)
-    found = refused(raw, *planned(raw))
-    assert found & blamed, (found, blamed, lines)
+    at_its_line(data.draw(_wrong(kind)))
 
 
 @given(data=st.data())
