@@ -20,6 +20,8 @@ from .errors import InputError
 from .tree import CHUNK, Tree, scan, walk
 
 MANIFEST = "MAR-INF/MANIFEST.json"
+PROVENANCE = "provenance.json"
+"""What an archive of ours was made of."""
 
 # What zipfile, tarfile and gzip raise for bytes that make no sense, or that they cannot read: of an encrypted member
 # RuntimeError, of a compression that they do not know NotImplementedError.
@@ -228,17 +230,25 @@ class Archive:
                     yield path, stream
 
 
+HEADER = 30
+"""Bytes that a zip file has in front of each member, before the member's name and extra field (APPNOTE.TXT 4.3.7)."""
+
+
+def header_size(header: bytes) -> int:
+    """How far behind its header's beginning a member's own bytes begin, by the header's first HEADER bytes."""
+    return HEADER + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+
+
 class _Part(io.RawIOBase):
     """The bytes of a zip file's member that is stored as it is, in the open zip file."""
 
     def __init__(self, whole: IO[bytes], info: zipfile.ZipInfo) -> None:
         self._whole, self._size, self._at = whole, info.file_size, 0
         whole.seek(info.header_offset)
-        header = whole.read(30)
+        header = whole.read(HEADER)
         if header[:4] != b"PK\3\4":
             raise zipfile.BadZipFile(f"no member begins where {info.filename} should")
-        lengths = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
-        self._start = info.header_offset + len(header) + lengths
+        self._start = info.header_offset + header_size(header)
 
     def readable(self) -> bool:
         return True

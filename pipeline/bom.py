@@ -28,9 +28,10 @@ from cyclonedx.model.license import License
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
-from .archive import Archive, digest
+from . import packing
+from .archive import PROVENANCE, Archive, digest
 from .errors import InputError, StageError
-from .model_store import FOLDER, SUMS, archives, held
+from .model_store import FOLDER, SUMS, archives, held, read_sums, sum_lines
 from .notes import write_atomic
 from .tree import text_digest
 
@@ -62,7 +63,7 @@ def write(out: Path, time: datetime | None) -> Path:
         text = _text(found, time)
         write_atomic(out / NAME, text)
         sums[NAME] = text_digest(text)
-        write_atomic(out / SUMS, "".join(f"{sha}  {path}\n" for path, sha in sorted(sums.items())))
+        write_atomic(out / SUMS, sum_lines(sums))
     return out / NAME
 
 
@@ -80,24 +81,13 @@ def _written(out: Path) -> Iterator[None]:
 
 def timestamp(environment: Mapping[str, str]) -> datetime | None:
     """The time that SOURCE_DATE_EPOCH tells, in UTC; None if it tells none. Raises InputError if it is no time."""
-    told = environment.get("SOURCE_DATE_EPOCH", "").strip()
-    if not told:
-        return None
-    try:
-        return datetime.fromtimestamp(int(told), timezone.utc)
-    except (ValueError, OverflowError, OSError):
-        raise InputError(
-            f"SOURCE_DATE_EPOCH={told} is no time.", fix="Give seconds since 1970: `date +%s`, or unset it."
-        ) from None
+    told = environment.get("SOURCE_DATE_EPOCH")
+    return datetime.fromtimestamp(packing.epoch(told), timezone.utc) if told else None
 
 
 def _compare(out: Path, sums: Mapping[str, str]) -> None:
     """Raises StageError if a file has other bytes than the checksums that were written when it was built."""
-    try:
-        lines = (out / SUMS).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return
-    told = {path: sha for sha, _, path in (line.partition("  ") for line in lines)}
+    told = {path: sha for lines in read_sums(out).values() for path, sha in lines.items()}
     if changed := [path for path, sha in sums.items() if told.get(path, sha) != sha]:
         raise StageError(
             f"{out / changed[0]} is not the file that was built: its SHA-256 is another one.",
@@ -118,7 +108,7 @@ class _Archive:
             self.name = opened.name
             self.version = str(opened.manifest["model"].get("modelVersion") or "")
             # Archives that other tools made have no provenance.
-            self.provenance: dict[str, Any] = dict(opened.json("provenance.json") or {})
+            self.provenance: dict[str, Any] = dict(opened.json(PROVENANCE) or {})
             self.config: dict[str, Any] = dict(opened.json("config.json") or {})
             self.source: dict[str, Any] = dict(self.provenance.get("source") or {})
             self.checkpoint = _texts(self.provenance.get("checkpoint"), _SHA256)
@@ -127,7 +117,7 @@ class _Archive:
             self.settings: dict[str, Any] = dict((self.provenance.get("settings") or {}).get("serialize") or {})
         except (KeyError, ValueError, TypeError, AttributeError):
             raise InputError(
-                f"{path} has a manifest, a provenance.json or a config.json that makes no sense.",
+                f"{path} has a manifest, a {PROVENANCE} or a config.json that makes no sense.",
                 fix="Build it again, or take it out of the model store.",
             ) from None
 

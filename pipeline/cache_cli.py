@@ -41,6 +41,8 @@ def store(cache: Path | None) -> Store:
 @app.command("list", epilog=EPILOG)
 def cache_list(cache: CacheOption = None, as_json: JsonOption = False) -> None:
     """List what is cached, by model and stage: size, age, last use, and which configs use it."""
+    from .plan import NAMES
+
     opened = store(cache)
     sizes = housekeeping.blobs(opened)
     found: list[dict[str, Any]] = []
@@ -57,8 +59,7 @@ def cache_list(cache: CacheOption = None, as_json: JsonOption = False) -> None:
                 "configs": [_user(user) for user in result.users],
             }
         )
-    order = ("download", "serialize", "handler", "archive", "verify")
-    found.sort(key=lambda one: (one["model"], order.index(one["stage"]), -one["used"]))
+    found.sort(key=lambda one: (one["model"], NAMES.index(one["stage"]), -one["used"]))
     if as_json:
         print(json.dumps({"root": str(opened.root), "size": sum(sizes.values()), "results": found}))
         return

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from . import handler_code, layout, pickles, server_rules
-from .archive import DAMAGE, MANIFEST, Archive
+from .archive import DAMAGE, MANIFEST, PROVENANCE, Archive
 from .checkpoint import VOCABULARIES
 from .findings import SHOWN, Finding, Findings, printable, some
 from .survey import Survey, survey
 
-PROVENANCE = "provenance.json"
 _OURS = (PROVENANCE, MANIFEST)
 
 # Handlers that come with TorchServe (ts/torch_handler), which a manifest names without a file.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from . import changes, problems, weights, yaml_lines
-from .archive import DAMAGE, MANIFEST, Archive, digest
+from .archive import DAMAGE, MANIFEST, PROVENANCE, Archive, digest
 from .checkpoint import CONFIG, FOREIGN, INDEX, PICKLES, SIDE_FILES
 from .console import size
 from .errors import InputError
@@ -24,7 +24,7 @@ Group = Literal[
 ]  # fmt: skip
 GROUPS: tuple[Group, ...] = Group.__args__  # type: ignore[attr-defined]
 
-_RECORDS = (MANIFEST, "provenance.json")
+_RECORDS = (MANIFEST, PROVENANCE)
 _SHOWN = 20  # keys of one file that are told one by one
 
 
@@ -143,7 +143,7 @@ def _group(path: str, a: _Side, b: _Side) -> Group:
     name = path.rpartition("/")[2]
     if path == MANIFEST:
         return "manifest"
-    if path == "provenance.json":
+    if path == PROVENANCE:
         return "source"
     if path in (a.config, b.config) or name in (CONFIG, "generation_config.json"):
         return "settings"
@@ -256,7 +256,7 @@ def _inside(group: Group, path: str, a: _Side, b: _Side) -> list[Difference] | N
 def _change(group: Group, path: str, where: tuple[str, ...], change: str, a: _Side, b: _Side) -> Difference | None:
     """A changed value in words, in the group that it belongs to; None for what other differences tell already."""
     key = problems.dotted(where)
-    if path == "provenance.json":
+    if path == PROVENANCE:
         return _recorded(where, change)
     if path == MANIFEST:
         names = {"modelName", "modelVersion", "description"}

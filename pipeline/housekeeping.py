@@ -10,7 +10,10 @@ from typing import Any
 
 from . import notes
 from .store import Record, Store
-from .tree import Tick, Tree, scan
+from .tree import Tree, scan
+
+NOTES = ("keys/*/*.json", "latest/*.json", "facts/*", "files/*/*.json")
+"""Where a store has its notes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +31,8 @@ def results(store: Store) -> list[Result]:
     """Every readable result, the longest unused first."""
     users: dict[tuple[str, str], list[str]] = {}
     for _, value in _notes(store, "latest/*.json"):
+        if value is None:
+            continue
         users.setdefault((value["stage"], value["key"]), []).append(value["subject"])
     found = []
     for path, value in _notes(store, "keys/*/*.json"):
@@ -43,11 +48,12 @@ def results(store: Store) -> list[Result]:
 
 
 def _notes(store: Store, pattern: str) -> Iterator[tuple[Path, Any]]:
+    """Every note with its value, None for a damaged one."""
     for path in sorted(store.root.glob(pattern)):
         try:
             yield path, notes.read(path)
-        except (OSError, notes.DamagedNote):
-            continue
+        except notes.DamagedNote:
+            yield path, None
 
 
 def blobs(store: Store) -> dict[str, int]:
@@ -74,8 +80,10 @@ def collect(
     going += [path for path in store.root.glob("keys/*/*.json") if (path.parent.name, path.stem) not in kept]
     trees = {result.record.tree for result in keep}
     going += [path for path in store.root.glob("trees/*/*.json") if path.stem not in trees]
-    going += [path for path, value in _notes(store, "latest/*.json") if (value["stage"], value["key"]) not in kept]
-    going += [path for path, value in _files(store) if not value or not Path(value["file"]).exists()]
+    latest = ((path, value) for path, value in _notes(store, "latest/*.json") if value is not None)
+    going += [path for path, value in latest if (value["stage"], value["key"]) not in kept]
+    outside = _notes(store, "files/*/*.json")
+    going += [path for path, value in outside if value is None or not Path(value["file"]).exists()]
     going += [path for path in store.root.glob("*/**/.*") if path.is_file()]
     going += [path for path in (store.root / "tmp").rglob("*") if path.is_file() and not path.is_symlink()]
     freed = sum(path.stat().st_size for path in going)
@@ -101,16 +109,7 @@ def _newest(found: list[Result], sizes: dict[str, int], limit: int) -> list[Resu
     return kept
 
 
-def _files(store: Store) -> Iterator[tuple[Path, Any]]:
-    """The notes of files outside, None for a damaged one."""
-    for path in sorted(store.root.glob("files/*/*.json")):
-        try:
-            yield path, notes.read(path)
-        except notes.DamagedNote:
-            yield path, None
-
-
-def damage(store: Store, *, repair: bool = False, tick: Tick | None = None) -> list[str]:
+def damage(store: Store, *, repair: bool = False) -> list[str]:
     """Read everything again; a line for each file that is not what its name, or it itself, says. `repair` removes them,
     so that the next build makes them anew."""
     found: list[str] = []
@@ -122,7 +121,7 @@ def damage(store: Store, *, repair: bool = False, tick: Tick | None = None) -> l
 
     whole: set[str] = set()
     for path in sorted(store.root.glob("blobs/*/*")):
-        if scan(path, path.name, tick).sha256 == path.name:
+        if scan(path, path.name).sha256 == path.name:
             whole.add(path.name)
         else:
             wrong(path, f"blob {path.name} does not hold the bytes of its name")
@@ -132,18 +131,12 @@ def damage(store: Store, *, repair: bool = False, tick: Tick | None = None) -> l
             trees[path.stem] = store.tree(path.stem)
         except ValueError:
             wrong(path, f"tree {path.stem} is damaged")
-    for path in sorted(file for pattern in NOTES for file in store.root.glob(pattern)):
-        try:
-            value = notes.read(path)
-        except notes.DamagedNote:
+    for path, value in (note for pattern in NOTES for note in _notes(store, pattern)):
+        if value is None:
             wrong(path, f"{path.relative_to(store.root)} is not as it was written")
-            continue
-        if path.parts[-3] == "keys":
+        elif path.parts[-3] == "keys":
             tree = trees.get(value["tree"])
             # A checkpoint outside the store may change or go: that is no damage here.
             if tree is None or not (value["origin"] or {entry.sha256 for entry in tree} <= whole):
                 wrong(path, f"the {path.parent.name} result {path.stem[:12]} lacks files")
     return found
-
-
-NOTES = ("keys/*/*.json", "latest/*.json", "facts/*", "files/*/*.json")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from . import yaml_lines
-from .archive import Archive, digest
+from .archive import PROVENANCE, Archive, digest
 from .console import size
 from .errors import InputError
 from .findings import printable
@@ -42,7 +42,7 @@ def describe(path: Path) -> dict[str, Any]:
         "settings": _settings(archive, model.get("configFile")),
         "requirements": _text(archive, model.get("requirementsFile")).splitlines(),
         "labels": archive.json("index_to_name.json"),
-        "provenance": archive.json("provenance.json"),
+        "provenance": archive.json(PROVENANCE),
     }
 
 

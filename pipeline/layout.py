@@ -9,7 +9,7 @@ import zipfile
 from collections import Counter
 from pathlib import Path, PurePosixPath
 
-from .archive import DAMAGE, Archive
+from .archive import DAMAGE, HEADER, Archive, header_size
 from .findings import SHOWN, Finding, Findings, some
 from .tree import walk
 
@@ -79,9 +79,7 @@ def _gaps(path: Path, infos: list[zipfile.ZipInfo], end: int) -> Findings:
                 )
                 return
             stream.seek(at)
-            header = stream.read(30)
-            lengths = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
-            at += 30 + lengths + info.compress_size
+            at += header_size(stream.read(HEADER)) + info.compress_size
             if info.flag_bits & 8:
                 stream.seek(at)
                 follows = stream.read(28)

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -107,17 +107,27 @@ def _properties(names: tuple[str, ...]) -> str:
 def _sums(build: Build, names: tuple[str, ...]) -> str:
     """Lines for `sha256sum --check`, of every archive in the model store, a folder's files one each, and of what was
     put beside it. What has its lines keeps them: they say what the files should be."""
-    try:
-        before = _parsed((build.out / SUMS).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):
-        before = {}
+    before = read_sums(build.out)
     lines = {path: sha for path, sha in before.get("", {}).items() if (build.out / path).is_file()}
     for name in names:
         if name == filename(build):
             lines.update((entry.path, entry.sha256) for entry in _files(build))
         else:
             lines.update(before.get(name) or _read(build, name))
-    return "".join(f"{sha}  {path}\n" for path, sha in sorted(lines.items()))
+    return sum_lines(lines)
+
+
+def sum_lines(sums: Mapping[str, str]) -> str:
+    """SHA-256 by path as `sha256sum` writes them, sorted by path."""
+    return "".join(f"{sha}  {path}\n" for path, sha in sorted(sums.items()))
+
+
+def read_sums(out: Path) -> dict[str, dict[str, str]]:
+    """The lines of SUMS, path -> SHA-256, of each archive, and of all that is none under ""; nothing without SUMS."""
+    try:
+        return _parsed((out / SUMS).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return {}
 
 
 def _read(build: Build, name: str) -> dict[str, str]:
@@ -130,7 +140,6 @@ def _read(build: Build, name: str) -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def _parsed(text: str) -> dict[str, dict[str, str]]:
-    """The lines of SUMS, path -> SHA-256, of each archive, and of all that is none under ""."""
     found: dict[str, dict[str, str]] = {}
     for line in text.splitlines():
         sha, _, path = line.partition("  ")

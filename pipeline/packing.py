@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import io
 import os
+import re
 import struct
 import tarfile
 import time
@@ -71,7 +72,8 @@ def epoch(environment: str | None) -> int:
     """The time that an archive is said to be of: of SOURCE_DATE_EPOCH's text, else EPOCH. Raises InputError."""
     if not environment:
         return EPOCH
-    if not environment.isascii() or not environment.isdigit():
+    # Of twelve digits it would be the year 5000, and of many more none that a date can be made of.
+    if not re.fullmatch(r"[0-9]{1,11}", environment):
         raise InputError(
             f"SOURCE_DATE_EPOCH is {environment!r}, and not seconds since 1970.",
             fix="Unset it, or set it as `git log -1 --format=%ct` prints it.",
@@ -106,27 +108,28 @@ def write_zip(target: Path, members: Sequence[Member], seconds: int, tick: Tick,
     if deflated:
         _write_deflated(target, members, seconds, tick)
         return scan(target, target.name)
-    with target.open("wb") as file, _Sums() as sums:
+    with target.open("wb") as file, _Summed(file) as out:
         directory = bytearray()
         for member in members:
-            header = _Header(member.entry, sums.size, seconds, method=0)
-            sums.add(file, header.local())
-            sums.add_member(file, member, tick)
+            header = _Header(member.entry, out.size, seconds, method=0)
+            out.write(header.local())
+            out.write_member(member, tick)
             directory += header.central()
-        sums.add(file, bytes(directory) + _end(len(members), len(directory), sums.size))
-    return Entry(target.name, sums.sha256, sums.size, sums.crc32)
+        out.write(bytes(directory) + _end(len(members), len(directory), out.size))
+    return Entry(target.name, out.sha256, out.size, out.crc32)
 
 
-class _Sums:
-    """SHA-256, CRC-32 and size of what is written, taken while it is: the first in a thread of its own, since it takes
-    the longest."""
+class _Summed:
+    """A file with SHA-256, CRC-32 and size of what is written to it, taken meanwhile: the first in a thread of its own,
+    since it takes the longest."""
 
-    def __init__(self) -> None:
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
         self.sha256, self.crc32, self.size = "", 0, 0
         self._chunks: SimpleQueue[bytes] = SimpleQueue()
         self._ahead = BoundedSemaphore(16)  # chunks that are written and not digested
 
-    def __enter__(self) -> _Sums:
+    def __enter__(self) -> _Summed:
         self._thread = Thread(target=self._digest, daemon=True)
         self._thread.start()
         return self
@@ -142,22 +145,22 @@ class _Sums:
             self._ahead.release()
         self.sha256 = found.hexdigest()
 
-    def add(self, file: IO[bytes], data: bytes) -> None:
+    def write(self, data: bytes) -> None:
         """Write a few bytes."""
         self.crc32 = zlib.crc32(data, self.crc32)
-        self._put(file, data)
+        self._put(data)
 
-    def add_member(self, file: IO[bytes], member: Member, tick: Tick) -> None:
+    def write_member(self, member: Member, tick: Tick) -> None:
         """Write a member's bytes. Raises Wrong."""
         for chunk in member.chunks(tick):
-            self._put(file, chunk)
+            self._put(chunk)
         self.crc32 = joined_crc(self.crc32, member.entry.crc32, member.entry.size)
 
-    def _put(self, file: IO[bytes], data: bytes) -> None:
+    def _put(self, data: bytes) -> None:
         self._ahead.acquire()
         self._chunks.put(data)
         self.size += len(data)
-        file.write(data)
+        self._file.write(data)
 
 
 def _write_deflated(target: Path, members: Sequence[Member], seconds: int, tick: Tick) -> None:

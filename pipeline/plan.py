@@ -15,7 +15,7 @@ from .errors import StageError, disk_is_full
 from .stage import Build, Job, NotReadYet, Stage, versions
 from .stages import STAGES
 from .store import Damaged, Record, changed, key_of
-from .tree import Entry, Tree
+from .tree import Entry, Tree, canonical
 
 Found = TypeVar("Found")
 
@@ -74,7 +74,7 @@ def status(build: Build, stage: Stage, force: Collection[str] = ()) -> Status:
         "tools": versions(stage.tools(build)),
         "inputs": {name: build.trees[name].digest for name in stage.inputs},
     }
-    key = build.keys[stage.name] = key_of(material)
+    key = key_of(material)
     if stage.name in force:
         return Status(stage.name, key, False, ("forced",), None, material)
     record = build.store.find(stage.name, key, build.origin)
@@ -89,9 +89,13 @@ def _why(build: Build, stage: str, key: str, material: dict[str, Any]) -> tuple[
         return ("not built before",)
     if key_of(before) == key:
         return ("its cached result is gone, or is damaged",)
-    old, new = _flat(before), _flat(material)
-    changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
-    return tuple(_change(name, old, new) for name in changed)
+    # As it is kept: in JSON there are no tuples, and no numbers for keys.
+    old, new = _flat(before), _flat(json.loads(canonical(material)))
+    return tuple(
+        _change(name, old, new)
+        for name in sorted(old.keys() | new.keys())
+        if name not in old or name not in new or old[name] != new[name]
+    )
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

@@ -10,10 +10,10 @@ from pydantic import ValidationError
 
 from . import problems, yaml_lines
 from .findings import Finding, Findings, Level
+from .server_settings import MODEL_NAME
 from .settings import Frontend
 from .survey import Survey
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_\-.]*")
 _RUNTIMES = ("python", "python3", "LSP")
 
 # The manifest's entries that name a file, beside its handler.
@@ -30,7 +30,7 @@ def manifest(found: Mapping[str, Any], files: Survey) -> Findings:
     """What is wrong in MANIFEST.json, but for its handler."""
     where, model = "MAR-INF/MANIFEST.json", found["model"]
     name = model.get("modelName")
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not MODEL_NAME.fullmatch(name):
         yield Finding(
             "error",
             where,

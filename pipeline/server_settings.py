@@ -15,7 +15,7 @@ from .errors import InputError
 
 LOOPBACK = "127.0.0.1"
 SUFFIXES = (".mar", ".tar.gz", ".tgz", ".model")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 # TorchServe hands its whole environment to the workers. An archive never needs the network to load, so a handler
 # has no use for these.
@@ -72,7 +72,7 @@ def config_properties(
     names: dict[str, str] = {}
     for archive in archives:
         name = served_name(archive)
-        if not _NAME.fullmatch(name):
+        if not MODEL_NAME.fullmatch(name):
             raise InputError(
                 f"{archive!r} cannot be a model's name in TorchServe.",
                 "A name is made of letters, digits, '_', '-' and '.', and starts with a letter or a digit.",

@@ -30,7 +30,6 @@ class Build:
     out: Path
     offline: bool = False
     trees: dict[str, Tree] = field(default_factory=dict)
-    keys: dict[str, str] = field(default_factory=dict)
     params: dict[str, dict[str, Any]] = field(default_factory=dict)
     origin: str | None = None
     """The folder outside the store that holds the checkpoint's files."""
@@ -39,7 +38,7 @@ class Build:
 
     def begin(self) -> None:
         """Know nothing again."""
-        for known in (self.trees, self.keys, self.params, self.made):
+        for known in (self.trees, self.params, self.made):
             known.clear()
         self.origin = None
 

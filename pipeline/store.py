@@ -225,11 +225,11 @@ class Store:
                 return file
         return None
 
-    def intact(self, entry: Entry, tick: Tick | None = None) -> bool:
+    def intact(self, entry: Entry) -> bool:
         """Whether the blob of an entry holds its bytes, which are read; one that does not is told, and removed."""
         blob = self.blob(entry.sha256)
         try:
-            if scan(blob, entry.path, tick).sha256 == entry.sha256:
+            if scan(blob, entry.path).sha256 == entry.sha256:
                 with suppress(OSError):
                     os.utime(blob, ns=(time.time_ns(), SEALED))
                 return True

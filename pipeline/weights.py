@@ -117,4 +117,4 @@ def records(stream: IO[bytes]) -> dict[str, tuple[int, int]]:
 
 def is_trace_of_build(record: str) -> bool:
     """Whether a record of a TorchScript file tells where it was made, and nothing of what it computes."""
-    return record.endswith(".debug_pkl") or record == ".data/serialization_id"
+    return record.endswith((".debug_pkl", ".data/serialization_id"))

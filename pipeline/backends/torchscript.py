@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from .. import packing
 from ..child import work
 from ..errors import StageError
+from ..weights import is_trace_of_build
 
 if TYPE_CHECKING:
     from ..stage import Build, Job
@@ -161,7 +162,7 @@ def _repeatable(saved: BytesIO) -> list[packing.Member]:
     """The records of a saved graph less those that two builders' differ in: where in which file of whose folders each
     node was made, and a number made of that. torch.jit.load does without."""
     with zipfile.ZipFile(saved) as records:
-        names = [name for name in records.namelist() if not name.endswith((".debug_pkl", ".data/serialization_id"))]
+        names = [name for name in records.namelist() if not is_trace_of_build(name)]
         return [packing.Member.of(name, records.read(name)) for name in names]
 
 

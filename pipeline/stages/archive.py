@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__, packing
-from ..archive import MANIFEST
+from ..archive import MANIFEST, PROVENANCE
 from ..errors import InputError
 from ..packing import Member
 from ..stage import Build, Job, Stage, versions
@@ -94,7 +94,7 @@ def run(job: Job) -> Iterable[Entry]:
     seconds = build.params["archive"]["epoch"]
     members = [
         *(Member(entry, build.store.use(entry, build.origin)) for entry in _entries(build)),
-        Member.of("provenance.json", json.dumps(provenance(build), indent=2).encode() + b"\n"),
+        Member.of(PROVENANCE, json.dumps(provenance(build), indent=2).encode() + b"\n"),
     ]
     members.sort(key=lambda member: member.entry.path)
     members.append(Member.of(MANIFEST, _manifest(job, seconds).encode()))
@@ -139,7 +139,7 @@ def _entries(build: Build) -> list[Entry]:
     from model_archiver.model_packaging_utils import ModelExportUtils
 
     found = [entry for name in ("serialize", "handler") for entry in build.trees[name]]
-    ours = ["provenance.json", MANIFEST]
+    ours = [PROVENANCE, MANIFEST]
     left_out = {"__MACOSX", "__pycache__"}  # as in the archiver's `archive_dir`
     packing.refuse(
         [*ours, *(entry.path for entry in found)], lambda folder: ModelExportUtils.directory_filter(folder, left_out)
