@@ -17,31 +17,42 @@ if TYPE_CHECKING:
 
 Configs = Annotated[list[Path] | None, typer.Argument(help="Config files (YAML).", show_default=False)]
 OutOption = Annotated[Path, typer.Option("--out", help="The output folder.")]
+LockedOption = Annotated[bool, typer.Option("--locked", help="Fail unless the model is exactly what CONFIG.lock says.")]
 OfflineOption = Annotated[bool, typer.Option("--offline", help="Use no network: what is cached has to do.")]
 
 
-def builds(configs: list[BuildConfig], store: Store, out: Path, offline: bool) -> list[Build]:
-    """A build of each config, not begun. What their settings have no effect on is said once."""
+def builds(configs: list[BuildConfig], store: Store, out: Path, offline: bool, locked: bool = False) -> list[Build]:
+    """A build of each config, not begun. What their settings have no effect on is said once. Raises InputError if they
+    are to be `locked`, and one has no lock that fits."""
+    from .lock import fitting
     from .stage import Build
 
     for text in dict.fromkeys(text for config in configs for text in config.notes):
         console.note(text)
-    return [Build(config=config, store=store, out=out, offline=offline) for config in configs]
+    return [
+        Build(config=one, store=store, out=out, offline=offline, lock=fitting(one, strict=locked), locked=locked)
+        for one in configs
+    ]
 
 
 def run(
-    configs: list[BuildConfig], store: Store, out: Path, offline: bool, forced: Collection[str] = ()
+    configs: list[BuildConfig],
+    store: Store,
+    out: Path,
+    offline: bool,
+    forced: Collection[str] = (),
+    locked: bool = False,
 ) -> list[dict[str, Any]]:
     """Build every config into one output folder; each archive as `--json` tells it. Raises MarError."""
     from . import plan as planning
     from .model_store import FOLDER
-    from .stages.archive import filename, sha256
+    from .stages.archive import filename, sha256, source
     from .stages.verify import REPORT
 
     archives: list[dict[str, Any]] = []
     notes: list[str] = []
     with store.in_use(), console.events() as events:
-        for one in builds(configs, store, out, offline):
+        for one in builds(configs, store, out, offline, locked):
             done = planning.run(one, forced, events)
             archives.append(
                 {
@@ -50,13 +61,29 @@ def run(
                     "sha256": sha256(one),
                     "size": one.trees["archive"].size,
                     "verified": True,
+                    "source": source(one),
+                    "locked": one.lock is not None,
                     "stages": [stage.as_dict() for stage in done],
                 }
             )
+            notes += _moving(one)
             notes += [f"{one.config.archive.name}: {text}" for text in one.read_json("verify", REPORT).get("notes", ())]
     for text in notes:
         console.note(text)
     return archives
+
+
+def _moving(build: Build) -> list[str]:
+    """That a model may be another one tomorrow, if it may."""
+    config = build.config
+    if build.lock is not None or config.model.kind in ("folder", "starter"):
+        return []
+    told = build.sources[0].provenance()
+    what = f"commit {told['commit'][:12]}" if "commit" in told else "what was there"
+    how = f"mar lock {config.path}" if config.path and not config.is_packaged else "a config of its own, and `mar lock`"
+    return [
+        f"{config.model.name} is not locked: this is {what}, and the next build may be of another. To keep it: {how}"
+    ]
 
 
 def summary(archive: dict[str, Any]) -> None:
@@ -64,8 +91,19 @@ def summary(archive: dict[str, Any]) -> None:
     print(f"\n{archive['path']}")
     print(f"  {console.size(archive['size'])}, answers like the original model")
     print(f"  SHA-256 {archive['sha256']}")
+    if archive["source"]["kind"] != "starter":
+        print(f"  from {_origin(archive['source'])}{' (locked)' if archive['locked'] else ''}")
+    print(f"  licence {archive['source'].get('license') or 'not stated'}")
     rows = [
         [f"  {stage['stage']}", "cached" if stage["cached"] else "done", console.seconds(stage["seconds"])]
         for stage in archive["stages"]
     ]
     print(console.table(["  stage", "", "time"], rows))
+
+
+def _origin(source: dict[str, Any]) -> str:
+    """Where a model came from, in a few words."""
+    base = f", over {_origin(source['base'])}" if "base" in source else ""
+    if source["kind"] == "hub":
+        return f"{source['repo']} at {source['commit'][:12]}{base}"
+    return f"{source.get('url', 'a folder')}{base}"

@@ -1,12 +1,10 @@
-"""A checkpoint: which of its files are needed, and what its config.json says."""
+"""A checkpoint: what its files are called, and what its config.json says."""
 
 from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable
-from fnmatch import fnmatch
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from .errors import InputError
@@ -35,61 +33,16 @@ SIDE_FILES = (
     "chat_template.jinja",
 )
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "bpe.codes", "*.model")
-PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
-FOREIGN = ("tf_model.h5", "flax_model.msgpack", "*.onnx", "rust_model.ot")
-
-
-def needed(files: Iterable[str], where: str) -> list[str]:
-    """The files of a checkpoint that an archive needs, out of all its `files` (paths with `/`), but for shards
-    that an index names. Raises InputError if there is no config.json, no tokenizer or no safetensors."""
-    present = set(files)
-    if CONFIG not in present:
-        raise InputError(
-            f"{where} holds no config.json, so it is no Hugging Face checkpoint.",
-            fix="Point at the folder that save_pretrained() wrote, or at a model's Hub id.",
-        )
-    weights = [name for name in (INDEX, WEIGHTS) if name in present][:1]
-    if not weights:
-        raise InputError(f"{where} holds no model.safetensors.", *_why_no_weights(present))
-    side = [name for name in SIDE_FILES if name in present]
-    if not any(fnmatch(name, pattern) for name in side for pattern in VOCABULARIES):
-        raise InputError(
-            f"{where} holds no tokenizer (no tokenizer.json, vocab.txt, vocab.json or *.model).",
-            "A model saved without its tokenizer cannot answer texts.",
-            "Save it beside the weights: AutoTokenizer.from_pretrained(<its base model>).save_pretrained(<folder>).",
-        )
-    return [CONFIG, *weights, *side]
-
-
-def _why_no_weights(present: set[str]) -> tuple[str, str]:
-    def any_of(patterns: tuple[str, ...]) -> str | None:
-        return next((name for name in sorted(present) for p in patterns if fnmatch(name, p)), None)
-
-    if name := any_of(PICKLES):
-        return (
-            f"Its weights are pickled ({name}), and loading a pickle can run any code.",
-            "Convert them once: AutoModel...from_pretrained(folder).save_pretrained(new_folder) writes safetensors.",
-        )
-    if name := any_of(FOREIGN):
-        return (
-            f"Its weights are another framework's ({name}).",
-            "Convert the model to PyTorch with transformers, and save it with save_pretrained().",
-        )
-    return "There are no weights in it.", "Save the model with save_pretrained(), or name another one."
-
-
-def shards(index: str, where: str) -> list[str]:
-    """The weight files that an index (its JSON text) names, sorted. Raises InputError if it is no index, or if
-    a name leads out of the folder."""
-    try:
-        names = sorted(set(json.loads(index)["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError):
-        raise InputError(f"{where}/{INDEX} is no index of safetensors: it has no weight_map.") from None
-    for name in names:
-        path = PurePosixPath(str(name))
-        if path.is_absolute() or ".." in path.parts or path.suffix != ".safetensors":
-            raise InputError(f"{where}/{INDEX} names {name!r}, which is no safetensors file of this folder.")
-    return names
+PICKLES = ("pytorch_model*.bin", "adapter_model.bin", "*.pt", "*.pth", "*.ckpt")
+FOREIGN = {
+    "tf_model*.h5": "TensorFlow",
+    "*.pb": "TensorFlow",
+    "flax_model*.msgpack": "Flax",
+    "*.onnx": "ONNX",
+    "rust_model.ot": "Rust",
+    "*.gguf": "llama.cpp",
+}
+"""Weights of other frameworks."""
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -105,9 +58,9 @@ def read_json(file: Path) -> dict[str, Any]:
     return value
 
 
-def tensors(file: Path) -> dict[str, Any]:
-    """The header of a safetensors file: tensor name -> {dtype, shape, data_offsets}. Raises InputError if the file
-    is damaged or cut short (https://github.com/huggingface/safetensors#format)."""
+def tensors(file: Path, name: str) -> dict[str, Any]:
+    """The header of a safetensors file, which errors call by `name`: tensor name -> {dtype, shape, data_offsets}.
+    Raises InputError if the file is damaged or cut short (https://github.com/huggingface/safetensors#format)."""
     try:
         with file.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
@@ -121,7 +74,7 @@ def tensors(file: Path) -> dict[str, Any]:
             raise ValueError(f"it should have {8 + length + end:,} bytes, and has {size:,}")
     except (ValueError, KeyError, TypeError, struct.error) as error:
         raise InputError(
-            f"{file.name} is no whole safetensors file: {error}.",
+            f"{name} is no whole safetensors file: {error}.",
             "A download or a copy was cut short, or it is a Git LFS pointer.",
             "Fetch the file again (`git lfs pull` in a clone).",
         ) from None

@@ -13,15 +13,17 @@ import typer
 
 from . import __version__, build_cli, console
 from .archive_cli import check, diff, inspect
-from .build_cli import Configs, OfflineOption, OutOption
+from .build_cli import Configs, LockedOption, OfflineOption, OutOption
 from .cache_cli import EPILOG, CacheOption, JsonOption
 from .cache_cli import app as cache_app
 from .cache_cli import store as open_store
 from .errors import InputError
+from .lock_cli import lock
 from .release_cli import release, sign
 
 if TYPE_CHECKING:
     from .config import BuildConfig
+    from .store import Store
 
 app = typer.Typer(
     name="mar",
@@ -34,8 +36,12 @@ app = typer.Typer(
 )
 app.add_typer(cache_app, name="cache")
 
-TaskOption = Annotated[str | None, typer.Option("--task", help="The task; without a config, its packaged one is used.")]
-ModelOption = Annotated[str | None, typer.Option("--model", help="A Hub id, a checkpoint folder, or starter:NAME.")]
+TaskOption = Annotated[
+    str | None, typer.Option("--task", help="The task; its packaged config is used if none is given.")
+]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help="A Hub id, a folder, an address (s3://...), or starter:NAME.")
+]
 RevisionOption = Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit on the Hub.")]
 SaveModeOption = Annotated[str | None, typer.Option("--save-mode", help="pretrained or torchscript.")]
 SetOption = Annotated[
@@ -63,6 +69,8 @@ def _main(
 
 
 def _configs(
+    store: Store,
+    offline: bool,
     files: list[Path] | None,
     task: str | None,
     model: str | None,
@@ -71,11 +79,17 @@ def _configs(
     settings: list[str] | None,
 ) -> list[BuildConfig]:
     from . import config
+    from .model_task import teller
 
+    tell = teller(store, offline)
     if not files and task is None:
-        raise InputError("Neither a config nor a task is given.", fix="Try: mar build --task seq_classification")
+        if model is None:
+            raise InputError(
+                "Neither a config nor a task or a model is given.", fix="Try: mar build --task seq_classification"
+            )
+        task = config.task_of(model, revision, tell)
     overrides = config.Overrides(
-        task=task, model=model, revision=revision, save_mode=save_mode, settings=tuple(settings or ())
+        task=task, model=model, revision=revision, save_mode=save_mode, settings=tuple(settings or ()), tell=tell
     )
     return config.load_all(files or [config.packaged(str(task))], overrides)
 
@@ -106,12 +120,14 @@ def build(
     out: OutOption = Path("build"),
     cache: CacheOption = None,
     offline: OfflineOption = False,
+    locked: LockedOption = False,
     force: ForceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Build archives: download, serialize, handler, archive, verify, model_store; what is cached is not done again."""
     forced, store = _forced(force), open_store(cache)
-    archives = build_cli.run(_configs(configs, task, model, revision, save_mode, settings), store, out, offline, forced)
+    loaded = _configs(store, offline, configs, task, model, revision, save_mode, settings)
+    archives = build_cli.run(loaded, store, out, offline, forced, locked)
     if as_json:
         print(json.dumps({"archives": archives}))
         return
@@ -134,6 +150,7 @@ def plan(
     out: OutOption = Path("build"),
     cache: CacheOption = None,
     offline: OfflineOption = False,
+    locked: LockedOption = False,
     force: ForceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -141,11 +158,11 @@ def plan(
     from . import plan as planning
 
     forced, store = _forced(force), open_store(cache)
-    loaded = _configs(configs, task, model, revision, save_mode, settings)
+    loaded = _configs(store, offline, configs, task, model, revision, save_mode, settings)
     archives: list[dict[str, Any]] = []
     # Nothing may be removed while it is looked at; where there is no cache, none is made.
     with store.in_use() if store.root.is_dir() else nullcontext():
-        for one in build_cli.builds(loaded, store, out, offline):
+        for one in build_cli.builds(loaded, store, out, offline, locked):
             found = planning.plan(one, forced)
             stages = [
                 {"stage": s.stage, "cached": s.cached, "seconds": 0.0, "key": s.key, "reasons": list(s.reasons)}
@@ -297,5 +314,5 @@ def doctor(cache: CacheOption = None, out: OutOption = Path("build"), as_json: J
         raise typer.Exit(InputError.exit_code)
 
 
-for command in (inspect, diff, check, release, sign):
+for command in (inspect, diff, check, release, sign, lock):
     app.command(epilog=EPILOG)(command)

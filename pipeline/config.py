@@ -15,9 +15,10 @@ from typing import Any
 import yaml
 
 from . import problems, rules
-from .config_file import Checked, ConfigReader, Overrides
+from .config_file import Checked, ConfigReader, Overrides, TellTask
 from .errors import InputError
 from .model_source import ModelSource
+from .model_source import find as find_model
 from .settings import ArchiveSettings, Frontend, HandlerSettings, VerifySettings
 from .tasks import MODES, TASKS, Task
 from .tasks import find as find_task
@@ -36,6 +37,7 @@ __all__ = [
     "packaged",
     "packed",
     "packed_handler",
+    "task_of",
 ]
 
 _LONGEST_NAME = 200
@@ -58,6 +60,7 @@ class BuildConfig:
     pt2: dict[str, Any] | None
     archive: ArchiveSettings
     verify: VerifySettings
+    is_packaged: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -81,6 +84,14 @@ def load_all(paths: Iterable[Path], overrides: Overrides | None = None) -> list[
     if wrong:
         raise InputError("\n".join(dict.fromkeys(wrong)))
     return configs
+
+
+def task_of(model: str, revision: str | None, tell: TellTask) -> str:
+    """The name of the task that the model called `model` was trained for. Raises InputError."""
+    try:
+        return tell(find_model(model, [Path()]), revision).name
+    except ValueError as error:
+        raise InputError(f"--model: {error}") from None
 
 
 def packaged(task: Task | str) -> Path:
@@ -111,6 +122,7 @@ def _built(path: Path, checked: Checked) -> BuildConfig:
         pt2=full.pt2.model_dump(exclude_none=True) if full.pt2 else None,
         archive=archive,
         verify=full.verify,
+        is_packaged=path.resolve() == packaged(task).resolve(),
         notes=tuple(rules.without_effect(checked.file, task)),
     )
 
@@ -151,6 +163,8 @@ def packed_handler(config: BuildConfig, *, max_length: int) -> dict[str, Any]:
         "model_name": config.archive.name if config.model.kind == "folder" else config.model.name,
         "dtype": handler.dtype,
     }
+    if handler.trust_remote_code and handler.save_mode == "pretrained":
+        made["trust_remote_code"] = True
     if handler.attn_implementation is not None:
         made["attn_implementation"] = handler.attn_implementation
     if handler.pack_weights is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from . import model_source, problems, rules
+from .errors import MarError
 from .findings import printable
 from .model_source import ModelSource
 from .settings import ConfigFile
@@ -20,9 +22,13 @@ from .yaml_lines import MAX_BYTES, Document, Where, parse
 
 # Where what is written without quotes is taken by its letters: the version 1.10 is no number, and the label
 # `no` no truth value.
-_AS_WRITTEN = re.compile(r"archive\.(name|version)|handler\.revision|handler\.labels(\[\d+\]|\.\d+)")
+_AS_WRITTEN = re.compile(r"archive\.(name|version)|handler\.(base_)?revision|handler\.labels(\[\d+\]|\.\d+)")
 # Fields of Overrides, and the keys of `handler:` that they stand for.
 _OPTIONS = {"task": "mode", "model": "model_name", "revision": "revision", "save_mode": "save_mode"}
+
+
+TellTask = Callable[[ModelSource, str | None], Task]
+"""The task that a model at a revision was trained for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +41,8 @@ class Overrides:
     revision: str | None = None
     save_mode: str | None = None
     settings: tuple[str, ...] = ()
+    tell: TellTask | None = None
+    """Asked where nothing says the task. Raises InputError if the model does not tell it either."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,13 +177,20 @@ class ConfigReader:
         config = self._validated(data)
         if config is None:
             return None
+        model = self._model(config)
+        if self.overrides.tell and model and not self._wrong and not given & {"handler.mode", "handler.task"}:
+            task = self._told(model, config.handler.revision, self.overrides.tell)
+            if task is None:
+                return None
+            given.add("handler.mode")
+            config = config.model_copy(update={"handler": config.handler.model_copy(update={"mode": task.mode})})
         for key, message in rules.conflicts(config, _paths(data).__contains__):
             self._add(tuple(int(part) if part.isdigit() else part for part in key.split(".")), message)
         if readable and not given & {"handler.mode", "handler.task"}:
             self._add(("handler", "mode"), f"is missing: one of {', '.join(MODES)}")
         if readable and "handler.model_name" not in given:
             self._add(("handler", "model_name"), "is missing: a Hub id, a folder, or starter:TASK")
-        model, task = self._model(config), rules.task_of(config.handler)
+        task = rules.task_of(config.handler)
         if self._wrong or model is None or task is None:
             return None
         return Checked(file=config, task=task, model=model)
@@ -195,6 +210,13 @@ class ConfigReader:
                 return None
             for where in bad:
                 _forget_value(data, where)
+
+    def _told(self, model: ModelSource, revision: str | None, tell: TellTask) -> Task | None:
+        try:
+            return tell(model, revision)
+        except MarError as error:
+            self._add(("handler", "mode"), f"is missing, and the model does not tell it: {error.what}")
+            return None
 
     def _model(self, config: ConfigFile) -> ModelSource | None:
         name, where = config.handler.model_name, ("handler", "model_name")

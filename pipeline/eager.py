@@ -24,7 +24,7 @@ def answers(job: dict[str, Any], report: Report) -> list[Any]:
     report("loading the original model", 0, None)
     model = loading.model(job)
     settings = job["settings"]
-    tokenizer = _tokenizer(job["checkpoint"], settings.get("do_lower_case"))
+    tokenizer = _tokenizer(job["checkpoint"], settings.get("do_lower_case"), bool(job.get("trust_remote_code")))
     task = {
         "seq_classification": _classify,
         "token_classification": _tag,
@@ -48,9 +48,9 @@ def answers(job: dict[str, Any], report: Report) -> list[Any]:
     return found
 
 
-def _tokenizer(checkpoint: str, lower: bool | None) -> Any:
+def _tokenizer(checkpoint: str, lower: bool | None, code: bool) -> Any:
     """The original's tokenizer, heeding do_lower_case if it is set: many do not by themselves."""
-    own = loading.tokenizer(checkpoint)
+    own = loading.tokenizer(checkpoint, trust_remote_code=code)
     if lower is None:
         return own
     with TemporaryDirectory() as folder:

@@ -137,6 +137,6 @@ def damage(store: Store, *, repair: bool = False) -> list[str]:
         elif path.parts[-3] == "keys":
             tree = trees.get(value["tree"])
             # A checkpoint outside the store may change or go: that is no damage here.
-            if tree is None or not (value["origin"] or {entry.sha256 for entry in tree} <= whole):
+            if tree is None or not (value["places"] or {entry.sha256 for entry in tree} <= whole):
                 wrong(path, f"the {path.parent.name} result {path.stem[:12]} lacks files")
     return found

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import adapter
 from .errors import InputError
+from .selection import ADAPTER
 
 if TYPE_CHECKING:
     from .worker import Report
@@ -18,13 +21,16 @@ SEED = 20_240_601
 def model(job: dict[str, Any]) -> Any:
     """The eager model of a job, in evaluation mode on the CPU, in the job's `dtype`.
 
-    The job holds `checkpoint` (a folder), `auto_class`, `num_labels` and `labels` or None, `allow_untrained_head`.
-    Raises InputError if the class does not fit, or if the checkpoint lacks weights of the model.
+    The job holds `checkpoint` (a folder), `auto_class`, `num_labels` and `labels` or None, `allow_untrained_head`,
+    `trust_remote_code`. An adapter is laid over its base, and with `merge` merged into it. Raises InputError if the
+    class does not fit, or if the checkpoint lacks weights of the model.
     """
     import torch
     import transformers
 
     folder = job["checkpoint"]
+    # Left unsaid, transformers asks at the terminal.
+    code = {"trust_remote_code": bool(job.get("trust_remote_code"))}
     changes: dict[str, Any] = {}
     if job.get("labels"):
         changes["id2label"] = {int(index): name for index, name in job["labels"].items()}
@@ -37,8 +43,9 @@ def model(job: dict[str, Any]) -> Any:
     # transformers 5 renamed torch_dtype.
     word = "dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_dtype"
     try:
-        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, **changes)
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, **code, **changes)
     except Exception as error:
+        _refuse_untrusted(error)
         raise InputError(
             f"transformers {transformers.__version__} cannot read this checkpoint's config.json: {first_line(error)}",
             "A value in it is damaged, or its architecture is newer than the installed transformers.",
@@ -53,8 +60,16 @@ def model(job: dict[str, Any]) -> Any:
             ignore_mismatched_sizes=bool(job["allow_untrained_head"]),
             **{word: dtype if dtype == "auto" else getattr(torch, dtype)},
             **({"attn_implementation": job["attn_implementation"]} if job.get("attn_implementation") else {}),
+            **code,
         )
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"The pickled weights hold more than tensors, and are not loaded: {first_line(error)}",
+            "A pickle can run any code when it is loaded; with weights_only torch refuses all but tensors.",
+            "Ask whoever made the model for safetensors.",
+        ) from None
     except (ValueError, KeyError, ImportError) as error:
+        _refuse_untrusted(error)
         raise InputError(
             f"transformers {transformers.__version__} cannot load this checkpoint as {job['auto_class']}: "
             f"{first_line(error)}",
@@ -69,6 +84,9 @@ def model(job: dict[str, Any]) -> Any:
             fix="Leave handler.num_labels and labels out, or set allow_untrained_head: true for a new head.",
         ) from None
     missing = sorted(info["missing_keys"])
+    if (Path(folder) / ADAPTER).is_dir():
+        loaded, brought = adapter.laid_over(loaded, Path(folder) / ADAPTER, merge=bool(job.get("merge")))
+        missing = [name for name in missing if name not in brought]
     if missing and not job["allow_untrained_head"]:
         shown = ", ".join(missing[:6]) + (f" and {len(missing) - 6} more" if len(missing) > 6 else "")
         raise InputError(
@@ -79,11 +97,22 @@ def model(job: dict[str, Any]) -> Any:
     return loaded.eval()
 
 
+def _refuse_untrusted(error: Exception) -> None:
+    """Raises InputError if transformers wants code of the model's own to be run."""
+    if "trust_remote_code" in str(error):
+        raise InputError(
+            "The model has code of its own, which transformers would have to run.",
+            "That code can do whatever you can, so read it first.",
+            "Then set handler.trust_remote_code: true, and for a Hub model handler.revision to the commit you read.",
+        ) from None
+
+
 def tokenizer(folder: str | Path, **settings: Any) -> Any:
     """The checkpoint's tokenizer. Raises InputError if it has none that transformers can load."""
     import transformers
 
     try:
+        settings = {"trust_remote_code": False, **settings}
         return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, **settings)
     except Exception as error:
         raise InputError(
@@ -96,7 +125,7 @@ def tokenizer(folder: str | Path, **settings: Any) -> Any:
 def convert_tokenizer(job: dict[str, Any], report: Report) -> list[str]:
     """Write the tokenizer.json of a checkpoint that has only the older files, and say which files were written."""
     report("converting the tokenizer", 0, None)
-    made = tokenizer(job["checkpoint"])
+    made = tokenizer(job["checkpoint"], trust_remote_code=bool(job.get("trust_remote_code")))
     if not getattr(made, "is_fast", False):
         raise InputError(
             f"{type(made).__name__} has no tokenizer.json form, so the archive's handler could not tokenize.",
@@ -109,7 +138,7 @@ def convert_tokenizer(job: dict[str, Any], report: Report) -> list[str]:
 def save(job: dict[str, Any], report: Report) -> list[str]:
     """Load the checkpoint as the task's class and save it as such: config.json and safetensors."""
     report("loading the checkpoint", 0, None)
-    loaded = model(job)
+    loaded = model({**job, "merge": True})
     report("saving it in Hugging Face's format", 0, None)
     loaded.save_pretrained(job["out"])
     return sorted(file.name for file in Path(job["out"]).iterdir())

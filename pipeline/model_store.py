@@ -75,7 +75,7 @@ def _holds(build: Build, entry: Entry) -> bool:
     file = build.out / entry.path
     try:
         if file.samefile(build.store.blob(entry.sha256)):
-            return build.store.locate(entry, None) is not None
+            return build.store.locate(entry, {}) is not None
     except OSError:
         pass
     known = build.store.known(file)

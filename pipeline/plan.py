@@ -12,10 +12,11 @@ from typing import Any, Protocol, TypeVar
 
 from . import model_store
 from .errors import StageError, disk_is_full
-from .stage import Build, Job, NotReadYet, Stage, versions
-from .stages import STAGES
+from .source import NotReadYet
+from .stage import Build, Job, Stage, versions
+from .stages import STAGES, download
 from .store import Damaged, Record, changed, key_of
-from .tree import Entry, Tree, canonical
+from .tree import Tree, canonical
 
 Found = TypeVar("Found")
 
@@ -77,7 +78,7 @@ def status(build: Build, stage: Stage, force: Collection[str] = ()) -> Status:
     key = key_of(material)
     if stage.name in force:
         return Status(stage.name, key, False, ("forced",), None, material)
-    record = build.store.find(stage.name, key, build.origin)
+    record = build.store.find(stage.name, key, build.places)
     if record is not None:
         return Status(stage.name, key, True, (), record, material)
     return Status(stage.name, key, False, _why(build, stage.name, key, material), None, material)
@@ -154,7 +155,9 @@ def _store_status(build: Build, force: Collection[str]) -> Status:
 
 def _accept(build: Build, name: str, record: Record) -> None:
     build.trees[name] = build.store.tree(record.tree)
-    build.origin = build.origin or record.origin
+    build.places = build.places or dict(record.places)
+    if name == download.STAGE.name:
+        download.check_lock(build)
 
 
 def run(build: Build, force: Collection[str], events: Events) -> list[Done]:
@@ -219,7 +222,7 @@ def _make(build: Build, stage: Stage, now: Status, events: Events, force: Collec
     assert now.material is not None
     store = build.store
     with store.lock(now.key), store.scratch() as scratch:
-        record = None if stage.name in force else store.find(stage.name, now.key, build.origin)
+        record = None if stage.name in force else store.find(stage.name, now.key, build.places)
         if record is not None:
             return Status(stage.name, now.key, True, ("another build made it just now",), record, now.material)
         job = Job(build, scratch / "out", scratch / "work", events.progress)
@@ -235,22 +238,17 @@ def _make(build: Build, stage: Stage, now: Status, events: Events, force: Collec
             material=now.material,
             subject=build.subject,
             model=build.config.model.name,
-            origin=build.origin if _outside(build, kept) else None,
+            places={entry.path: build.places[entry.path] for entry in kept if not store.blob(entry.sha256).exists()},
         )
         store.commit(record, tree)
         build.made.add(stage.name)
     return Status(stage.name, now.key, False, now.reasons, record, now.material)
 
 
-def _outside(build: Build, kept: list[Entry]) -> bool:
-    """Whether a stage kept files that lie in the checkpoint's own folder."""
-    return any(not build.store.blob(entry.sha256).exists() for entry in kept)
-
-
 def _unchanged(build: Build) -> None:
     """Raises StageError if the checkpoint's files are not those that the build began with."""
     for entry in build.trees.get("download", Tree(())):
-        if build.store.locate(entry, build.origin) is None:
+        if build.store.locate(entry, build.places) is None:
             raise changed(entry)
 
 

@@ -6,9 +6,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import adapter
 from .checkpoint import labels as labels_of
-from .checkpoint import positions, task_of
+from .checkpoint import positions, task_of, tensors
 from .errors import InputError
+from .selection import ADAPTER, ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 if TYPE_CHECKING:
     from .stage import Build
@@ -19,6 +21,11 @@ DEFAULT_MAX_LENGTH = 512
 
 def _config(build: Build) -> dict[str, Any]:
     return build.read_json("download", "config.json")
+
+
+def _adapter(build: Build) -> dict[str, Any]:
+    """An adapter's own config; empty if the checkpoint is none."""
+    return build.read_json("download", f"{ADAPTER}/{ADAPTER_CONFIG}")
 
 
 def max_length(build: Build) -> int:
@@ -38,9 +45,9 @@ def max_length(build: Build) -> int:
 def check_task(build: Build) -> None:
     """Raises InputError if the checkpoint is fine-tuned for another task."""
     config, task = _config(build), build.config.task
-    found = task_of(config)
+    found = adapter.task_of(_adapter(build)) or task_of(config)
     if found is not None and found != task and not build.config.handler.allow_untrained_head:
-        name = ", ".join(str(item) for item in config["architectures"])
+        name = ", ".join(str(item) for item in config.get("architectures") or ["model with an adapter"])
         raise InputError(
             f"{build.config.model.name} is a {name}: a model for {found.name}, not for {task.name}.",
             fix=f"Use --task {found.name}, or a model that was fine-tuned for {task.name}.",
@@ -50,6 +57,12 @@ def check_task(build: Build) -> None:
             f"{build.config.model.name} ({config.get('model_type')}) is an encoder-decoder: no handler serves it.",
             fix="Use an encoder for classification and question answering, or a decoder for text generation.",
         )
+    for place in (config.get("auto_map") or {}).values() if build.config.handler.trust_remote_code else ():
+        if "--" in str(place):
+            raise InputError(
+                f"{build.config.model.name} runs code out of another repository ({place}), which no commit here pins.",
+                fix="Copy it into the model's own folder, name it there in config.json's auto_map, and build that.",
+            )
 
 
 def labels(build: Build) -> dict[int, str] | None:
@@ -57,7 +70,7 @@ def labels(build: Build) -> dict[int, str] | None:
     handler, task = build.config.handler, build.config.task
     if not task.labelled:
         return None
-    own = labels_of(_config(build))
+    own = _own_labels(build)
     asked = handler.labels
     number = len(asked) if asked else handler.num_labels
     if number and number != len(own) and not handler.allow_untrained_head:
@@ -72,6 +85,14 @@ def labels(build: Build) -> dict[int, str] | None:
     if number and number != len(own):
         return {index: f"LABEL_{index}" for index in range(number)}
     return own
+
+
+def _own_labels(build: Build) -> dict[int, str]:
+    """Those of the checkpoint: of the head that came with an adapter, else as config.json has them."""
+    own = labels_of(_config(build))
+    file = build.find("download", f"{ADAPTER}/{ADAPTER_WEIGHTS}")
+    number = adapter.labels(tensors(file, ADAPTER_WEIGHTS)) if file else None
+    return own if number in (None, len(own)) else {index: f"LABEL_{index}" for index in range(number)}
 
 
 def tolerance(build: Build) -> float:
@@ -97,6 +118,7 @@ def load_settings(build: Build, folder: Path) -> dict[str, Any]:
         "labels": own,
         "num_labels": len(own) if own else None,
         "allow_untrained_head": handler.allow_untrained_head,
+        **({"trust_remote_code": True} if handler.trust_remote_code else {}),
         "attn_implementation": handler.attn_implementation,
         "dtype": handler.dtype,
     }

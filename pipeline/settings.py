@@ -196,6 +196,13 @@ class HandlerSettings(Section):
     """Another name for `mode`."""
     revision: Annotated[str, Field(pattern=r"^[^\s\x00-\x1f]{1,200}$")] | None = None
     """A Hub repository's branch, tag or commit."""
+    base_model: str | None = None
+    """Of an adapter: the model that it was trained on. None: the one that its adapter_config.json names."""
+    base_revision: Annotated[str, Field(pattern=r"^[^\s\x00-\x1f]{1,200}$")] | None = None
+    allow_pickle: bool = False
+    """Take pickled weights where there are no safetensors: read with torch's weights_only, kept as safetensors."""
+    trust_remote_code: bool = False
+    """Run the code that comes with the model; from the Hub at a commit only."""
     allow_untrained_head: bool = False
     labels: Annotated[dict[int, str], BeforeValidator(_labels)] | None = None
     """Names by index, instead of the checkpoint's; a plain list in the file will do."""

@@ -10,15 +10,10 @@ from typing import Any
 
 from . import checkpoint
 from .config import BuildConfig
+from .lock import Lock
+from .source import Progress, Source
 from .store import Store
 from .tree import Entry, Tree
-
-Progress = Callable[[str, int, int | None], None]
-"""Told what is being done, how much of it is done, and how much there is (bytes, or None where unknown)."""
-
-
-class NotReadYet(Exception):
-    """A stage's parameters cannot be told without reading what is to be read; the message is the reason."""
 
 
 @dataclass
@@ -29,18 +24,23 @@ class Build:
     store: Store
     out: Path
     offline: bool = False
+    lock: Lock | None = None
+    """Of the config's model; None if it has none that fits."""
+    locked: bool = False
+    """Whether what differs from the lock is an error, even in a folder."""
+    sources: list[Source] = field(default_factory=list)
+    """Of the model, and of the base model that an adapter has."""
     trees: dict[str, Tree] = field(default_factory=dict)
     params: dict[str, dict[str, Any]] = field(default_factory=dict)
-    origin: str | None = None
-    """The folder outside the store that holds the checkpoint's files."""
+    places: dict[str, str] = field(default_factory=dict)
+    """The checkpoint's files that lie outside the store, by their paths in its tree."""
     made: set[str] = field(default_factory=set)
     """The stages whose results are as they were written, by us and just now."""
 
     def begin(self) -> None:
         """Know nothing again."""
-        for known in (self.trees, self.params, self.made):
+        for known in (self.trees, self.params, self.made, self.places, self.sources):
             known.clear()
-        self.origin = None
 
     def intact(self, stage: str) -> bool:
         """Whether a stage's files in the store hold what was written; they are read, unless they were made just now."""
@@ -54,7 +54,7 @@ class Build:
     def find(self, stage: str, path: str) -> Path | None:
         """A file of a stage's result, where it lies; None if there is none. Raises as `Store.use` does."""
         entry = self.trees[stage].get(path)
-        return None if entry is None else self.store.use(entry, self.origin)
+        return None if entry is None else self.store.use(entry, self.places)
 
     def read_json(self, stage: str, path: str) -> dict[str, Any]:
         """A JSON object out of a stage's result; empty if it has no such file."""
@@ -77,7 +77,7 @@ class Job:
         """A folder with (links to) a stage's result; not to be written to."""
         folder = self.scratch / (name or stage)
         if not folder.exists():
-            self.build.store.lay_out(self.build.trees[stage], self.build.origin, folder)
+            self.build.store.lay_out(self.build.trees[stage], self.build.places, folder)
         return folder
 
 

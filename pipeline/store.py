@@ -48,9 +48,9 @@ def key_of(material: dict[str, Any]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One cached result: `material` is what the key was made of, `origin` a folder outside the store that holds
-    the tree's files (a checkpoint is never copied), `subject` whose build made it of which `model`, and when it was
-    `made` (seconds since the epoch)."""
+    """One cached result: `material` is what the key was made of, `places` the files outside the store that are
+    the tree's, by their paths in it (a checkpoint is never copied), `subject` whose build made it of which `model`, and
+    when it was `made` (seconds since the epoch)."""
 
     key: str
     stage: str
@@ -59,7 +59,11 @@ class Record:
     subject: str
     model: str = ""
     made: float = field(default_factory=time.time)
-    origin: str | None = None
+    places: dict[str, str] = field(default_factory=dict)
+
+
+Places = Mapping[str, str]
+"""Files outside the store, by their paths in a tree."""
 
 
 class Damaged(Exception):
@@ -177,9 +181,9 @@ class Store:
 
     # Results
 
-    def find(self, stage: str, key: str, origin: str | None = None) -> Record | None:
+    def find(self, stage: str, key: str, places: Places | None = None) -> Record | None:
         """The record under `key`, if its files are all there; a damaged one is told, and is no record.
-        `origin` is where the checkpoint's files lie now, if that is known already."""
+        `places` are where the checkpoint's files lie now, if that is known already."""
         value = self._note(self.key_file(stage, key), f"the {stage} result {key[:12]}")
         try:
             record = Record(**value)
@@ -189,7 +193,7 @@ class Store:
         except ValueError:
             self.warn(f"The cache is damaged: the listing of the {stage} result {key[:12]}. It is made again.")
             return None
-        where = origin or record.origin
+        where = places or record.places
         return record if all(self.locate(entry, where) for entry in tree) else None
 
     def _note(self, path: Path, what: str) -> Any:
@@ -209,8 +213,8 @@ class Store:
             raise ValueError(f"tree {digest} is damaged")
         return Tree.from_json(text)
 
-    def locate(self, entry: Entry, origin: str | None) -> Path | None:
-        """Where the bytes of `entry` lie: in the store, or unchanged in the folder that it came from."""
+    def locate(self, entry: Entry, places: Places) -> Path | None:
+        """Where the bytes of `entry` lie: in the store, or unchanged at its place outside."""
         blob = self.blob(entry.sha256)
         try:
             stat = blob.stat()
@@ -218,8 +222,8 @@ class Store:
                 return blob
         except OSError:
             pass
-        if origin is not None:
-            file = Path(origin) / entry.path
+        if entry.path in places:
+            file = Path(places[entry.path])
             known = self.known(file)
             if known is not None and known.sha256 == entry.sha256:
                 return file
@@ -242,10 +246,10 @@ class Store:
             blob.unlink()
         return False
 
-    def use(self, entry: Entry, origin: str | None) -> Path:
+    def use(self, entry: Entry, places: Places) -> Path:
         """The file of an entry, for whoever reads it now; a SMALL one was read to see whether it is what it should be.
         Raises Damaged; StageError if it is gone, or changed where it lies outside."""
-        source = self.locate(entry, origin)
+        source = self.locate(entry, places)
         if source is None:
             raise changed(entry)
         if source == self.blob(entry.sha256) and entry.size <= SMALL and not self.intact(entry):
@@ -285,13 +289,13 @@ class Store:
             entries.append(entry)
         return entries
 
-    def lay_out(self, tree: Tree, origin: str | None, folder: Path) -> Path:
+    def lay_out(self, tree: Tree, places: Places, folder: Path) -> Path:
         """Fill `folder` with symbolic links to the tree's files, not to be written to. Raises as `use` does."""
         folder.mkdir(parents=True, exist_ok=True)
         for entry in tree:
             place = folder / entry.path
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.symlink_to(self.use(entry, origin).resolve())
+            place.symlink_to(self.use(entry, places).resolve())
         return folder
 
     # Small facts

@@ -32,7 +32,7 @@ def load(model_dir: Path, config: dict[str, Any], device: torch.device, pad: int
     model = _model(model_dir, settings, device)
     # Decoders that classify look for the last token that is no padding: so it has to be what batches are padded with.
     model.config.pad_token_id = pad
-    inputs = _inputs(model, model_dir)
+    inputs = _inputs(model, model_dir, bool(settings.get("trust_remote_code")))
     compiled = (config.get("pt2") or {}).get("compile") or {}
     if compiled.get("enable"):
         chosen = {name: value for name, value in compiled.items() if name != "enable" and value is not None}
@@ -65,6 +65,8 @@ def _model(model_dir: Path, settings: dict[str, Any], device: torch.device) -> A
     word = "dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_dtype"
     dtype = settings.get("dtype") or "float32"
     options[word] = dtype if dtype == "auto" else getattr(torch, dtype)
+    if settings.get("trust_remote_code"):
+        options["trust_remote_code"] = True
     if settings.get("attn_implementation"):
         options["attn_implementation"] = settings["attn_implementation"]
     spread = settings.get("model_parallel") and torch.cuda.device_count() > 1
@@ -76,7 +78,7 @@ def _model(model_dir: Path, settings: dict[str, Any], device: torch.device) -> A
     return model if spread else model.to(device)
 
 
-def _inputs(model: Any, model_dir: Path) -> list[str]:
+def _inputs(model: Any, model_dir: Path, code: bool) -> list[str]:
     """What the model is called with. Segments of a pair count only if it has types for them (RoBERTa's forward has
     the argument, and one type only), and if its own tokenizer gives them."""
     inputs = ["input_ids", "attention_mask"]
@@ -84,7 +86,7 @@ def _inputs(model: Any, model_dir: Path) -> list[str]:
     if takes and (getattr(model.config, "type_vocab_size", 0) or 0) > 1:
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True, trust_remote_code=code)
         if "token_type_ids" in tokenizer.model_input_names:
             inputs.append("token_type_ids")
     return inputs

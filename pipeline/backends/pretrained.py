@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from ..checkpoint import task_of
+from ..checkpoint import CONFIG, INDEX, WEIGHTS, task_of
 from ..child import work
+from ..selection import ADAPTER
 
 if TYPE_CHECKING:
     from ..stage import Build, Job
@@ -25,7 +26,11 @@ def serialize(job: Job) -> Iterable[Entry]:
     from ..resolve import load_settings
 
     build = job.build
-    whole = task_of(build.read_json("download", "config.json")) == build.config.task
+    paths = [entry.path for entry in build.trees["download"]]
+    # Neither pickles nor an adapter beside its base are what a handler loads.
+    whole = WEIGHTS in paths or INDEX in paths
+    whole &= not any(path.startswith(f"{ADAPTER}/") for path in paths)
+    whole &= task_of(build.read_json("download", CONFIG)) == build.config.task
     if whole and not build.config.handler.allow_untrained_head:
         return [entry for entry in build.trees["download"] if ".safetensors" in entry.path]
     out = job.folder / "saved"

@@ -92,12 +92,12 @@ def trace(job: dict[str, Any], report: Report) -> dict[str, Any]:
             fix="Build on a machine with a GPU and a CUDA build of torch, or set handler.hardware: cpu.",
         )
     report("loading the checkpoint", 0, None)
-    model = load(job).to(job["device"])
+    model = load({**job, "merge": True}).to(job["device"])
     if job["task"] == "text_generation":
         _refuse_constraints(model.generation_config)
     model.config.use_cache = job["task"] == "text_generation"
     # What handlers pad with: decoders that classify look for the last token that is none of it.
-    words = tokenizer(job["checkpoint"])
+    words = tokenizer(job["checkpoint"], trust_remote_code=bool(job.get("trust_remote_code")))
     ends = getattr(model.config, "eos_token_id", None)
     pads = (
         words.pad_token_id,

@@ -56,12 +56,19 @@ def params(build: Build) -> dict[str, Any]:
 
 
 def source(build: Build) -> dict[str, Any]:
-    """Where the model came from: a Hub repository at a commit, a starter, or a folder, which its files' digests tell
-    and not its name: that is the builder's own business, and another one would give another archive."""
-    model = build.config.model
-    if model.repo is not None:
-        return {"kind": "hub", "repo": model.repo, "commit": build.params["download"]["commit"]}
-    return {"kind": "starter", "name": model.short_name} if model.kind == "starter" else {"kind": model.kind}
+    """Where the model came from: a Hub repository at a commit, an address, a starter, or a folder, which its files'
+    digests tell and not its name: that is the builder's own business, and another one would give another archive. Its
+    licence, its base model, and the code of its own that runs, where it has them."""
+    first, *rest = build.sources
+    told = first.provenance()
+    if licence := first.license():
+        told["license"] = licence
+    if rest:
+        told["base"] = rest[0].provenance()
+        if licence := rest[0].license():
+            told["base"]["license"] = licence
+    code = [entry.path for entry in build.trees["download"] if entry.path.endswith(".py")]
+    return {**told, "remote_code": code} if code else told
 
 
 def provenance(build: Build) -> dict[str, Any]:
@@ -93,7 +100,7 @@ def run(job: Job) -> Iterable[Entry]:
     build = job.build
     seconds = build.params["archive"]["epoch"]
     members = [
-        *(Member(entry, build.store.use(entry, build.origin)) for entry in _entries(build)),
+        *(Member(entry, build.store.use(entry, build.places)) for entry in _entries(build)),
         Member.of(PROVENANCE, json.dumps(provenance(build), indent=2).encode() + b"\n"),
     ]
     members.sort(key=lambda member: member.entry.path)

@@ -35,7 +35,8 @@ def run(job: Job) -> Iterable[Entry]:
     _tokenizer(job)
     kept = list(BACKENDS[build.config.handler.save_mode].serialize(job))
     _config(job)
-    return kept
+    # Code of the model's own, which is taken from its source only where it is trusted.
+    return [*kept, *(entry for entry in build.trees["download"] if entry.path.endswith(".py"))]
 
 
 def _tokenizer(job: Job) -> None:
@@ -51,7 +52,11 @@ def _tokenizer(job: Job) -> None:
         made.mkdir()
         names = work(
             "tokenizer",
-            {"checkpoint": str(checkpoint), "out": str(made)},
+            {
+                "checkpoint": str(checkpoint),
+                "out": str(made),
+                "trust_remote_code": job.build.config.handler.trust_remote_code,
+            },
             scratch=job.scratch,
             progress=job.progress,
         )

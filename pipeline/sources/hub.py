@@ -1,0 +1,473 @@
+"""The Hugging Face Hub, through huggingface_hub: a revision's commit, what it holds, and the needed files of it.
+
+The user's own cache and token are used, and HF_HOME, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE and the proxies' variables
+hold, since the genuine client reads them. It is imported late: a build from a folder, or of a pinned and cached
+commit, needs none. Its `http_get` brings the bytes, but into a file of ours (`partial`), since what breaks off there
+is thrown away. The files then lie in its cache as it lays them out: blobs/, named by ETag, and links to them in
+snapshots/COMMIT/.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from .. import __version__, card, partial
+from ..errors import InputError, MarError, StageError
+from ..parallel import each
+from ..partial import Partial
+from ..selection import card as card_of
+from ..source import Fetched, NotReadYet, Progress
+from ..store import Store
+from ..tree import CHUNK, Entry, canonical
+
+Found = TypeVar("Found")
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def offline(asked: bool) -> bool:
+    """Whether the network is not to be used: by `--offline`, or by the client's own HF_HUB_OFFLINE."""
+    return asked or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+
+
+def is_commit(revision: str | None) -> bool:
+    """Whether a revision is a whole commit, which cannot move."""
+    return bool(revision and _COMMIT.fullmatch(revision))
+
+
+class Hub:
+    """A repository at a revision (branch, tag or commit; the main branch if None), which is made a commit first."""
+
+    def __init__(self, store: Store, repo: str, revision: str | None, *, no_network: bool) -> None:
+        self.store, self.repo, self.revision, self.no_network = store, repo, revision or "main", no_network
+        self.where = repo
+        self.may_fetch = False
+        self._commit: str | None = None
+        self._listing: dict[str, Any] | None = None
+
+    # What it is
+
+    @property
+    def commit(self) -> str:
+        """The commit (40 hexadecimal digits) that the revision is now. Offline it is the one that was seen last, or
+        the one in the Hugging Face cache."""
+        if self._commit is None:
+            name = f"hub:{self.repo}@{self.revision}"
+            if is_commit(self.revision):
+                self._commit = self.revision
+            elif self.no_network:
+                self._commit = self.store.recall(name) or self._cached_reference()
+            else:
+                self._commit = self._ask(self.revision)
+                self.store.remember(name, self._commit)
+                self._keep_reference(self._commit)
+        return self._commit
+
+    def _cached_reference(self) -> str:
+        try:
+            return (self._cache / "refs" / self.revision).read_text(encoding="utf-8").strip()
+        except OSError:
+            raise self._not_cached(self.revision) from None
+
+    def _keep_reference(self, commit: str) -> None:
+        # As the client does, so that its other users find the commit when they are offline.
+        if ".." in self.revision.split("/"):
+            return
+        reference = self._cache / "refs" / self.revision
+        with _written():
+            reference.parent.mkdir(parents=True, exist_ok=True)
+            reference.write_text(commit, encoding="utf-8")
+
+    def _ask(self, revision: str) -> str:
+        """The commit of a revision, and with the same request what it holds."""
+        from huggingface_hub import HfApi
+
+        info = self._patiently(
+            lambda: HfApi(library_name=_US, library_version=__version__).model_info(
+                self.repo, revision=revision, files_metadata=True
+            )
+        )
+        if not info.sha or not _COMMIT.fullmatch(info.sha):
+            raise StageError(
+                f"The Hub named no commit for {self.repo} at {revision}.", fix="Try again, or give a commit."
+            )
+        files = {}
+        for file in info.siblings or ():
+            lfs = file.lfs
+            files[file.rfilename] = {
+                "size": (lfs.size if lfs else file.size) or 0,
+                "sha256": lfs.sha256 if lfs else None,
+                "git": file.blob_id,
+            }
+        self._listing = {"files": files, "license": _license(info)}
+        self.store.remember(self._listing_name(info.sha), canonical(self._listing))
+        return info.sha
+
+    def _listing_name(self, commit: str) -> str:
+        return f"hub-files:{self.repo}@{commit}"
+
+    def _files(self) -> dict[str, dict[str, Any]]:
+        commit = self.commit
+        if self._listing is None:
+            kept = self.store.recall(self._listing_name(commit))
+            if kept is not None:
+                self._listing = json.loads(kept)
+            elif self.no_network:
+                self._listing = self._cached_listing()
+            elif self.may_fetch:
+                self._ask(commit)
+            else:
+                raise NotReadYet(f"{self.repo} at {commit[:12]} was not looked at yet")
+        assert self._listing is not None
+        return dict(self._listing["files"])
+
+    def _cached_listing(self) -> dict[str, Any]:
+        folder = self._snapshot
+        present = [file for file in folder.rglob("*") if file.is_file()]
+        if not present:
+            raise self._not_cached(self.commit)
+        files = {
+            file.relative_to(folder).as_posix(): {
+                "size": file.stat().st_size,
+                # Blobs are named by their ETag: the SHA-256 of a large file.
+                "sha256": file.resolve().name if _SHA256.fullmatch(file.resolve().name) else None,
+                "git": file.resolve().name if _COMMIT.fullmatch(file.resolve().name) else None,
+            }
+            for file in present
+        }
+        about = card_of(files)
+        return {"files": files, "license": card.license_in((folder / about).read_text("utf-8")) if about else None}
+
+    def sizes(self) -> Mapping[str, int]:
+        return {path: file["size"] for path, file in self._files().items()}
+
+    def license(self) -> str | None:
+        self._files()
+        assert self._listing is not None
+        found = self._listing["license"]
+        return None if found is None else str(found)
+
+    def identity(self, _files: Mapping[str, str]) -> dict[str, Any]:
+        return {"repo": self.repo, "commit": self.commit}
+
+    def provenance(self) -> dict[str, Any]:
+        return {"kind": "hub", "repo": self.repo, "commit": self.commit}
+
+    def sha256(self, path: str) -> str | None:
+        """The digest of a large file, as the Hub tells it; None of a small one."""
+        found = self._files()[path]["sha256"]
+        return None if found is None else str(found)
+
+    # Its files
+
+    @property
+    def _cache(self) -> Path:
+        from huggingface_hub import constants
+
+        return Path(constants.HF_HUB_CACHE) / f"models--{self.repo.replace('/', '--')}"
+
+    @property
+    def _snapshot(self) -> Path:
+        return self._cache / "snapshots" / self.commit
+
+    def text(self, path: str) -> str:
+        file = self._snapshot / path
+        if not file.is_file():
+            if self.no_network:
+                raise self._not_cached(self.commit)
+            if not self.may_fetch:
+                raise NotReadYet(f"{path} of {self.repo} was not fetched yet")
+            self.fetch({path: path}, lambda *_: None)
+        return file.read_text(encoding="utf-8")
+
+    def fetch(self, files: Mapping[str, str], progress: Progress) -> list[Fetched]:
+        total, done = sum(self._files()[path]["size"] for path in files.values()), 0
+        absent = [path for path in files.values() if not (self._snapshot / path).is_file()]
+        if absent and self.no_network:
+            raise self._not_cached(self.commit)
+        what = f"downloading {self.repo}" if absent else f"reading {self.repo}"
+        self._refuse_too_little_room(absent)
+        progress(what, 0, total)
+
+        def tick(count: int) -> None:
+            nonlocal done
+            done += count
+            progress(what, done, total)
+
+        def one(item: tuple[str, str], stopped: Callable[[], bool]) -> Fetched:
+            name, path = item
+            file, entry = self._whole(path, tick, stopped)
+            entry = Entry(name, entry.sha256, entry.size, entry.crc32)
+            return Fetched(entry=entry, place=str(file))
+
+        # The largest first: they take the longest.
+        queue = sorted(files.items(), key=lambda item: -self._files()[item[1]]["size"])
+        return sorted(each(queue, one), key=lambda fetched: fetched.entry.path)
+
+    def _refuse_too_little_room(self, absent: list[str]) -> None:
+        files, blobs = self._files(), self._cache / "blobs"
+        missing = 0
+        for path in absent:
+            part = _part(blobs, _etag(files[path]))
+            missing += max(0, files[path]["size"] - (part.stat().st_size if part.exists() else 0))
+        partial.refuse_too_little_room(self._cache, missing, self.repo)
+
+    def _whole(self, path: str, tick: Callable[[int], None], stopped: Callable[[], bool]) -> tuple[Path, Entry]:
+        """A file of the snapshot and its entry, fetched if it is not there, or is not what the commit has."""
+        file, facts = self._snapshot / path, self._files()[path]
+        if file.is_file():
+            known = self.store.known(file)
+            if known is not None:
+                tick(facts["size"])
+            entry = known or self.store.read(file, path, tick)
+            if entry.size == facts["size"] and _right(entry, facts, file):
+                return file, entry
+            self.store.warn(f"The Hugging Face cache is damaged: {file} is not the commit's. It is fetched again.")
+            tick(-entry.size)
+            file.resolve().unlink()
+            file.unlink(missing_ok=True)
+            if self.no_network:
+                raise self._not_cached(self.commit)
+        entry = self._download(path, self._named(path, facts), file, tick, stopped)
+        self.store.know(file, entry)
+        return file, entry
+
+    def _named(self, path: str, facts: dict[str, Any]) -> dict[str, Any]:
+        """The facts of a file with its content's identity, which some mirrors tell of one file at a time alone."""
+        if facts["sha256"] or facts["git"]:
+            return facts
+        from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+        url = hf_hub_url(self.repo, path, revision=self.commit)
+        told = self._patiently(lambda: get_hf_file_metadata(url))
+        etag = re.sub(r"[^A-Za-z0-9_\-]", "", told.etag or "")
+        if not etag:
+            raise StageError(
+                f"The Hub tells nothing by which {path} of {self.repo} could be known.", fix="Try another."
+            )
+        large = _SHA256.fullmatch(etag)
+        facts |= {"size": told.size or facts["size"], "sha256": etag if large else None, "git": etag}
+        return facts
+
+    def _download(
+        self,
+        path: str,
+        facts: Mapping[str, Any],
+        file: Path,
+        tick: Callable[[int], None],
+        stopped: Callable[[], bool],
+    ) -> Entry:
+        from huggingface_hub import constants, hf_hub_download, hf_hub_url
+        from huggingface_hub.file_download import http_get
+        from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+        size = int(facts["size"])
+        if size > constants.MAX_HTTP_DOWNLOAD_SIZE:
+            # So large a file is served by the Hub's own protocol alone, which its client speaks.
+            self._patiently(lambda: hf_hub_download(self.repo, path, revision=self.commit))
+            entry = self.store.read(file, path, tick)
+            if not _right(entry, facts, file):
+                raise StageError(f"{path} of {self.repo} is not what the commit has.", fix="Build again.")
+            return entry
+        url = hf_hub_url(self.repo, path, revision=self.commit)
+        headers = build_hf_headers(library_name=_US, library_version=__version__)
+        blob = self._cache / "blobs" / _etag(facts)
+
+        def pull(into: Partial) -> None:
+            http_get(url, into, resume_size=into.size, headers=headers, expected_size=size)  # type: ignore[arg-type]
+
+        _quiet()
+        with _written(), self._errors(self.commit), Partial(_part(blob.parent, blob.name), tick, stopped) as part:
+            if blob.is_file() and (entry := self.store.read(blob, path)).size == size and _right(entry, facts, blob):
+                part.restart()  # another build, or another revision, brought it
+                part.path.unlink()
+                tick(size)
+            else:
+                partial.complete(
+                    part, size, pull, lambda found: _right(found, facts, part.path), _wait, f"{path} of {self.repo}"
+                )
+                entry = part.entry(path)
+                part.finish(blob)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.unlink(missing_ok=True)
+        try:
+            file.symlink_to(os.path.relpath(blob, file.parent))
+        except OSError:
+            blob.replace(file)  # where there are no links, the client does the same
+        return entry
+
+    # Its errors
+
+    def _patiently(self, call: Callable[[], Found]) -> Found:
+        """What a call of the client returns, which is tried again where the server is busy or the line breaks."""
+        import time
+
+        _quiet()
+        with self._errors(self.revision):
+            for attempt in range(partial.TRIES):
+                try:
+                    return call()
+                except Exception as error:
+                    seconds = _wait(error)
+                    if seconds is None or attempt == (partial.TRIES if seconds else 3) - 1:
+                        raise
+                    time.sleep(min(seconds or 0.2 * 2**attempt, partial.LONGEST_WAIT))
+        raise AssertionError
+
+    def _not_cached(self, revision: str) -> InputError:
+        return InputError(
+            f"{self.repo} at {revision} is not in the Hugging Face cache, and the network is not to be used.",
+            fix="Build once without --offline (and without HF_HUB_OFFLINE), or set HF_HOME to the cache that has it.",
+        )
+
+    @contextmanager
+    def _errors(self, revision: str) -> Iterator[None]:
+        """The client's errors, in our words."""
+        from huggingface_hub import errors
+
+        repo = self.repo
+        try:
+            yield
+        except MarError:
+            raise
+        except errors.GatedRepoError:
+            raise InputError(
+                f"{repo} is gated: its owner asks you to accept terms first.",
+                fix="Accept them on the model's page, then set HF_TOKEN or run `hf auth login`.",
+            ) from None
+        except errors.RepositoryNotFoundError as error:
+            if _is_about_the_token(error):
+                raise _bad_token(repo) from None
+            raise InputError(
+                f"No such model: the Hub has no {repo}, or it is private and the token cannot see it.",
+                fix="Check the name; a local folder is written with ./ in front; set HF_TOKEN for a private model.",
+            ) from None
+        except errors.RevisionNotFoundError:
+            raise InputError(
+                f"{repo} has no revision {revision!r}.", fix="Give a branch, tag or commit that it has."
+            ) from None
+        except errors.HfHubHTTPError as error:
+            code = error.response.status_code if error.response is not None else "no"
+            if code in (401, 403):
+                raise _bad_token(repo) from None
+            raise StageError(
+                f"The Hub answered {code} for {repo}, and again when it was asked again.",
+                fix="Build again later: what was fetched stays. The Hub may be busy (https://status.huggingface.co).",
+            ) from None
+        except Exception as error:
+            if not isinstance(error, errors.LocalEntryNotFoundError) and not _of_the_network(error):
+                raise
+            raise StageError(
+                f"The Hub ({_endpoint()}) cannot be reached for {repo}.",
+                fix="Set HF_ENDPOINT or HTTPS_PROXY, use --offline with a filled HF_HOME, or MODEL=<local folder>.",
+            ) from None
+
+
+_US = "mar-pipeline"
+
+
+def _quiet() -> None:
+    """Keep the client from drawing and telling (of addresses with signatures in them), and have it hand over what it
+    gets as it comes: what it still holds when the line breaks is lost."""
+    import logging
+
+    from huggingface_hub import constants
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
+
+    disable_progress_bars()
+    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
+    constants.DOWNLOAD_CHUNK_SIZE = 1 << 17
+    constants.HF_HUB_ENABLE_HF_TRANSFER = False  # type: ignore[attr-defined]  # it writes files by their names, past us
+
+
+def _license(info: Any) -> str | None:
+    """What a model's card says of its licence, or its tags."""
+    found = card.license_of(dict(info.card_data.to_dict()) if info.card_data else {})
+    tags = [tag.partition(":")[2] for tag in info.tags or () if tag.startswith("license:")]
+    return found or (tags[0] if tags else None)
+
+
+def _etag(facts: Mapping[str, Any]) -> str:
+    """What the Hub names a file's content by: SHA-256 of a large one, git's SHA-1 of the others."""
+    return str(facts["sha256"] or facts["git"])
+
+
+def _part(blobs: Path, etag: str) -> Path:
+    # The client knows the suffix for what may be removed.
+    return blobs / f"{etag}.mar.incomplete"
+
+
+def _right(entry: Entry, facts: Mapping[str, Any], file: Path) -> bool:
+    """Whether a file is the one that the commit has: by SHA-256 where the Hub tells it, else as git names it (some
+    mirrors give the plain SHA-1 of the contents)."""
+    if facts["sha256"]:
+        return bool(entry.sha256 == facts["sha256"])
+    if not _COMMIT.fullmatch(facts["git"] or ""):
+        return True
+    headed = hashlib.sha1(b"blob %d\0" % entry.size, usedforsecurity=False)
+    plain = hashlib.sha1(usedforsecurity=False)
+    with file.open("rb") as stream:
+        while chunk := stream.read(CHUNK):
+            headed.update(chunk)
+            plain.update(chunk)
+    return facts["git"] in (headed.hexdigest(), plain.hexdigest())
+
+
+def _endpoint() -> str:
+    """Where the Hub is, without a password in its address."""
+    address = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+    return address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()
+
+
+def _bad_token(repo: str) -> InputError:
+    return InputError(
+        f"The Hub refuses the token for {repo}: it is wrong, expired, or without the right to read it.",
+        fix="Set HF_TOKEN to a token that is valid, or unset it, or run `hf auth login`.",
+    )
+
+
+def _is_about_the_token(error: Any) -> bool:
+    return "credentials" in str(getattr(error, "server_message", "") or error).lower()
+
+
+def _wait(error: Exception) -> float | None:
+    """Seconds to wait before another try, 0 for as short as may be; None if another try would do no better."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.HfHubHTTPError) and error.response is not None:
+        code, told = error.response.status_code, error.response.headers.get("Retry-After", "")
+        if code in (408, 425, 429) or code >= 500:
+            return float(told) if told.isdigit() else 0.0
+        return None
+    if _of_the_network(error) or str(error).startswith("Consistency check failed"):
+        return 0.0
+    return None
+
+
+def _of_the_network(error: BaseException) -> bool:
+    # The client was built on requests, then on httpx, then on its successor: their errors share these names.
+    names = {base.__name__ for base in type(error).__mro__}
+    return bool(names & {"TransportError", "RequestException", "ConnectionError", "TimeoutError"})
+
+
+@contextmanager
+def _written() -> Iterator[None]:
+    """What the disk says of the Hugging Face cache, in our words."""
+    try:
+        yield
+    except OSError as error:
+        if not partial.unwritable(error):
+            raise
+        raise StageError(
+            f"The Hugging Face cache cannot be written to: {error.strerror} ({error.filename}).",
+            fix="Make it writable, or set HF_HOME to a folder that is.",
+        ) from None
