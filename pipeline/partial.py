@@ -27,15 +27,11 @@ LONGEST_WAIT = 60.0
 """Seconds that a server can make us wait by its Retry-After."""
 
 
-class Stopped(Exception):
-    """Nobody wants the file any more."""
-
-
 class Partial:
     """A file on its way, as the file object that a client writes to: `path` while it is not whole."""
 
-    def __init__(self, path: Path, tick: Tick, stopped: Callable[[], bool] = lambda: False) -> None:
-        self.path, self._tick, self._stopped = path, tick, stopped
+    def __init__(self, path: Path, tick: Tick) -> None:
+        self.path, self._tick = path, tick
         self.size = 0
 
     def __enter__(self) -> Partial:
@@ -56,8 +52,9 @@ class Partial:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if error is not None and disk_is_full(error):
-            self.path.unlink(missing_ok=True)  # the room is needed more than the part
+        # Of a full disk the room is needed more than the part.
+        if error is not None and (self.size == 0 or disk_is_full(error)):
+            self.path.unlink(missing_ok=True)
         self._file.close()
 
     def _begin(self) -> None:
@@ -72,9 +69,7 @@ class Partial:
         self._tick(len(chunk))
 
     def write(self, chunk: bytes) -> int:
-        """Append. Raises OSError as the disk does, Stopped."""
-        if self._stopped():
-            raise Stopped
+        """Append. Raises OSError as the disk does."""
         rest = memoryview(chunk)
         try:
             while rest:

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from . import build_cli, console
-from .build_cli import Configs, OfflineOption, OutOption
+from .build_cli import Configs, LockedOption, OfflineOption, OutOption
 from .cache_cli import CacheOption, JsonOption
 from .cache_cli import store as open_store
 from .errors import InputError
@@ -25,6 +25,7 @@ def release(
     out: OutOption = Path("build"),
     cache: CacheOption = None,
     offline: OfflineOption = False,
+    locked: LockedOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Build configs (all packaged ones if none is given), with checksums and a CycloneDX bill of materials.
@@ -33,13 +34,16 @@ def release(
     """
     from . import config
     from .model_store import SUMS
+    from .model_task import teller
     from .tasks import TASKS
 
     # Before the work that it would be missed after.
     bom = _bom()
     dated = bom.timestamp(os.environ)
-    loaded = config.load_all(configs or [config.packaged(task) for task in TASKS])
-    archives = build_cli.run(loaded, open_store(cache), out, offline)
+    store = open_store(cache)
+    tell = config.Overrides(tell=teller(store, offline))
+    loaded = config.load_all(configs or [config.packaged(task) for task in TASKS], tell)
+    archives = build_cli.run(loaded, store, out, offline, locked=locked)
     started = time.perf_counter()
     bill = bom.write(out, dated)
     # Every archive is read for it once more, which takes its time where they are large.

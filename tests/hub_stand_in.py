@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path, PurePosixPath
 from typing import Any, TypedDict
@@ -51,6 +52,13 @@ class File:
     oid: str
     pointer: int | None
     content: Path
+
+    def told(self, path: str, oid: str, sha256: str) -> dict[str, Any]:
+        """What the API tells of it, with the names that one of its answers has for these."""
+        told: dict[str, Any] = {path: self.name, "size": self.size, oid: self.oid}
+        if self.pointer is not None:
+            told["lfs"] = {sha256: self.sha256, "size": self.size, "pointerSize": self.pointer}
+        return told
 
 
 @dataclass(frozen=True)
@@ -101,9 +109,10 @@ class Hub:
     - X-Repo-Commit, ETag (git's digest; SHA-256 as X-Linked-Etag for large files), and ranges
     - the list of files comes in pages, of `page_size`
 
-    `models` are what it has, by id. `asked` ("GET /path") and `requests` are what it was asked. `sent` is how many bytes
-    of files it gave to the network, and `sent_by` how many of each. `mischief` is what is to go wrong, first to last;
-    what has happened is taken off. `pace` limits all bodies together.
+    `models` are what it has, by id. `asked` ("GET /path") and `requests` are what it and the CDN were asked. `sent` is
+    how many bytes of files they gave to the network, and `sent_by` how many of each. `mischief` is what is to go wrong,
+    first to last; what has happened is taken off. `pace` limits all bodies together. `links` are the signatures that
+    the CDN takes: clear them, and they are expired.
     """
 
     def __init__(self) -> None:
@@ -116,7 +125,6 @@ class Hub:
         self.page_size = 1000
         self.pace: Pace | None = None
         self.links: dict[str, File] = {}
-        """The signatures that the CDN takes. Clear them, and they are expired."""
         self.address = self.cdn = ""
         self.stopped = threading.Event()
         self._lock = threading.Lock()
@@ -147,15 +155,15 @@ class Hub:
 
     def _kept(self, name: str, path: Path) -> File:
         # A copy: a link would change with what is written into the file later.
-        size, partial = path.stat().st_size, self._store / "partial"
+        size, new = path.stat().st_size, self._store / f"new-{secrets.token_hex(8)}"
         sha256, oid = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-        with path.open("rb") as source, partial.open("wb") as target:
+        with path.open("rb") as source, new.open("wb") as target:
             while chunk := source.read(CHUNK):
                 sha256.update(chunk)
                 oid.update(chunk)
                 target.write(chunk)
         digest = sha256.hexdigest()
-        content = partial.replace(self._store / digest)
+        content = new.replace(self._store / digest)
         if Path(name).suffix not in LFS and size <= LARGE:
             return File(name, size, digest, oid.hexdigest(), None, content)
         pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{digest}\nsize {size}\n".encode()
@@ -211,7 +219,7 @@ def running() -> Iterator[Hub]:
     servers = [_Server(hub, host) for host in ("hub", "cdn")]
     hub.address, hub.cdn = (f"http://127.0.0.1:{server.server_address[1]}" for server in servers)
     for server in servers:
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield hub
     finally:
@@ -281,16 +289,16 @@ class _Handler(BaseHTTPRequestHandler):
         if rule is None:
             return False
         if rule.kind == "status":
-            raise Refused(
-                rule.code, None, "Mischief", Retry_After="" if rule.retry_after is None else str(rule.retry_after)
-            )
+            wait = {} if rule.retry_after is None else {"Retry_After": str(rule.retry_after)}
+            raise Refused(rule.code, None, "Mischief", **wait)
         if rule.kind == "redirect":
             self._head(302, {"Location": rule.location, "Content-Length": "0"})
             return True
         if rule.kind == "move":
             rule.action()
             return False
-        return self._left_while(rule.seconds)
+        self.close_connection = gone_after(self.connection, rule.seconds, self.hub.stopped)
+        return self.close_connection
 
     def _hub(self, path: str) -> None:
         if match := _RESOLVE.fullmatch(path):
@@ -307,10 +315,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _info(self, repo: str, model: Model, commit: Commit) -> None:
         blobs = self.query.get("blobs", "").lower() == "true"
         license, files = commit.license, commit.files.values()
+        siblings = [file.told("rfilename", "blobId", "sha256") if blobs else {"rfilename": file.name} for file in files]
         about = {"id": repo, "modelId": repo, "sha": commit.sha, "private": model["private"], "disabled": False}
         about |= {"gated": "manual" if model["gated"] else False, "tags": [f"license:{license}"] if license else []}
         about |= {"cardData": {"license": license}} if license else {}
-        self._answer(200, about | {"siblings": [_sibling(file, blobs) for file in files]})
+        self._answer(200, about | {"siblings": siblings})
 
     def _tree(self, commit: Commit, folder: str) -> None:
         recursive = self.query.get("recursive", "").lower() == "true"
@@ -346,8 +355,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._file(file, {"ETag": f'"{file.sha256}"', "Accept-Ranges": "bytes"})
 
     def _file(self, file: File, headers: dict[str, str]) -> None:
-        body = self.command == "GET"
-        rule = self.hub.goes_wrong(self.request_line, file.name, of_the_body=True) if body else None
+        read = self.command == "GET"
+        rule = self.hub.goes_wrong(self.request_line, file.name, of_the_body=True) if read else None
         kind = rule.kind if rule else ""
         if kind == "gzip" and "gzip" in self.headers.get("Accept-Encoding", ""):
             return self._compressed(file, headers)
@@ -358,9 +367,11 @@ class _Handler(BaseHTTPRequestHandler):
         if part:
             headers |= {"Content-Range": f"bytes {start}-{stop - 1}/{file.size}"}
         self._head(206 if part else 200, headers | {"Content-Length": str(stop - start)})
-        if body:
+        if read:
             with file.content.open("rb") as content:
-                self._body(content.fileno(), file.name, start, stop, rule or Mischief("no-range"))
+                count = partial(self.hub.count, file.name)
+                body = Body(self.connection, content.fileno(), count, self.hub.stopped, self.hub.pace)
+                self.close_connection |= not body.send(start, stop, rule)
 
     def _compressed(self, file: File, headers: dict[str, str]) -> None:
         data = gzip.compress(file.content.read_bytes())
@@ -387,23 +398,11 @@ def _sha1(data: bytes) -> str:
     return hashlib.sha1(data, usedforsecurity=False).hexdigest()
 
 
-def _sibling(file: File, blobs: bool) -> dict[str, Any]:
-    told: dict[str, Any] = {"rfilename": file.name}
-    if blobs:
-        told |= {"size": file.size, "blobId": file.oid}
-        if file.pointer is not None:
-            told["lfs"] = {"sha256": file.sha256, "size": file.size, "pointerSize": file.pointer}
-    return told
-
-
 def _entries(commit: Commit) -> dict[str, dict[str, Any]]:
     """A commit's files and folders by path, as the tree's pages tell them."""
     entries: dict[str, dict[str, Any]] = {}
     for file in commit.files.values():
-        entries[file.name] = {"type": "file", "path": file.name, "size": file.size, "oid": file.oid}
-        if file.pointer is not None:
-            lfs = {"oid": file.sha256, "size": file.size, "pointerSize": file.pointer}
-            entries[file.name]["lfs"] = lfs
+        entries[file.name] = {"type": "file"} | file.told("path", "oid", "oid")
         for folder in map(str, PurePosixPath(file.name).parents[:-1]):
             oid = _sha1(f"{commit.sha} {folder}".encode())
             entries[folder] = {"type": "directory", "path": folder, "size": 0, "oid": oid}

@@ -1,4 +1,4 @@
-"""What the stand-in for the Hub does wrong when a test asks for it, and how files' bytes get to clients, right or not."""
+"""What the stand-in for the Hub does wrong when a test asks for it, and how a file gets to a client, right or wrong."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
 CHUNK = 1 << 18
+_OTHER = bytes(255 - byte for byte in range(256))
 
-Kind = Literal[
-    "status", "redirect", "move", "hang", "drop", "short", "truncate", "swap", "trickle", "no-range", "gzip"
-]
+Kind = Literal["status", "redirect", "move", "hang", "drop", "short", "truncate", "swap", "trickle", "no-range", "gzip"]
 
 
 @dataclass(frozen=True)
@@ -153,4 +152,9 @@ def gone_after(connection: socket.socket, seconds: float, stopped: threading.Eve
 
 
 def _swapped(data: bytes, start: int, at: int | None) -> bytes:
-    return bytes(byte ^ 0xFF if at in (None, start + place) else byte for place, byte in enumerate(data))
+    if at is None:
+        return data.translate(_OTHER)
+    place = at - start
+    if not 0 <= place < len(data):
+        return data
+    return data[:place] + data[place : place + 1].translate(_OTHER) + data[place + 1 :]

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Mar
-from tests.hub_stand_in import TOKEN, Hub, running
+from tests.hub_stand_in import STRANGER, TOKEN, Hub, running
+from tests.mischief import Mischief
+from tests.torture import mounts
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +37,36 @@ def hub(bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
         (bare / "config.json").write_text("{}")
         (bare / "pytorch_model.bin").write_bytes(b"pickle")
         found.add("org/pickled", bare)
+        foreign = tmp_path_factory.mktemp("foreign")
+        (foreign / "config.json").write_text("{}")
+        (foreign / "tf_model.h5").write_bytes(b"TensorFlow")
+        found.add("org/tensorflow", foreign)
         yield found
+
+
+@contextmanager
+def proxied() -> Iterator[tuple[str, list[str]]]:
+    """A proxy on loopback, and the addresses that were asked of it."""
+    passed: list[str] = []
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            passed.append(self.path)
+            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(self.path) as answer:
+                data = answer.read()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}", passed
+        server.shutdown()
 
 
 @pytest.fixture
@@ -69,32 +104,72 @@ def test_a_lost_hugging_face_cache_is_fetched_again(online: Mar, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("model", "words", "code", "said"),
+    ("model", "words", "token", "code", "said"),
     [
-        ("org/none", (), 2, "No such model"),
-        ("org/private", (), 2, "No such model"),
-        ("org/gated", (), 2, "HF_TOKEN"),
-        ("org/pickled", (), 2, "pickled (pytorch_model.bin)"),
-        ("org/tiny", ("--revision", "v9"), 2, "no revision 'v9'"),
-        ("org/tiny", ("--offline",), 2, "without --offline"),
+        ("org/none", (), "", 2, "No such model"),
+        ("org/none", (), TOKEN, 2, "No such model"),
+        ("org/private", (), "", 2, "No such model"),
+        ("org/private", (), STRANGER, 2, "No such model"),
+        ("org/gated", (), "", 2, "HF_TOKEN"),
+        ("org/gated", (), STRANGER, 2, "accept terms"),
+        ("org/tiny", (), "hf_wrong", 2, "refuses the token"),
+        ("org/pickled", (), "", 2, "pickled (pytorch_model.bin)"),
+        ("org/tensorflow", (), "", 2, "TensorFlow's (tf_model.h5)"),
+        ("org/tiny", ("--revision", "v9"), "", 2, "no revision 'v9'"),
+        ("org/tiny", ("--revision", "0" * 40), "", 2, "no revision"),
+        ("org/tiny", ("--offline",), "", 2, "without --offline"),
     ],
-    ids=["none", "private", "gated", "pickled", "revision", "offline"],
+    ids=lambda value: "-".join(value) if isinstance(value, tuple) else None,
 )
 def test_what_cannot_be_had_is_said_in_three_lines(
-    online: Mar, model: str, words: tuple[str, ...], code: int, said: str
+    online: Mar, model: str, words: tuple[str, ...], token: str, code: int, said: str
 ) -> None:
-    done = online("build", *TASK, "--model", model, *words)
+    done = online("build", *TASK, "--model", model, *words, **({"HF_TOKEN": token} if token else {}))
     assert done.returncode == code, done.stderr
     error = done.stderr[done.stderr.index("error:") :]
     assert said in error
     assert len(error.strip().splitlines()) <= 3
+    assert not token or token not in done.stderr + done.stdout
+    assert not list(online.cache.glob("tmp/*"))
+    assert not list(online.folder.rglob("*.incomplete"))
 
 
 def test_a_hub_that_cannot_be_reached_is_said_with_what_to_set(online: Mar) -> None:
-    done = online("build", *TASK, "--model", "org/tiny", HF_ENDPOINT="http://127.0.0.1:9")
+    done = online("build", *TASK, "--model", "org/tiny", HF_ENDPOINT="http://me:secret@127.0.0.1:9")
     assert done.returncode == 3
-    assert "--offline" in done.stderr
+    told = done.stderr[done.stderr.index("error:") :].strip().splitlines()
+    assert len(told) == 2
+    assert "--offline" in told[1]
+    assert "HF_ENDPOINT" in told[1]
     assert "Traceback" not in done.stderr
+    assert "secret" not in done.stderr
+
+
+def test_a_busy_hub_is_said_after_it_was_asked_again(hub: Hub, online: Mar) -> None:
+    hub.mischief.append(Mischief("status", "api/models", times=99, code=503))
+    done = online("build", *TASK, "--model", "org/tiny")
+    hub.mischief.clear()
+    assert done.returncode == 3
+    assert "answered 503" in done.stderr
+    assert len(done.stderr[done.stderr.index("error:") :].strip().splitlines()) == 2
+
+
+def test_a_cache_of_the_hubs_client_that_is_full_is_said_and_holds_no_part(online: Mar, tmp_path: Path) -> None:
+    if refusal := mounts.refusal():
+        pytest.skip(refusal)
+    with mounts.Mounted(tmp_path / "small", 40_000) as small:
+        done = online("build", *TASK, "--model", "org/tiny", HF_HOME=str(small.folder))
+        assert done.returncode == 3, done.stderr
+        assert "disk is full" in done.stderr
+        assert "HF_HOME" in done.stderr
+        assert not list(small.folder.rglob("*.incomplete"))
+
+
+def test_a_proxy_is_used(hub: Hub, online: Mar) -> None:
+    with proxied() as (address, passed):
+        done = online("plan", *TASK, "--model", "org/tiny", HTTP_PROXY=address, http_proxy=address, NO_PROXY="")
+    assert done.returncode == 0, done.stderr
+    assert [line for line in passed if line.startswith(f"{hub.address}/api/models/org/tiny")]
 
 
 def test_a_token_opens_a_private_model_and_is_written_nowhere(online: Mar) -> None:

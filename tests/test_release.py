@@ -240,10 +240,11 @@ def asked(out: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The archives that `mar release` builds; nothing is built."""
     names: list[str] = []
 
-    def run(configs: list[Any], *_: object) -> list[dict[str, Any]]:
+    def run(configs: list[Any], *_: object, **__: object) -> list[dict[str, Any]]:
         names.extend(config.archive.name for config in configs)
         stages: list[dict[str, Any]] = []
-        return [{"name": "hub", "path": "hub.mar", "sha256": "0", "size": 1, "verified": True, "stages": stages}]
+        told = {"name": "hub", "path": "hub.mar", "sha256": "0", "size": 1, "verified": True, "stages": stages}
+        return [{**told, "source": {"kind": "starter"}, "locked": False}]
 
     monkeypatch.setattr(build_cli, "run", run)
     monkeypatch.chdir(out.parent)

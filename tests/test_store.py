@@ -196,7 +196,8 @@ def test_a_result_whose_files_lie_outside_is_a_miss_once_they_change(store: Stor
     file = tmp_path / "weights"
     file.write_bytes(b"first")
     tree = Tree.of([store.read(file, "weights")])
-    record = Record(key="k" * 64, stage="download", tree=tree.digest, material={}, subject="s#n", origin=str(tmp_path))
+    places = {"weights": str(file)}
+    record = Record(key="k" * 64, stage="download", tree=tree.digest, material={}, subject="s#n", places=places)
     store.commit(record, tree)
     assert store.find("download", record.key) == record
     file.write_bytes(b"other")
@@ -207,7 +208,7 @@ def test_a_users_file_is_linked_to_by_name_and_never_shared(store: Store, tmp_pa
     file = tmp_path / "weights"
     file.write_bytes(b"first")
     tree = Tree.of([store.read(file, "weights")])
-    laid = store.lay_out(tree, str(tmp_path), tmp_path / "out") / "weights"
+    laid = store.lay_out(tree, {"weights": str(file)}, tmp_path / "out") / "weights"
     assert laid.is_symlink()
     assert file.stat().st_nlink == 1
 

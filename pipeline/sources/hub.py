@@ -26,7 +26,7 @@ from ..partial import Partial
 from ..selection import card as card_of
 from ..source import Fetched, NotReadYet, Progress
 from ..store import Store
-from ..tree import CHUNK, Entry, canonical
+from ..tree import CHUNK, Entry, Tick, canonical
 
 Found = TypeVar("Found")
 
@@ -203,9 +203,9 @@ class Hub:
             done += count
             progress(what, done, total)
 
-        def one(item: tuple[str, str], stopped: Callable[[], bool]) -> Fetched:
+        def one(item: tuple[str, str]) -> Fetched:
             name, path = item
-            file, entry = self._whole(path, tick, stopped)
+            file, entry = self._whole(path, tick)
             entry = Entry(name, entry.sha256, entry.size, entry.crc32)
             return Fetched(entry=entry, place=str(file))
 
@@ -221,7 +221,7 @@ class Hub:
             missing += max(0, files[path]["size"] - (part.stat().st_size if part.exists() else 0))
         partial.refuse_too_little_room(self._cache, missing, self.repo)
 
-    def _whole(self, path: str, tick: Callable[[int], None], stopped: Callable[[], bool]) -> tuple[Path, Entry]:
+    def _whole(self, path: str, tick: Tick) -> tuple[Path, Entry]:
         """A file of the snapshot and its entry, fetched if it is not there, or is not what the commit has."""
         file, facts = self._snapshot / path, self._files()[path]
         if file.is_file():
@@ -237,7 +237,7 @@ class Hub:
             file.unlink(missing_ok=True)
             if self.no_network:
                 raise self._not_cached(self.commit)
-        entry = self._download(path, self._named(path, facts), file, tick, stopped)
+        entry = self._download(path, self._named(path, facts), file, tick)
         self.store.know(file, entry)
         return file, entry
 
@@ -258,14 +258,7 @@ class Hub:
         facts |= {"size": told.size or facts["size"], "sha256": etag if large else None, "git": etag}
         return facts
 
-    def _download(
-        self,
-        path: str,
-        facts: Mapping[str, Any],
-        file: Path,
-        tick: Callable[[int], None],
-        stopped: Callable[[], bool],
-    ) -> Entry:
+    def _download(self, path: str, facts: Mapping[str, Any], file: Path, tick: Tick) -> Entry:
         from huggingface_hub import constants, hf_hub_download, hf_hub_url
         from huggingface_hub.file_download import http_get
         from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
@@ -286,7 +279,7 @@ class Hub:
             http_get(url, into, resume_size=into.size, headers=headers, expected_size=size)  # type: ignore[arg-type]
 
         _quiet()
-        with _written(), self._errors(self.commit), Partial(_part(blob.parent, blob.name), tick, stopped) as part:
+        with _written(), self._errors(self.commit), Partial(_part(blob.parent, blob.name), tick) as part:
             if blob.is_file() and (entry := self.store.read(blob, path)).size == size and _right(entry, facts, blob):
                 part.restart()  # another build, or another revision, brought it
                 part.path.unlink()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import clocks, crowds, damage, disks, frozen, kills
+from . import clocks, crowds, damage, disks, downloads, frozen, kills
 from .report import Report
 from .samples import SHAPES, Sample, prepare
 
@@ -15,19 +15,20 @@ from .samples import SHAPES, Sample, prepare
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """How often: `kills` within stages and at each boundary, `crowds` of each kind, `disks` of each kind, bytes changed
-    in `places`."""
+    in `places`, `downloads` broken off."""
 
     kills: int
     boundaries: int
     crowds: int
     disks: int
     places: int
+    downloads: int
     lanes: int = 2
     seed: int = 1
 
 
-FULL = Plan(kills=200, boundaries=3, crowds=20, disks=64, places=200)
-SMALL = Plan(kills=12, boundaries=1, crowds=1, disks=12, places=16)
+FULL = Plan(kills=200, boundaries=3, crowds=20, disks=64, places=200, downloads=100)
+SMALL = Plan(kills=12, boundaries=1, crowds=1, disks=12, places=16, downloads=100)
 
 Ordeal = Callable[[Path, Sequence[Sample], Plan], Report]
 
@@ -40,6 +41,9 @@ ORDEALS: Mapping[str, Ordeal] = {
     "frozen": lambda folder, samples, _plan: frozen.run(folder, samples),
     "damage": lambda folder, samples, plan: damage.run(
         folder, samples[1], places=plan.places, lanes=plan.lanes, seed=plan.seed
+    ),
+    "downloads": lambda folder, _samples, plan: downloads.run(
+        folder, times=plan.downloads, lanes=plan.lanes, seed=plan.seed
     ),
     "clocks": lambda folder, samples, plan: clocks.run(folder, samples[1], seed=plan.seed),
 }

@@ -67,5 +67,11 @@ def test_a_byte_that_changed_in_the_cache_never_makes_a_wrong_archive(endure: En
     assert counts["found"] > counts["harmless"]
 
 
+def test_a_download_that_breaks_off_anywhere_goes_on_from_there(endure: Endure) -> None:
+    counts = endure("downloads").counts
+    assert counts["kills"] + counts["drops"] + counts["came too late"] == SMALL.downloads
+    assert counts["kills"] > counts["came too late"]
+
+
 def test_a_clock_that_was_wrong_costs_nothing_but_time(endure: Endure) -> None:
     assert endure("clocks").counts["clocks"] == 5
