@@ -5,14 +5,15 @@ OUT    ?= build
 BIN    := $(VENV)/bin
 MAR    := $(BIN)/mar
 
-# `make mar` builds CONFIG, or the task's own config; MODEL, REVISION and SAVE_MODE override what it says.
+# `make mar` builds CONFIG, or the task's own config; MODEL, REVISION and SAVE_MODE override what it says. MODEL alone
+# will do where the model tells its task.
 ifdef CONFIG
   what := $(CONFIG) $(if $(TASK),--task "$(TASK)")
 else ifdef TASK
   what := --task "$(TASK)"
 endif
 overrides := $(if $(MODEL),--model "$(MODEL)") $(if $(REVISION),--revision "$(REVISION)") \
-             $(if $(SAVE_MODE),--save-mode "$(SAVE_MODE)")
+             $(if $(SAVE_MODE),--save-mode "$(SAVE_MODE)") $(if $(OFFLINE),--offline) $(if $(LOCKED),--locked)
 
 .PHONY: help setup mar smoke serve release test test-fast torture bench lint starters clean
 .DEFAULT_GOAL := help
@@ -21,8 +22,8 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "TASK is one of seq_classification, token_classification, question_answering, text_generation."
-	@echo "make mar TASK=... [MODEL=<Hub id or folder>] [REVISION=...] [SAVE_MODE=torchscript] [OUT=build]"
-	@echo "make mar CONFIG=file.yaml"
+	@echo "make mar TASK=... [MODEL=<Hub id, folder or address>] [REVISION=...] [SAVE_MODE=torchscript] [OUT=build]"
+	@echo "make mar CONFIG=file.yaml [LOCKED=1] [OFFLINE=1]"
 
 # The stamp is written last, so an interrupted set-up starts again.
 $(VENV)/.ready: pyproject.toml
@@ -50,11 +51,11 @@ $(VENV)/older/.ready: $(VENV)/.ready
 	@touch $@
 
 mar: $(VENV)/.ready  ## build an archive: make mar TASK=seq_classification
-	@$(if $(what),,echo "error: say what to build: make mar TASK=seq_classification, or CONFIG=file.yaml" >&2; exit 2)
+	@$(if $(what)$(MODEL),,echo "error: say what to build: make mar TASK=seq_classification, or CONFIG=file.yaml" >&2; exit 2)
 	@$(MAR) build $(what) $(overrides) --out "$(OUT)"
 
 smoke: $(VENV)/.ready  ## build it, then have a real TorchServe answer
-	@$(if $(what),$(MAR) build $(what) $(overrides) --out "$(OUT)",true)
+	@$(if $(what)$(MODEL),$(MAR) build $(what) $(overrides) --out "$(OUT)",true)
 	@$(MAR) smoke --out "$(OUT)"
 
 serve: $(VENV)/.ready  ## TorchServe on the model store, in the foreground

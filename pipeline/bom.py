@@ -195,25 +195,33 @@ def _model(ref: str, archive: _Archive) -> Component:
         name=archive.name,
         version=archive.version or None,
         hashes=None if archive.path.is_dir() else [_sha256(archive.sha256)],
-        licenses=_licences(archive),
+        licenses=_licences(archive.licence()),
         properties=_properties(told),
-        pedigree=Pedigree(ancestors=[_checkpoint(archive)]) if archive.source else None,
+        pedigree=Pedigree(ancestors=_ancestors(archive)) if archive.source else None,
         components=_files(archive.files, f"{ref}/"),
     )
 
 
-def _checkpoint(archive: _Archive) -> Component:
-    """What the archive was made of: a Hub repository at a commit, a folder, or a starter."""
-    purl = archive.purl
+def _ancestors(archive: _Archive) -> list[Component]:
+    """The model that the archive was made of, with its files; and the base model that an adapter was merged into."""
+    model = _origin(archive.source, _licences(archive.licence()))
+    model.components = _files(archive.checkpoint)
+    base = archive.source.get("base")
+    return [model, _origin(base, _licences(base.get("license")))] if isinstance(base, dict) else [model]
+
+
+def _origin(source: Mapping[str, Any], licences: Iterable[License]) -> Component:
+    """A Hub repository at a commit, an address, a folder, or a starter."""
+    purl = _purl(source)
+    name = source.get("name") or source.get("model") or source.get("url") or "checkpoint"
     return Component(
         type=ComponentType.MACHINE_LEARNING_MODEL,
         group=purl.namespace if purl else None,
-        name=purl.name if purl else str(archive.source.get("name") or "checkpoint"),
-        version=purl.version if purl else None,
+        name=purl.name if purl else str(name),
+        version=purl.version if purl else source.get("version"),
         purl=purl,
-        licenses=_licences(archive),
-        properties=_properties({"mar:source": archive.source.get("kind")}),
-        components=_files(archive.checkpoint),
+        licenses=licences,
+        properties=_properties({"mar:source": source.get("kind")}),
     )
 
 
@@ -249,8 +257,7 @@ def _sha256(content: str) -> HashType:
     return HashType(alg=HashAlgorithm.SHA_256, content=content)
 
 
-def _licences(archive: _Archive) -> Iterable[License]:
-    told = archive.licence()
+def _licences(told: str | None) -> Iterable[License]:
     return [LicenseFactory().make_from_string(told)] if told else []
 
 

@@ -135,6 +135,17 @@ def test_a_licence_is_told_where_the_archive_tells_it(
     assert valid((tmp_path / bom.NAME).read_text())
 
 
+def test_the_base_model_of_an_adapter_is_an_ancestor_with_its_own_licence(tmp_path: Path) -> None:
+    source = {"kind": "url", "url": "s3://models/adapter", "license": "mit"}
+    source["base"] = {**archives.HUB, "license": "apache-2.0"}  # type: ignore[assignment]
+    archives.write(tmp_path / "model-store", "a", archives.contents("a", archives.provenance(source), {}))
+    model, base = components(bill(tmp_path))["a.mar"]["pedigree"]["ancestors"]
+    assert (model["name"], model["licenses"]) == ("s3://models/adapter", [{"license": {"id": "MIT"}}])
+    assert base["purl"] == f"pkg:huggingface/distilbert/distilbert-base-uncased@{archives.COMMIT}"
+    assert base["licenses"] == [{"license": {"id": "Apache-2.0"}}]
+    assert valid((tmp_path / bom.NAME).read_text())
+
+
 def test_packages_are_those_that_the_archive_was_built_with(out: Path) -> None:
     found = bill(out)
     purls = {item["purl"] for item in found["components"] if "purl" in item}
