@@ -301,9 +301,10 @@ class Store:
     # Small facts
 
     def remember(self, name: str, value: str) -> None:
-        """Keep a fact that was learned, such as the commit that a branch was."""
+        """Keep a fact that was learned, such as the commit that a branch was, as far as the store can be written to."""
         if self.recall(name) != value:
-            notes.write(self._fact(name), {"name": name, "value": value})
+            with _if_writable():
+                notes.write(self._fact(name), {"name": name, "value": value})
 
     def recall(self, name: str) -> str | None:
         """The fact that was last kept under `name`."""

@@ -27,10 +27,10 @@ def _folder(store: Store, _offline: bool, model: ModelSource, _revision: str | N
 
 
 def _hub(store: Store, offline: bool, model: ModelSource, revision: str | None) -> Source:
-    from . import hub
+    from . import hub, hub_client
 
     assert model.repo is not None
-    return hub.Hub(store, model.repo, revision, no_network=hub.offline(offline))
+    return hub.Hub(store, model.repo, revision, no_network=hub_client.offline(offline))
 
 
 KINDS: dict[str, Callable[[Store, bool, ModelSource, str | None], Source]] = {

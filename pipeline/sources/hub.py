@@ -13,30 +13,26 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial as partial_of
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from .. import __version__, card, partial
-from ..errors import InputError, MarError, StageError
+from ..errors import InputError, StageError
 from ..parallel import each
 from ..partial import Partial
 from ..selection import card as card_of
 from ..source import Fetched, NotReadYet, Progress
 from ..store import Store
 from ..tree import CHUNK, Entry, Tick, canonical
+from . import hub_client
 
 Found = TypeVar("Found")
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-def offline(asked: bool) -> bool:
-    """Whether the network is not to be used: by `--offline`, or by the client's own HF_HUB_OFFLINE."""
-    return asked or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
 
 
 def is_commit(revision: str | None) -> bool:
@@ -83,7 +79,7 @@ class Hub:
         if ".." in self.revision.split("/"):
             return
         reference = self._cache / "refs" / self.revision
-        with _written():
+        with suppress(OSError):  # a cache that is full, or read-only, may still have all that is needed
             reference.parent.mkdir(parents=True, exist_ok=True)
             reference.write_text(commit, encoding="utf-8")
 
@@ -267,10 +263,10 @@ class Hub:
         if size > constants.MAX_HTTP_DOWNLOAD_SIZE:
             # So large a file is served by the Hub's own protocol alone, which its client speaks.
             self._patiently(lambda: hf_hub_download(self.repo, path, revision=self.commit))
-            entry = self.store.read(file, path, tick)
-            if not _right(entry, facts, file):
+            whole = self.store.read(file, path, tick)
+            if not _right(whole, facts, file):
                 raise StageError(f"{path} of {self.repo} is not what the commit has.", fix="Build again.")
-            return entry
+            return whole
         url = hf_hub_url(self.repo, path, revision=self.commit)
         headers = build_hf_headers(library_name=_US, library_version=__version__)
         blob = self._cache / "blobs" / _etag(facts)
@@ -278,43 +274,31 @@ class Hub:
         def pull(into: Partial) -> None:
             http_get(url, into, resume_size=into.size, headers=headers, expected_size=size)  # type: ignore[arg-type]
 
-        _quiet()
-        with _written(), self._errors(self.commit), Partial(_part(blob.parent, blob.name), tick) as part:
-            if blob.is_file() and (entry := self.store.read(blob, path)).size == size and _right(entry, facts, blob):
-                part.restart()  # another build, or another revision, brought it
-                part.path.unlink()
-                tick(size)
-            else:
-                partial.complete(
-                    part, size, pull, lambda found: _right(found, facts, part.path), _wait, f"{path} of {self.repo}"
-                )
-                entry = part.entry(path)
-                part.finish(blob)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.unlink(missing_ok=True)
-        try:
-            file.symlink_to(os.path.relpath(blob, file.parent))
-        except OSError:
-            blob.replace(file)  # where there are no links, the client does the same
+        hub_client.quiet()
+        with hub_client.written(), hub_client.errors(self.repo, self.commit):
+            with Partial(_part(blob.parent, blob.name), tick) as part:
+                entry = self._brought(blob, path, facts)
+                if entry is not None:
+                    part.restart()
+                    part.path.unlink()
+                    tick(size)
+                else:
+                    right = partial_of(_right, facts=facts, file=part.path)
+                    partial.complete(part, size, pull, right, hub_client.wait, f"{path} of {self.repo}")
+                    entry = part.entry(path)
+                    part.finish(blob)
+            _link(file, blob)
         return entry
 
-    # Its errors
+    def _brought(self, blob: Path, path: str, facts: Mapping[str, Any]) -> Entry | None:
+        """The entry of a blob that another build, or another revision, has brought."""
+        if not blob.is_file():
+            return None
+        entry = self.store.read(blob, path)
+        return entry if entry.size == facts["size"] and _right(entry, facts, blob) else None
 
     def _patiently(self, call: Callable[[], Found]) -> Found:
-        """What a call of the client returns, which is tried again where the server is busy or the line breaks."""
-        import time
-
-        _quiet()
-        with self._errors(self.revision):
-            for attempt in range(partial.TRIES):
-                try:
-                    return call()
-                except Exception as error:
-                    seconds = _wait(error)
-                    if seconds is None or attempt == (partial.TRIES if seconds else 3) - 1:
-                        raise
-                    time.sleep(min(seconds or 0.2 * 2**attempt, partial.LONGEST_WAIT))
-        raise AssertionError
+        return hub_client.patiently(call, self.repo, self.revision)
 
     def _not_cached(self, revision: str) -> InputError:
         return InputError(
@@ -322,64 +306,8 @@ class Hub:
             fix="Build once without --offline (and without HF_HUB_OFFLINE), or set HF_HOME to the cache that has it.",
         )
 
-    @contextmanager
-    def _errors(self, revision: str) -> Iterator[None]:
-        """The client's errors, in our words."""
-        from huggingface_hub import errors
-
-        repo = self.repo
-        try:
-            yield
-        except MarError:
-            raise
-        except errors.GatedRepoError:
-            raise InputError(
-                f"{repo} is gated: its owner asks you to accept terms first.",
-                fix="Accept them on the model's page, then set HF_TOKEN or run `hf auth login`.",
-            ) from None
-        except errors.RepositoryNotFoundError as error:
-            if _is_about_the_token(error):
-                raise _bad_token(repo) from None
-            raise InputError(
-                f"No such model: the Hub has no {repo}, or it is private and the token cannot see it.",
-                fix="Check the name; a local folder is written with ./ in front; set HF_TOKEN for a private model.",
-            ) from None
-        except errors.RevisionNotFoundError:
-            raise InputError(
-                f"{repo} has no revision {revision!r}.", fix="Give a branch, tag or commit that it has."
-            ) from None
-        except errors.HfHubHTTPError as error:
-            code = error.response.status_code if error.response is not None else "no"
-            if code in (401, 403):
-                raise _bad_token(repo) from None
-            raise StageError(
-                f"The Hub answered {code} for {repo}, and again when it was asked again.",
-                fix="Build again later: what was fetched stays. The Hub may be busy (https://status.huggingface.co).",
-            ) from None
-        except Exception as error:
-            if not isinstance(error, errors.LocalEntryNotFoundError) and not _of_the_network(error):
-                raise
-            raise StageError(
-                f"The Hub ({_endpoint()}) cannot be reached for {repo}.",
-                fix="Set HF_ENDPOINT or HTTPS_PROXY, use --offline with a filled HF_HOME, or MODEL=<local folder>.",
-            ) from None
-
 
 _US = "mar-pipeline"
-
-
-def _quiet() -> None:
-    """Keep the client from drawing and telling (of addresses with signatures in them), and have it hand over what it
-    gets as it comes: what it still holds when the line breaks is lost."""
-    import logging
-
-    from huggingface_hub import constants
-    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
-
-    disable_progress_bars()
-    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
-    constants.DOWNLOAD_CHUNK_SIZE = 1 << 17
-    constants.HF_HUB_ENABLE_HF_TRANSFER = False  # type: ignore[attr-defined]  # it writes files by their names, past us
 
 
 def _license(info: Any) -> str | None:
@@ -399,6 +327,16 @@ def _part(blobs: Path, etag: str) -> Path:
     return blobs / f"{etag}.mar.incomplete"
 
 
+def _link(file: Path, blob: Path) -> None:
+    """Put a blob into a snapshot, as the client does: moved, where there are no links."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.unlink(missing_ok=True)
+    try:
+        file.symlink_to(os.path.relpath(blob, file.parent))
+    except OSError:
+        blob.replace(file)
+
+
 def _right(entry: Entry, facts: Mapping[str, Any], file: Path) -> bool:
     """Whether a file is the one that the commit has: by SHA-256 where the Hub tells it, else as git names it (some
     mirrors give the plain SHA-1 of the contents)."""
@@ -413,54 +351,3 @@ def _right(entry: Entry, facts: Mapping[str, Any], file: Path) -> bool:
             headed.update(chunk)
             plain.update(chunk)
     return facts["git"] in (headed.hexdigest(), plain.hexdigest())
-
-
-def _endpoint() -> str:
-    """Where the Hub is, without a password in its address."""
-    address = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
-    return address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()
-
-
-def _bad_token(repo: str) -> InputError:
-    return InputError(
-        f"The Hub refuses the token for {repo}: it is wrong, expired, or without the right to read it.",
-        fix="Set HF_TOKEN to a token that is valid, or unset it, or run `hf auth login`.",
-    )
-
-
-def _is_about_the_token(error: Any) -> bool:
-    return "credentials" in str(getattr(error, "server_message", "") or error).lower()
-
-
-def _wait(error: Exception) -> float | None:
-    """Seconds to wait before another try, 0 for as short as may be; None if another try would do no better."""
-    from huggingface_hub import errors
-
-    if isinstance(error, errors.HfHubHTTPError) and error.response is not None:
-        code, told = error.response.status_code, error.response.headers.get("Retry-After", "")
-        if code in (408, 425, 429) or code >= 500:
-            return float(told) if told.isdigit() else 0.0
-        return None
-    if _of_the_network(error) or str(error).startswith("Consistency check failed"):
-        return 0.0
-    return None
-
-
-def _of_the_network(error: BaseException) -> bool:
-    # The client was built on requests, then on httpx, then on its successor: their errors share these names.
-    names = {base.__name__ for base in type(error).__mro__}
-    return bool(names & {"TransportError", "RequestException", "ConnectionError", "TimeoutError"})
-
-
-@contextmanager
-def _written() -> Iterator[None]:
-    """What the disk says of the Hugging Face cache, in our words."""
-    try:
-        yield
-    except OSError as error:
-        if not partial.unwritable(error):
-            raise
-        raise StageError(
-            f"The Hugging Face cache cannot be written to: {error.strerror} ({error.filename}).",
-            fix="Make it writable, or set HF_HOME to a folder that is.",
-        ) from None

@@ -53,7 +53,7 @@ def checkpoint(folder: Path, seed: int) -> Path:
     index = {"weight_map": {f"weight.{number}": name for number, name in enumerate(names)}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     for name in ("config.json", "tokenizer.json"):
-        (folder / name).write_text(json.dumps({"of": "no use here"}))
+        (folder / name).write_text(json.dumps({"of": f"no use here, {name}"}))
     return folder
 
 
