@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from pipeline.check import check
+
 HANDLER = b"""
 class Handler:
     def initialize(self, context):
@@ -108,3 +110,10 @@ def manifest(archive: Path, **changes: Any) -> Path:
     told |= changes.pop("top", {})
     told["model"] |= changes
     return rewrite(archive, {"MAR-INF/MANIFEST.json": json.dumps(told).encode()})
+
+
+def findings(archive: Path, level: str | None = None) -> list[str]:
+    """What `mar check` says of an archive: `where: what`, of one level or of all."""
+    return [
+        f"{one['where']}: {one['what']}" for one in check(archive)["findings"] if level is None or one["level"] == level
+    ]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
 import os
-import pickle
 import shutil
 import subprocess
 import sys
@@ -20,20 +18,12 @@ from typing import Any
 import pytest
 
 from pipeline import __main__ as command
-from pipeline import pickles
 from pipeline.check import check
 from tests import archiver
-from tests.archiver import FILES, HANDLER, make, manifest, rewrite
+from tests.archiver import FILES, HANDLER, findings, make, manifest, rewrite
 from tests.conftest import Mar
 
 Found = dict[str, Any]
-
-
-def findings(archive: Path, level: str | None = None) -> list[str]:
-    """What is said of an archive: `where: what`, of one level or of all."""
-    return [
-        f"{one['where']}: {one['what']}" for one in check(archive)["findings"] if level is None or one["level"] == level
-    ]
 
 
 @pytest.mark.parametrize("form", ["default", "zip-store", "tgz", "no-archive"])
@@ -202,123 +192,6 @@ def test_handlers_that_torchserve_finds_are_none(tmp_path: Path, handler: str) -
     assert findings(archive) == []
 
 
-YAML = "minWorkers: 1\nmaxWorkers: 1\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "level", "said"),
-    [
-        ("batchsize: 4", "error", "batchsize is no key of the server's"),
-        ("batchsize: 4", "error", "did you mean batchSize"),
-        ("max_length: 4", "error", "did you mean handler.max_length?"),
-        ("threshold: 0.5", "warning", "threshold"),
-        ("TorchRun: {nnodes: 1}", "error", "TorchRun"),
-        ("torchrun: {nnode: 1}", "error", "torchrun.nnode"),
-        ("batchSize: '8'", "error", "expected a whole number"),
-        ("batchSize: true", "error", "expected a whole number"),
-        ("batchSize: 0", "error", "at least 1"),
-        ("maxBatchDelay: -1", "error", "at least 0"),
-        ("deviceType: tpu", "error", "not one of cpu or gpu"),
-        ("deviceIds: [one]", "error", "deviceIds[0]"),
-        ("responseTimeout: 3000000000", "error", "out of range"),
-        ("useVenv: 1", "error", "true or false"),
-        ("key: [", "error", "not valid YAML"),
-    ],
-)
-def test_settings_that_the_server_drops_or_refuses_are_told(tmp_path: Path, text: str, level: str, said: str) -> None:
-    archive = make(tmp_path, {"model-config.yaml": (YAML + text).encode()})
-    (line,) = findings(archive)
-    assert said in line
-    assert findings(archive, level) == [line]
-
-
-def test_every_problem_with_the_settings_is_told_at_once(tmp_path: Path) -> None:
-    text = b"minWorkers: 2\nbatchsize: 4\nmaxBatchDelay: '10'\nuseVenv: 1\n"
-    assert len(findings(make(tmp_path, {"model-config.yaml": text}))) == 4
-
-
-def test_a_handlers_own_settings_are_none_of_the_servers(tmp_path: Path) -> None:
-    text = YAML + "handler: {max_length: 4}\npt2: {compile: {enable: true}}\nmicro_batching: {size: 4}\n"
-    assert findings(make(tmp_path, {"model-config.yaml": text.encode()})) == []
-
-
-@pytest.mark.parametrize(
-    ("text", "level"), [("minWorkers: 2", "warning"), ("minWorkers: 2\nmaxWorkers: 1", "error")], ids=["alone", "more"]
-)
-def test_workers_that_the_server_would_ignore_are_told(tmp_path: Path, text: str, level: str) -> None:
-    (line,) = findings(make(tmp_path, {"model-config.yaml": text.encode()}), level)
-    assert "ignores them both" in line
-
-
-@pytest.fixture(scope="module")
-def torch_files() -> dict[str, bytes]:
-    import torch
-
-    made = {}
-    for name, options in {"new.bin": {}, "old.pt": {"_use_new_zipfile_serialization": False}}.items():
-        file = io.BytesIO()
-        torch.save({"a": torch.zeros(2)}, file, **options)
-        made[name] = file.getvalue()
-    file = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)), file)
-    return {**made, "script.pt": file.getvalue()}
-
-
-@pytest.mark.parametrize("form", ["zip-store", "default", "tgz", "no-archive"])
-def test_files_of_torch_save_are_errors_and_torchscript_is_none(
-    tmp_path: Path, torch_files: dict[str, bytes], form: str
-) -> None:
-    said = findings(make(tmp_path, dict(torch_files), form=form), "error")
-    assert sorted(line.partition(":")[0] for line in said) == ["new.bin", "old.pt"]
-    assert all("a file of torch.save" in line and "torch._utils._rebuild_tensor_v2" in line for line in said)
-
-
-class _Harmful:
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.system, ("true",)
-
-
-@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-def test_a_pickle_is_known_by_its_bytes_whatever_its_name(tmp_path: Path, protocol: int) -> None:
-    files: dict[str, bytes | None] = {
-        "weights.dat": pickle.dumps({"a": [1, 2]}, protocol),
-        "evil.dat": pickle.dumps(_Harmful(), protocol),
-        "evil.gz": gzip.compress(pickle.dumps(_Harmful(), protocol)),
-    }
-    archive = make(tmp_path, files)
-    errors = {line.partition(":")[0]: line for line in findings(archive, "error")}
-    assert sorted(errors) == ["evil.dat", "evil.gz", "weights.dat"]
-    assert [name for name, line in sorted(errors.items()) if "calls posix.system" in line] == ["evil.dat", "evil.gz"]
-
-
-def test_arrays_of_objects_are_pickles_and_arrays_of_numbers_are_not(tmp_path: Path) -> None:
-    import numpy
-
-    files: dict[str, bytes | None] = {}
-    for name, array in {"numbers.npy": numpy.zeros(3), "objects.npy": numpy.array([{}], dtype=object)}.items():
-        file = io.BytesIO()
-        numpy.save(file, array, allow_pickle=True)
-        files[name] = file.getvalue()
-    file = io.BytesIO()
-    numpy.savez(file, a=numpy.array([{}], dtype=object))
-    said = findings(make(tmp_path, {**files, "many.npz": file.getvalue()}))
-    assert sorted(line.partition(":")[0] for line in said) == ["many.npz", "objects.npy"]
-
-
-def test_a_pickle_of_the_first_protocols_is_known_by_its_name() -> None:
-    data = pickle.dumps({}, 0)
-    assert pickles.look(data, "a/x.pkl", whole=True) == pickles.Pickled("a pickle by its name")
-    assert pickles.look(data, "a/x.txt", whole=True) is None
-
-
-def test_bytes_that_only_begin_like_a_pickle_are_none() -> None:
-    assert pickles.look(b"\x80\x02" + bytes(100), "x.bin", whole=True) is None
-    assert pickles.look(b"\x80\x04\xff\xff\xff", "x.bin", whole=True) is None
-    assert pickles.look(b"\x80\x02}" + bytes(100), "x.bin", whole=True) is None
-
-
 @pytest.mark.parametrize(
     ("line", "pinned"),
     [
@@ -342,65 +215,6 @@ def test_requirements_without_one_exact_version_are_a_warning(tmp_path: Path, li
     )
     assert (findings(archive, "error") == []) is pinned
     assert "install_py_dep_per_model" in findings(archive, "note")[0]
-
-
-TWO = b"class A:\n    pass\n\nclass B:\n    pass\n"
-
-
-@pytest.mark.parametrize(
-    ("source", "said"),
-    [
-        (TWO, "defines 2 classes (A, B)"),
-        (HANDLER + b"\nAlias = Handler\n", "defines 2 classes"),
-        (HANDLER + b"\nfrom collections import namedtuple\nRow = namedtuple('Row', 'a b')\n", "defines 2 classes"),
-        (b"try:\n    class A: pass\nexcept ImportError:\n    pass\nclass B: pass\n", "defines 2 classes"),
-        (b"try:\n    import a\nexcept ImportError:\n    class A: pass\nclass B: pass\n", "defines 2 classes (A, B)"),
-        (b"if x:\n    class A: pass\nelse:\n    class B: pass\n", "defines 2 classes (A, B)"),
-        (b"def predict(data): pass\n", "neither a class nor a function handle"),
-        (b"class A:\n    def handle(self, data, context): pass\n", "without the method initialize"),
-        (b"def handle(:\n", "is no Python"),
-        (b"\xff\xfe", "is no Python"),
-    ],
-)
-def test_a_handler_without_one_entry_point_is_an_error(tmp_path: Path, source: bytes, said: str) -> None:
-    errors = findings(make(tmp_path, {"handler.py": source}), "error")
-    assert [line for line in errors if line.startswith("handler.py: ") and said in line]
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        HANDLER,
-        TWO + b"\ndef handle(data, context): pass\n",
-        b"from handlers.base import Base, Other\n\nclass Mine(Base):\n    pass\n",
-        b"from elsewhere import handle\n",
-        b"from elsewhere import *\n",
-        HANDLER + b"\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    class B: pass\n",
-        HANDLER + b"\nclass B: pass\ndel B\n",
-        b"try:\n    from base import Base\nexcept ImportError:\n    class Base: pass\nclass B(Base): pass\n",
-        b"if x:\n    from base import Base\nelse:\n    class Base: pass\nclass B(Base): pass\n",
-        b"if x:\n    class B(Base): pass\nelse:\n    class B(Base): pass\n",
-        HANDLER + b"\ndef make():\n    class B: pass\n    return B\n",
-    ],
-)
-def test_a_handler_with_one_entry_point_is_sound(tmp_path: Path, source: bytes) -> None:
-    assert findings(make(tmp_path, {"handler.py": source})) == []
-
-
-@pytest.mark.parametrize("source", [HANDLER, TWO, HANDLER + b"\nAlias = Handler\n", b"x = 1\n"], ids=range(4))
-def test_classes_are_counted_as_torchserve_counts_them(tmp_path: Path, source: bytes) -> None:
-    util = pytest.importorskip("ts.utils.util")
-    import importlib.util as machinery
-
-    from pipeline.handler_code import Module
-
-    (tmp_path / "counted.py").write_bytes(source)
-    spec = machinery.spec_from_file_location("counted", tmp_path / "counted.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = machinery.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert len(Module(source.decode()).classes) == len(util.list_classes_from_module(module))
 
 
 def test_a_transformers_model_without_a_tokenizer_is_a_warning(tmp_path: Path) -> None:
