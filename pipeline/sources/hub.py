@@ -177,13 +177,14 @@ class Hub:
 
     def text(self, path: str) -> str:
         file = self._snapshot / path
-        if not file.is_file():
-            if self.no_network:
-                raise self._not_cached(self.commit)
-            if not self.may_fetch:
+        if self._cached_entry(path, lambda _: None) is None:
+            if not self.may_fetch and not self.no_network:
                 raise NotReadYet(f"{path} of {self.repo} was not fetched yet")
             self.fetch({path: path}, lambda *_: None)
-        return file.read_text(encoding="utf-8")
+        try:
+            return file.read_text(encoding="utf-8")
+        except ValueError:
+            raise InputError(f"{path} of {self.repo} is no text.", fix="Name another revision.") from None
 
     def fetch(self, files: Mapping[str, str], progress: Progress) -> list[Fetched]:
         total, done = sum(self._files()[path]["size"] for path in files.values()), 0
@@ -220,22 +221,35 @@ class Hub:
     def _whole(self, path: str, tick: Tick) -> tuple[Path, Entry]:
         """A file of the snapshot and its entry, fetched if it is not there, or is not what the commit has."""
         file, facts = self._snapshot / path, self._files()[path]
+        if (found := self._cached_entry(path, tick)) is not None:
+            return file, found
         if file.is_file():
-            known = self.store.known(file)
-            if known is not None:
-                tick(facts["size"])
-            entry = known or self.store.read(file, path, tick)
-            if entry.size == facts["size"] and _right(entry, facts, file):
-                return file, entry
+            if self.no_network:
+                raise InputError(
+                    f"{file} is not what {self.repo} has at {self.commit[:12]}.",
+                    "Somebody wrote to it, or the disk is failing.",
+                    "Build without --offline: it is fetched again.",
+                )
             self.store.warn(f"The Hugging Face cache is damaged: {file} is not the commit's. It is fetched again.")
-            tick(-entry.size)
             file.resolve().unlink()
             file.unlink(missing_ok=True)
-            if self.no_network:
-                raise self._not_cached(self.commit)
         entry = self._download(path, self._named(path, facts), file, tick)
         self.store.know(file, entry)
         return file, entry
+
+    def _cached_entry(self, path: str, tick: Tick) -> Entry | None:
+        """The entry of a file that lies in the snapshot, and is what the commit has."""
+        file, facts = self._snapshot / path, self._files()[path]
+        if not file.is_file():
+            return None
+        known = self.store.known(file)
+        entry = known or self.store.read(file, path, tick)
+        if known is not None:
+            tick(known.size)
+        if entry.size == facts["size"] and _right(entry, facts, file):
+            return entry
+        tick(-entry.size)
+        return None
 
     def _named(self, path: str, facts: dict[str, Any]) -> dict[str, Any]:
         """The facts of a file with its content's identity, which some mirrors tell of one file at a time alone."""

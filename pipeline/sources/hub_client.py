@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from .. import partial
-from ..errors import InputError, MarError, StageError
+from ..errors import InputError, MarError, StageError, disk_is_full
 
 Found = TypeVar("Found")
 
@@ -135,6 +135,11 @@ def written() -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if disk_is_full(error):
+            raise StageError(
+                f"The disk is full: {error.filename} could not be written.",
+                fix="Free some space, or set HF_HOME to a folder on another disk; then build again.",
+            ) from None
         if not partial.unwritable(error):
             raise
         raise StageError(

@@ -33,8 +33,9 @@ import json, sys
 from pathlib import Path
 from pipeline.selection import select
 from pipeline.sources.hub import Hub
+from pipeline.sources.hub_client import offline
 from pipeline.store import Store
-source = Hub(Store(Path(sys.argv[1])), "{REPO}", None, no_network=False)
+source = Hub(Store(Path(sys.argv[1])), "{REPO}", None, no_network=offline(False))
 source.may_fetch = True
 files = select(source.sizes(), source.where, source.text).files
 print("began", flush=True)
