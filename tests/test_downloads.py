@@ -15,6 +15,8 @@ from tests.hub_stand_in import TOKEN, Hub, running
 from tests.mischief import Mischief, Pace
 from tests.torture.downloads import BYTES, REPO, Trial, checkpoint
 
+pytestmark = pytest.mark.slow
+
 SHARD = "model-2-of"
 
 

@@ -17,6 +17,8 @@ from tests.conftest import Mar
 from tests.hub_stand_in import Hub, running
 from tests.mischief import Mischief
 
+pytestmark = pytest.mark.slow
+
 CONFIG = "handler: {{mode: sequence_classification, model_name: {model}{more}}}\narchive: {{name: locked}}\n"
 
 
