@@ -15,7 +15,7 @@ endif
 overrides := $(if $(MODEL),--model "$(MODEL)") $(if $(REVISION),--revision "$(REVISION)") \
              $(if $(SAVE_MODE),--save-mode "$(SAVE_MODE)") $(if $(OFFLINE),--offline) $(if $(LOCKED),--locked)
 
-.PHONY: help setup mar smoke serve release test test-fast torture bench lint starters clean
+.PHONY: help setup mar smoke serve release test test-fast test-matrix torture bench lint starters clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -73,6 +73,12 @@ test: $(VENV)/.ready $(VENV)/older/.ready  ## every test
 
 test-fast: $(VENV)/.ready  ## the tests that load no model and start no server
 	@$(BIN)/python -m pytest -m "not slow"
+
+# WRITE=1 writes docs/families.md, a line's part each.
+matrix := -m $(if $(WRITE),tests.families --write,pytest tests/families tests/test_downloads.py)
+test-matrix: $(VENV)/.ready $(VENV)/older/.ready  ## model families, and downloads, on transformers 5 and 4: minutes
+	@$(BIN)/python $(matrix)
+	@PYTHONPATH="$(abspath $(VENV)/older)" $(BIN)/python $(matrix)
 
 torture: $(VENV)/.ready  ## the store under kill -9, crowds, full disks and damage, with figures: half an hour
 	@$(BIN)/python -m tests.torture

@@ -98,6 +98,9 @@ def _tag(model: Any, tokenizer: Any, request: Any, settings: dict[str, Any]) -> 
 
     text = request["text"]
     strategy = request.get("aggregation_strategy", settings.get("aggregation_strategy", "simple"))
+    if not loading.takes(model, "token_type_ids"):
+        # The pipeline hands on all that the tokenizer makes.
+        tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
     tag = TokenClassificationPipeline(model=model, tokenizer=tokenizer, aggregation_strategy=strategy, device="cpu")
     limit = settings["max_length"]
     stride = min(settings.get("stride", limit // 4), limit - tokenizer.num_special_tokens_to_add() - 1)

@@ -10,6 +10,7 @@ vocabulary] and the longer keys and values. With `past` = 0 that is the prefill.
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import packing
 from ..child import work
-from ..errors import StageError
+from ..errors import MarError, StageError, disk_is_full
 from ..weights import is_trace_of_build
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def trace(job: dict[str, Any], report: Report) -> dict[str, Any]:
         )
     report("loading the checkpoint", 0, None)
     model = load({**job, "merge": True}).to(job["device"])
+    _name_modules(model)
     if job["task"] == "text_generation":
         _refuse_constraints(model.generation_config)
     model.config.use_cache = job["task"] == "text_generation"
@@ -101,7 +103,7 @@ def trace(job: dict[str, Any], report: Report) -> dict[str, Any]:
     ends = getattr(model.config, "eos_token_id", None)
     pads = (
         words.pad_token_id,
-        model.config.pad_token_id,
+        getattr(model.config, "pad_token_id", None),
         words.eos_token_id,
         *(ends if isinstance(ends, list) else [ends]),
     )
@@ -117,7 +119,7 @@ def trace(job: dict[str, Any], report: Report) -> dict[str, Any]:
         "torch": torch.__version__.split("+")[0],
         "cache": None,
     }
-    with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+    with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings(), _refused():
         warnings.simplefilter("ignore")  # tracers warn of each Python branch; the check below is what counts
         report("tracing", 0, None)
         if job["task"] == "text_generation":
@@ -130,6 +132,16 @@ def trace(job: dict[str, Any], report: Report) -> dict[str, Any]:
         facts["weights"] = _save(graph, Path(job["out"]))
     (Path(job["out"]) / FACTS).write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return facts
+
+
+def _name_modules(model: Any) -> None:
+    """Give classes out of a model's own code a module whose name can be read back from a graph: transformers makes them
+    one of a digest, which may begin with a digit."""
+    for kind in {type(module) for module in model.modules()}:
+        name = ".".join(part if part.isidentifier() else f"_{part}" for part in kind.__module__.split("."))
+        if name != kind.__module__:
+            sys.modules[name] = sys.modules[kind.__module__]
+            kind.__module__ = name
 
 
 def _save(graph: Any, folder: Path) -> dict[str, str]:
@@ -183,6 +195,26 @@ def _refuse_constraints(own: Any) -> None:
             f"generation_config.json asks for {', '.join(found)}, which a traced decoder's own loop does not do.",
             fix="Build it with save_mode: pretrained, or take that out of generation_config.json.",
         )
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    """Raises StageError for whatever torch says where a model cannot be traced, or its trace not run or saved."""
+    try:
+        yield
+    except (MarError, OSError):
+        raise
+    except Exception as error:
+        if disk_is_full(error):
+            raise
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        # Of a trace that fails the last line says how, below where.
+        said = lines[-1] if lines[-1].startswith("RuntimeError: ") else lines[0]
+        raise StageError(
+            f"The model cannot be traced: {said.removeprefix('RuntimeError: ').rstrip(':')}",
+            "The architecture takes a path that depends on its input, or calls what a trace cannot hold.",
+            "Build this model with save_mode: pretrained, or try handler.attn_implementation: eager.",
+        ) from error
 
 
 def _ids(model: Any, batch: int, length: int, seed: int) -> Any:
@@ -342,6 +374,8 @@ def _trace_decoder(model: Any, job: dict[str, Any], report: Report) -> tuple[Any
     ids = _ids(model, 2, 3, 1)
     first = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=True, return_dict=True)
     cache = getattr(first, "past_key_values", None)
+    # Before version 5, transformers' encoders that decode pair it with one for an encoder that they have not.
+    cache = getattr(cache, "self_attention_cache", cache)
     flat = _flat(cache) if hasattr(cache, "layers") else []
     shapes = {(tensor.shape[1], tensor.shape[3]) for tensor in flat if tensor is not None and tensor.dim() == 4}
     if len(shapes) != 1 or any(tensor is None or tensor.dim() != 4 for tensor in flat):
