@@ -79,7 +79,8 @@ def _moving(build: Build) -> list[str]:
     if build.lock is not None or config.model.kind in ("folder", "starter"):
         return []
     told = build.sources[0].provenance()
-    what = f"commit {told['commit'][:12]}" if "commit" in told else "what was there"
+    commit, version = told.get("commit"), told.get("version")
+    what = f"commit {commit[:12]}" if commit else f"version {version}" if version else "what was there"
     how = f"mar lock {config.path}" if config.path and not config.is_packaged else "a config of its own, and `mar lock`"
     return [
         f"{config.model.name} is not locked: this is {what}, and the next build may be of another. To keep it: {how}"
@@ -106,4 +107,6 @@ def _origin(source: dict[str, Any]) -> str:
     base = f", over {_origin(source['base'])}" if "base" in source else ""
     if source["kind"] == "hub":
         return f"{source['repo']} at {source['commit'][:12]}{base}"
+    if source["kind"] == "mlflow":
+        return f"{source['model']}, version {source['version']}{base}"
     return f"{source.get('url', 'a folder')}{base}"

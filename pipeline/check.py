@@ -54,6 +54,7 @@ def check(path: Path) -> dict[str, Any]:
         *_settings(archive.manifest, read),
         *_pickled(archive, read),
         *_tokenizer(read),
+        *_own_code(read),
     ]
     found.sort(key=lambda finding: _LEVELS.index(finding.level))
     told = _digests(read) or {}
@@ -214,6 +215,18 @@ def _pickled(archive: Archive, read: Survey) -> Findings:
             names = f" (it names {some(list(found.names))})" if found.names else ""
             said = f"is {found.kind}{names}: loading it may run any code, with the server's rights"
             yield Finding("error", path, said, "Save weights as safetensors.")
+
+
+def _own_code(read: Survey) -> Findings:
+    """Code that came with the model, which its builder trusted."""
+    try:
+        named = [str(path) for path in json.loads(read.text(PROVENANCE) or "")["source"]["remote_code"]]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return
+    if packed := [path for path in named if path in read.files]:
+        when = "which was run to trace it" if "graph.json" in read.files else "which a server runs when it loads it"
+        said = f"holds code that came with the model, {when}: {some(packed)}"
+        yield Finding("note", "", said, "mar inspect tells where the model came from.")
 
 
 def _tokenizer(read: Survey) -> Findings:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError, StageError
+from .server_settings import is_secret
 
 _ERRORS = {InputError.exit_code: InputError, StageError.exit_code: StageError}
 
@@ -27,7 +28,7 @@ class WorkerCrash(Exception):
 
 def environment(extra: dict[str, str] | None = None) -> dict[str, str]:
     """The environment of a child: no network for transformers, no token of the user's, nothing drawn."""
-    env = {name: value for name, value in os.environ.items() if name not in {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"}}
+    env = {name: value for name, value in os.environ.items() if not is_secret(name)}
     env |= {
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -106,7 +107,8 @@ def work(
     python: str = sys.executable,
     env: dict[str, str] | None = None,
 ) -> Any:
-    """Have a worker do `op` (`worker.OPERATIONS`) and return its result.
+    """Have a worker do `op` (`worker.OPERATIONS`) and return its result. A model's own code is copied into its folder
+    only, so that no two workers share one.
 
     Raises the InputError or StageError that the worker met, StageError if it was killed, WorkerCrash otherwise.
     """
@@ -124,6 +126,7 @@ def work(
         else:
             messages.append(message)
 
+    env = {"HF_MODULES_CACHE": str(folder / "modules"), **(env or {})}
     code = run([python, "-m", "pipeline.worker", str(job_file)], cwd=folder, log=log, env=env, on_line=on_line)
     last = messages[-1] if messages else {}
     if "result" in last:

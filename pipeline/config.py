@@ -116,7 +116,7 @@ def _built(path: Path, checked: Checked) -> BuildConfig:
         path=path,
         task=task,
         model=model,
-        revision=full.handler.revision,
+        revision=full.handler.revision or model.revision,
         handler=full.handler,
         frontend=full.model_dump(include=set(Frontend.model_fields), exclude_none=True, by_alias=True),
         pt2=full.pt2.model_dump(exclude_none=True) if full.pt2 else None,
@@ -160,7 +160,7 @@ def packed_handler(config: BuildConfig, *, max_length: int) -> dict[str, Any]:
         "hardware": handler.hardware,
         "max_length": max_length,
         # A folder's name is the builder's own business: another one would give another archive.
-        "model_name": config.archive.name if config.model.kind == "folder" else config.model.name,
+        "model_name": config.archive.name if config.model.kind == "folder" else config.model.repo or config.model.name,
         "dtype": handler.dtype,
     }
     if handler.trust_remote_code and handler.save_mode == "pretrained":

@@ -23,6 +23,12 @@ from .yaml_lines import MAX_BYTES, Document, Where, parse
 # Where what is written without quotes is taken by its letters: the version 1.10 is no number, and the label
 # `no` no truth value.
 _AS_WRITTEN = re.compile(r"archive\.(name|version)|handler\.(base_)?revision|handler\.labels(\[\d+\]|\.\d+)")
+_KINDS = {
+    "folder": "a folder",
+    "starter": "a starter",
+    "url": "an address in an object store",
+    "mlflow": "a registered model, whose version stands in its name",
+}
 # Fields of Overrides, and the keys of `handler:` that they stand for.
 _OPTIONS = {"task": "mode", "model": "model_name", "revision": "revision", "save_mode": "save_mode"}
 
@@ -66,7 +72,8 @@ class ConfigReader:
     def lines(self) -> list[str]:
         """A line for each problem: those of the command line, then those of the file, from its top."""
         # A letter that nobody sees is what is wrong, often enough.
-        return [printable(text) for _, text in sorted(self._wrong, key=lambda item: item[0])]
+        texts = [text for _, text in sorted(self._wrong, key=lambda item: item[0])]
+        return [printable(model_source.without_secrets(text)) for text in texts]
 
     def read(self) -> Checked | None:
         text = self._text()
@@ -178,15 +185,15 @@ class ConfigReader:
         if config is None:
             return None
         model = self._model(config)
-        if self.overrides.tell and model and not self._wrong and not given & {"handler.mode", "handler.task"}:
-            task = self._told(model, config.handler.revision, self.overrides.tell)
-            if task is None:
-                return None
-            given.add("handler.mode")
-            config = config.model_copy(update={"handler": config.handler.model_copy(update={"mode": task.mode})})
+        unsaid = readable and not given & {"handler.mode", "handler.task"}
+        if unsaid and self.overrides.tell and "handler.model_name" in given:
+            # What has to be mended first need not wait for a server.
+            unsaid = False
+            if model and (model.kind in ("starter", "folder") or not self._wrong):
+                config = self._told(config, model, self.overrides.tell)
         for key, message in rules.conflicts(config, _paths(data).__contains__):
             self._add(tuple(int(part) if part.isdigit() else part for part in key.split(".")), message)
-        if readable and not given & {"handler.mode", "handler.task"}:
+        if unsaid:
             self._add(("handler", "mode"), f"is missing: one of {', '.join(MODES)}")
         if readable and "handler.model_name" not in given:
             self._add(("handler", "model_name"), "is missing: a Hub id, a folder, or starter:TASK")
@@ -211,12 +218,14 @@ class ConfigReader:
             for where in bad:
                 _forget_value(data, where)
 
-    def _told(self, model: ModelSource, revision: str | None, tell: TellTask) -> Task | None:
+    def _told(self, config: ConfigFile, model: ModelSource, tell: TellTask) -> ConfigFile:
+        """The config with the task that its model tells, which else is a problem."""
         try:
-            return tell(model, revision)
+            mode = tell(model, config.handler.revision).mode
         except MarError as error:
             self._add(("handler", "mode"), f"is missing, and the model does not tell it: {error.what}")
-            return None
+            return config
+        return config.model_copy(update={"handler": config.handler.model_copy(update={"mode": mode})})
 
     def _model(self, config: ConfigFile) -> ModelSource | None:
         name, where = config.handler.model_name, ("handler", "model_name")
@@ -228,8 +237,11 @@ class ConfigReader:
         except ValueError as error:
             self._add(where, str(error))
             return None
-        if found.kind != "hub" and config.handler.revision is not None:
-            self._add(("handler", "revision"), f"only a Hub id has revisions, and {name} is a {found.kind}")
+        revision = config.handler.revision
+        if found.kind != "hub" and revision is not None:
+            self._add(("handler", "revision"), f"only a Hub id has revisions, and {name} is {_KINDS[found.kind]}")
+        if found.revision is not None and revision not in (None, found.revision):
+            self._add(("handler", "revision"), f"is another one than {name} names; leave one of them out")
         return found
 
     def _add(self, where: Where, message: str) -> None:

@@ -84,8 +84,10 @@ class _Side:
         text = self.read.text(path)
         if text is None:
             return None
-        if not path.endswith(".json"):
+        if path == self.config or path.endswith((".yaml", ".yml")):
             return yaml_lines.parse(text).data
+        if not path.endswith(".json"):
+            return None  # a line of Python is YAML too, often enough
         try:
             return json.loads(text)
         except (ValueError, RecursionError):

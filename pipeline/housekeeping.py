@@ -12,6 +12,8 @@ from . import notes
 from .store import Record, Store
 from .tree import Tree, scan
 
+PARTS_KEPT = 7 * 86_400.0
+"""Seconds that a file which is not all fetched stays unused."""
 NOTES = ("keys/*/*.json", "latest/*.json", "facts/*", "files/*/*.json")
 """Where a store has its notes."""
 
@@ -85,6 +87,8 @@ def collect(
     outside = _notes(store, "files/*/*.json")
     going += [path for path, value in outside if value is None or not Path(value["file"]).exists()]
     going += [path for path in store.root.glob("*/**/.*") if path.is_file()]
+    old = time.time() - min(PARTS_KEPT if older_than is None else older_than, PARTS_KEPT)
+    going += [path for path in store.root.glob("partial/*") if path.stat().st_mtime < old]
     going += [path for path in (store.root / "tmp").rglob("*") if path.is_file() and not path.is_symlink()]
     freed = sum(path.stat().st_size for path in going)
     if not dry_run:

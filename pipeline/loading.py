@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import pickle
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,25 +25,38 @@ def model(job: dict[str, Any]) -> Any:
     `trust_remote_code`. An adapter is laid over its base, and with `merge` merged into it. Raises InputError if the
     class does not fit, or if the checkpoint lacks weights of the model.
     """
-    import torch
+    folder = Path(job["checkpoint"])
+    for file in sorted(folder.rglob("*.bin")):
+        _refuse_all_but_tensors(file)
+    loaded, info = _from_pretrained(job, _config(job))
+    missing, others = set(info["missing_keys"]), _of_other_shapes(info)
+    if (folder / ADAPTER).is_dir():
+        loaded, brought = adapter.laid_over(loaded, folder / ADAPTER, merge=bool(job.get("merge")))
+        missing -= brought
+        others = {name: shapes for name, shapes in others.items() if name not in brought}
+    if not job["allow_untrained_head"]:
+        _refuse_untrained(loaded, sorted(missing - others.keys()), others)
+    return loaded.eval()
+
+
+def _code(job: dict[str, Any]) -> dict[str, bool]:
+    # Left unsaid, transformers asks at the terminal.
+    return {"trust_remote_code": bool(job.get("trust_remote_code"))}
+
+
+def _config(job: dict[str, Any]) -> Any:
     import transformers
 
-    folder = job["checkpoint"]
-    # Left unsaid, transformers asks at the terminal.
-    code = {"trust_remote_code": bool(job.get("trust_remote_code"))}
     changes: dict[str, Any] = {}
     if job.get("labels"):
         changes["id2label"] = {int(index): name for index, name in job["labels"].items()}
         changes["label2id"] = {name: int(index) for index, name in job["labels"].items()}
     elif job.get("num_labels"):
         changes["num_labels"] = job["num_labels"]
-    torch.manual_seed(SEED)
-    auto = getattr(transformers, job["auto_class"])
-    dtype = job.get("dtype") or "float32"
-    # transformers 5 renamed torch_dtype.
-    word = "dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_dtype"
     try:
-        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, **code, **changes)
+        return transformers.AutoConfig.from_pretrained(
+            job["checkpoint"], local_files_only=True, **_code(job), **changes
+        )
     except Exception as error:
         _refuse_untrusted(error)
         raise InputError(
@@ -51,24 +64,36 @@ def model(job: dict[str, Any]) -> Any:
             "A value in it is damaged, or its architecture is newer than the installed transformers.",
             "Restore it from the model's source, or upgrade transformers.",
         ) from None
+
+
+def _from_pretrained(job: dict[str, Any], config: Any) -> tuple[Any, dict[str, Any]]:
+    """The model, and what transformers says of its loading."""
+    import torch
+    import transformers
+
+    dtype = job.get("dtype") or "float32"
+    # transformers 5 renamed torch_dtype.
+    word = "dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_dtype"
+    options: dict[str, Any] = {word: dtype if dtype == "auto" else getattr(torch, dtype)}
+    if job.get("attn_implementation"):
+        options["attn_implementation"] = job["attn_implementation"]
+    torch.manual_seed(SEED)
     try:
-        loaded, info = auto.from_pretrained(
-            folder,
+        found: tuple[Any, dict[str, Any]] = getattr(transformers, job["auto_class"]).from_pretrained(
+            job["checkpoint"],
             config=config,
             local_files_only=True,
             output_loading_info=True,
-            ignore_mismatched_sizes=bool(job["allow_untrained_head"]),
-            **{word: dtype if dtype == "auto" else getattr(torch, dtype)},
-            **({"attn_implementation": job["attn_implementation"]} if job.get("attn_implementation") else {}),
-            **code,
+            # Refused below, where it can be told which weights they are; an adapter may bring others.
+            ignore_mismatched_sizes=True,
+            weights_only=True,
+            **options,
+            **_code(job),
         )
-    except pickle.UnpicklingError as error:
-        raise InputError(
-            f"The pickled weights hold more than tensors, and are not loaded: {first_line(error)}",
-            "A pickle can run any code when it is loaded; with weights_only torch refuses all but tensors.",
-            "Ask whoever made the model for safetensors.",
-        ) from None
-    except (ValueError, KeyError, ImportError) as error:
+    except Exception as error:
+        # What code of the model's own raises can be anything.
+        if not job.get("trust_remote_code") and not isinstance(error, (ValueError, KeyError, ImportError)):
+            raise
         _refuse_untrusted(error)
         raise InputError(
             f"transformers {transformers.__version__} cannot load this checkpoint as {job['auto_class']}: "
@@ -76,25 +101,56 @@ def model(job: dict[str, Any]) -> Any:
             "The model's architecture has no such head, or is newer than the installed transformers.",
             "Use another --task, or upgrade transformers.",
         ) from None
-    except RuntimeError as error:
-        if "size mismatch" not in str(error) and "mismatch" not in str(error):
-            raise
+    return found
+
+
+def _of_other_shapes(info: dict[str, Any]) -> dict[str, str]:
+    """The weights that the checkpoint has in other shapes than the model, and these."""
+    return {name: f"{list(has)} and not {list(wants)}" for name, has, wants in info["mismatched_keys"]}
+
+
+def _refuse_untrained(loaded: Any, missing: list[str], others: dict[str, str]) -> None:
+    """Raises InputError if weights of the model are not the checkpoint's."""
+    if others:
+        name, shapes = min(others.items())
         raise InputError(
-            f"The checkpoint's head has another shape than its settings say: {first_line(error)}",
+            f"The checkpoint's head has another shape than its settings say: {name} is {shapes}.",
             fix="Leave handler.num_labels and labels out, or set allow_untrained_head: true for a new head.",
-        ) from None
-    missing = sorted(info["missing_keys"])
-    if (Path(folder) / ADAPTER).is_dir():
-        loaded, brought = adapter.laid_over(loaded, Path(folder) / ADAPTER, merge=bool(job.get("merge")))
-        missing = [name for name in missing if name not in brought]
-    if missing and not job["allow_untrained_head"]:
+        )
+    if missing:
         shown = ", ".join(missing[:6]) + (f" and {len(missing) - 6} more" if len(missing) > 6 else "")
         raise InputError(
             f"The checkpoint does not hold the weights {shown}: {type(loaded).__name__} would answer at random.",
             "It was not fine-tuned for this task, or was saved by another class.",
             "Use a fine-tuned model, or set handler.allow_untrained_head: true if that is meant.",
         )
-    return loaded.eval()
+
+
+def _refuse_all_but_tensors(file: Path) -> None:
+    """Raises InputError for a pickle that torch does not read with weights_only."""
+    import torch
+
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 6):
+        raise InputError(
+            f"{file.name} is a pickle, and torch {torch.__version__} can be made to run one in spite of weights_only.",
+            "It is CVE-2025-32434.",
+            "Upgrade torch to 2.6 or newer, or ask whoever made the model for safetensors.",
+        )
+    try:
+        torch.load(file, map_location="meta", weights_only=True)
+    except Exception as error:  # whatever torch raises for what is no such file
+        what = re.search(r"GLOBAL (\S+)", str(error))
+        if what:
+            raise InputError(
+                f"{file.name} holds more than tensors: a pickle that calls {what[1]}. It is not loaded.",
+                "A pickle can run any code when it is loaded; with weights_only torch refuses all but tensors.",
+                "Ask whoever made the model for safetensors.",
+            ) from None
+        raise InputError(
+            f"{file.name} cannot be read as pickled tensors (torch.load with weights_only): {type(error).__name__}.",
+            "A download or a copy was cut short, or it is a Git LFS pointer, or no weights at all.",
+            "Fetch the file again (`git lfs pull` in a clone), or ask whoever made the model for safetensors.",
+        ) from None
 
 
 def _refuse_untrusted(error: Exception) -> None:
@@ -115,6 +171,7 @@ def tokenizer(folder: str | Path, **settings: Any) -> Any:
         settings = {"trust_remote_code": False, **settings}
         return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, **settings)
     except Exception as error:
+        _refuse_untrusted(error)
         raise InputError(
             f"transformers cannot load the tokenizer of this checkpoint: {first_line(error)}",
             "Its files are incomplete or damaged, or it needs a package (sentencepiece, tiktoken).",

@@ -47,6 +47,11 @@ class Lock:
         told = {"format": FORMAT, **asdict(self), "files": files}
         return json.dumps(told, indent=2, ensure_ascii=False) + "\n"
 
+    def part(self, number: int, path: Path) -> Locked:
+        """What it says of the source `number`; `path` is where it lies."""
+        told = self.sources[number] if number < len(self.sources) else {}
+        return Locked(path=path, number=number, told=told, files=self.files, license=self.license)
+
     def commit(self, number: int, repo: str) -> str | None:
         """The commit of the source `number`, if it is that repository."""
         source = self.sources[number] if number < len(self.sources) else {}
@@ -62,10 +67,7 @@ class Lock:
             elif locked is None:
                 lines.append(f"{path} is new")
             elif locked != found:
-                lines.append(
-                    f"{path} is {found.sha256[:12]} ({found.size:,} bytes), "
-                    f"and was {locked.sha256[:12]} ({locked.size:,} bytes)"
-                )
+                lines.append(_difference(path, locked, found))
         return lines
 
     def differences(self, other: Lock) -> list[str]:
@@ -92,6 +94,37 @@ class Lock:
             for name in sorted(self.settings.keys() | settings.keys())
             if self.settings.get(name) != settings.get(name)
         ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Locked:
+    """What the lock at `path` says of one source: what was `told` of it, the `files` of the whole checkpoint by their
+    paths in it, and the `license` of the first."""
+
+    path: Path
+    number: int
+    told: Mapping[str, Any]
+    files: Mapping[str, File]
+    license: str | None
+
+
+def changes(locked: Mapping[str, File], files: Mapping[str, File]) -> list[str]:
+    """Which of these files are not as they are locked, a line each."""
+    return [_difference(path, locked[path], file) for path, file in files.items() if locked.get(path, file) != file]
+
+
+def _difference(path: str, locked: File, found: File) -> str:
+    return f"{path} is {found.sha256[:12]} ({found.size:,} bytes), and was {locked.sha256[:12]} ({locked.size:,} bytes)"
+
+
+def refusal(model: str, path: Path, drift: list[str]) -> InputError:
+    """That a model is not what the lock at `path` says, which has otherwise what `drift` tells."""
+    shown = "; ".join([*drift[:4], *([f"and {len(drift) - 4} more"] if len(drift) > 4 else [])])
+    return InputError(
+        f"{model} is not what {path} says: {shown}.",
+        "Somebody changed it since it was locked, or it is not the model that was meant.",
+        f"Find out who did; if the change is meant: mar lock {path.with_name(path.name.removesuffix(SUFFIX))}",
+    )
 
 
 def settings_of(config: BuildConfig) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from . import adapter, checkpoint, sources
 from .config_file import TellTask
 from .errors import InputError
@@ -22,9 +24,10 @@ def teller(store: Store, offline: bool) -> TellTask:
             files = select(source.sizes(), source.where, source.text, pickles=True).files
             name = f"{ADAPTER}/{ADAPTER_CONFIG}" if f"{ADAPTER}/{ADAPTER_CONFIG}" in files else checkpoint.CONFIG
             told = read_object(source.text(files[name]), name, source.where)
-        found = adapter.task_of(told) if name.startswith(ADAPTER) else checkpoint.task_of(told)
+        is_adapter = name.startswith(ADAPTER)
+        found = adapter.task_of(told) if is_adapter else checkpoint.task_of(told)
         if found is None:
-            said = ", ".join(map(str, told.get("architectures") or [told.get("task_type") or "no architecture"]))
+            said = _adapter_says(told) if is_adapter else _model_says(told)
             raise InputError(
                 f"{model.name} says that it is {said}, which tells no task.",
                 "A model without a head of one of the tasks cannot tell which it is for.",
@@ -33,3 +36,12 @@ def teller(store: Store, offline: bool) -> TellTask:
         return found
 
     return tell
+
+
+def _model_says(told: dict[str, Any]) -> str:
+    return ", ".join(map(str, told.get("architectures") or ["no architecture"]))
+
+
+def _adapter_says(told: dict[str, Any]) -> str:
+    kind = told.get("task_type")
+    return f"an adapter for {kind}" if kind else "an adapter without a task_type"

@@ -113,6 +113,7 @@ def complete(
     right: Callable[[Entry], bool],
     wait: Callable[[Exception], float | None],
     what: str,
+    fix: str = "Try another network, or set HF_ENDPOINT to a mirror that can be trusted.",
 ) -> None:
     """Have `pull` bring what is missing of `size` bytes, again where it breaks off, until the file is whole.
 
@@ -128,7 +129,7 @@ def complete(
                 raise StageError(
                     f"{what} has other bytes than its repository names, twice.",
                     "A proxy, a mirror or the disk changed them; nothing of it was kept.",
-                    "Try another network, or set HF_ENDPOINT to a mirror that can be trusted.",
+                    fix,
                 )
         elif partial.size == size:
             return

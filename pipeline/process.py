@@ -11,14 +11,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 
-from .server_settings import SECRETS
+from .server_settings import is_secret
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The server's environment: no token of the user's, no network for handlers, no TS_ variable that would
     replace a setting, and nothing on PYTHONPATH that would be taken for the archive's own modules."""
-    ours = {"LOG_LOCATION", "METRICS_LOCATION", "TEMP", *SECRETS}
-    env = {name: value for name, value in os.environ.items() if name not in ours and not name.startswith("TS_")}
+    ours = {"LOG_LOCATION", "METRICS_LOCATION", "TEMP"}
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ours and not name.startswith("TS_") and not is_secret(name)
+    }
     path = [
         part
         for part in env.pop("PYTHONPATH", "").split(os.pathsep)

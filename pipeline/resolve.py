@@ -23,6 +23,16 @@ def _config(build: Build) -> dict[str, Any]:
     return build.read_json("download", "config.json")
 
 
+def is_adapter(build: Build) -> bool:
+    """Whether the checkpoint is an adapter and its base model."""
+    return any(entry.path.startswith(f"{ADAPTER}/") for entry in build.trees["download"])
+
+
+def merging(build: Build) -> tuple[str, ...]:
+    """The distributions whose version decides what an adapter and its base model make together."""
+    return ("peft",) if is_adapter(build) else ()
+
+
 def _adapter(build: Build) -> dict[str, Any]:
     """An adapter's own config; empty if the checkpoint is none."""
     return build.read_json("download", f"{ADAPTER}/{ADAPTER_CONFIG}")
@@ -57,12 +67,6 @@ def check_task(build: Build) -> None:
             f"{build.config.model.name} ({config.get('model_type')}) is an encoder-decoder: no handler serves it.",
             fix="Use an encoder for classification and question answering, or a decoder for text generation.",
         )
-    for place in (config.get("auto_map") or {}).values() if build.config.handler.trust_remote_code else ():
-        if "--" in str(place):
-            raise InputError(
-                f"{build.config.model.name} runs code out of another repository ({place}), which no commit here pins.",
-                fix="Copy it into the model's own folder, name it there in config.json's auto_map, and build that.",
-            )
 
 
 def labels(build: Build) -> dict[int, str] | None:
@@ -70,9 +74,9 @@ def labels(build: Build) -> dict[int, str] | None:
     handler, task = build.config.handler, build.config.task
     if not task.labelled:
         return None
-    own = _own_labels(build)
     asked = handler.labels
     number = len(asked) if asked else handler.num_labels
+    own = _own_labels(build, number)
     if number and number != len(own) and not handler.allow_untrained_head:
         key = "handler.labels" if asked else "handler.num_labels"
         names = ", ".join(list(own.values())[:6]) + (", ..." if len(own) > 6 else "")
@@ -87,11 +91,12 @@ def labels(build: Build) -> dict[int, str] | None:
     return own
 
 
-def _own_labels(build: Build) -> dict[int, str]:
-    """Those of the checkpoint: of the head that came with an adapter, else as config.json has them."""
+def _own_labels(build: Build, asked: int | None) -> dict[int, str]:
+    """Those of the checkpoint: of the head that came with an adapter, else as config.json has them. How many a pickled
+    head has only its loading tells: then it is as many as are `asked` for."""
     own = labels_of(_config(build))
     file = build.find("download", f"{ADAPTER}/{ADAPTER_WEIGHTS}")
-    number = adapter.labels(tensors(file, ADAPTER_WEIGHTS)) if file else None
+    number = adapter.labels(tensors(file, ADAPTER_WEIGHTS)) if file else asked if is_adapter(build) else None
     return own if number in (None, len(own)) else {index: f"LABEL_{index}" for index in range(number)}
 
 

@@ -8,6 +8,7 @@ An adapter's own files lie in `adapter/`, and its base model's around it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -47,20 +48,25 @@ class Selection:
     base: Base | None = None
 
 
-def select(present: Collection[str], where: str, text: Text, *, pickles: bool = False, code: bool = False) -> Selection:
+def select(
+    present: Collection[str],
+    where: str,
+    text: Text,
+    *,
+    pickles: bool = False,
+    tokenizer: bool = True,
+) -> Selection:
     """What to take of a repository whose files are `present` (paths with `/`), with `pickles` if there are no
-    safetensors, and with the `code` of its own. Raises InputError."""
+    safetensors. Raises InputError, also if it needs a `tokenizer` and there is none."""
     for path in present:
         refuse_outside(path, where)
-    if ADAPTER_CONFIG in present and CONFIG not in present:
+    if ADAPTER_CONFIG in present and not _has_weights(present):
         return _adapter(present, where, text, pickles)
     homes = _homes(present, where, text)
     names = _weights(homes.model, present, where, text, pickles)
-    if code:
-        names += [name for path in sorted(present) if (name := _inside(path, homes.model)) and name.endswith(".py")]
     files = {name: homes.model + name for name in [CONFIG, *names]}
     side = _side_files(present, homes.tokenizer)
-    if not has_vocabulary(side):
+    if tokenizer and not has_vocabulary(side):
         raise InputError(
             f"{where} holds no tokenizer (no tokenizer.json, vocab.txt, vocab.json or *.model).",
             "A model saved without its tokenizer cannot answer texts.",
@@ -73,7 +79,8 @@ def with_base(adapter: Selection, base: Selection) -> Selection:
     """The files of an adapter's base model around it: a tokenizer of the adapter's own replaces the base's."""
     theirs = dict(base.files)
     if has_vocabulary(adapter.files):
-        theirs = {name: path for name, path in theirs.items() if name not in SIDE_FILES or name.startswith("gen")}
+        kept = ("generation_config.json",)
+        theirs = {name: path for name, path in theirs.items() if name not in SIDE_FILES or name in kept}
     return Selection(files=theirs)
 
 
@@ -95,7 +102,7 @@ def read_object(text: str, path: str, where: str) -> dict[str, Any]:
     """A JSON object. Raises InputError if it is none."""
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{where}/{path} cannot be read as JSON: {error}.", fix="Save the model again.") from None
     if not isinstance(value, dict):
         raise InputError(f"{where}/{path} holds no JSON object.", fix="Save the model again.")
@@ -116,20 +123,23 @@ class _Homes:
 
 
 def _homes(present: Collection[str], where: str, text: Text) -> _Homes:
-    if CONFIG in present:
+    # The first versions of sentence-transformers wrote a config.json of their own beside modules.json.
+    if CONFIG in present and (_MODULES not in present or _has_weights(present)):
         return _Homes("", "")
     if _MODULES in present:
         folder = _transformer_module(text(_MODULES), where)
         if folder + CONFIG in present:
             return _Homes(folder, folder)
+    if CONFIG in present:
+        return _Homes("", "")
     if "MLmodel" in present and "model/" + CONFIG in present:
         tokenizer = "components/tokenizer/"
         return _Homes("model/", tokenizer if any(path.startswith(tokenizer) for path in present) else "model/")
-    checkpoints = sorted({path.split("/")[0] for path in present if path.startswith("checkpoint-")}, key=_number)
+    checkpoints = sorted({path.split("/")[0] for path in present if fnmatch(path, "checkpoint-*/*")}, key=_number)
     if checkpoints:
         raise InputError(
             f"{where} holds no config.json, but {', '.join(checkpoints[-3:])} of a training run.",
-            fix=f"Name one of them: {where}/{checkpoints[-1]}",
+            fix=f"Name one of them, the newest is {where.rstrip('/')}/{checkpoints[-1]}",
         )
     raise InputError(
         f"{where} holds no config.json, so it is no Hugging Face checkpoint.",
@@ -142,11 +152,17 @@ def _number(name: str) -> tuple[int, str]:
     return (int(digits) if digits.isdigit() else 0, name)
 
 
+# The last word of a module's type in modules.json: the one that holds a transformer, and what its first versions called
+# it by the model's family.
+_TRANSFORMERS = ("Transformer", "MLMTransformer", "BERT", "RoBERTa", "DistilBERT", "ALBERT", "CamemBERT", "XLMRoBERTa")
+
+
 def _transformer_module(modules: str, where: str) -> str:
     """The folder of the transformer among a sentence-transformers model's modules."""
     try:
-        found = [str(row["path"]) for row in json.loads(modules) if str(row["type"]).endswith(".Transformer")]
-    except (ValueError, KeyError, TypeError):
+        rows = [(str(row["path"]), str(row["type"]).rpartition(".")[2]) for row in json.loads(modules)]
+        found = [path for path, kind in rows if kind in _TRANSFORMERS]
+    except (ValueError, KeyError, TypeError, RecursionError):
         found = []
     if len(found) != 1:
         raise InputError(
@@ -157,10 +173,6 @@ def _transformer_module(modules: str, where: str) -> str:
         return ""
     refuse_outside(found[0], where)
     return found[0].rstrip("/") + "/"
-
-
-def _inside(path: str, home: str) -> str | None:
-    return path[len(home) :] if path.startswith(home) else None
 
 
 def _side_files(present: Collection[str], home: str) -> dict[str, str]:
@@ -182,18 +194,28 @@ def _weights(home: str, present: Collection[str], where: str, text: Text, pickle
             return [index, *parts]
         if home + single in present:
             return [single]
-    raise InputError(f"{where} holds no model.safetensors.", *_why_no_weights(present))
+    raise InputError(f"{where} holds no model.safetensors.", *_why_no_weights(present, pickles))
 
 
-def _why_no_weights(present: Collection[str]) -> tuple[str, str]:
+def _has_weights(present: Collection[str]) -> bool:
+    """Whether a whole model's weights lie at the root."""
+    return any(name in present for name in (WEIGHTS, INDEX, PICKLE, PICKLE_INDEX))
+
+
+def _why_no_weights(present: Collection[str], pickles: bool) -> tuple[str, str]:
     names = sorted(path.rpartition("/")[2] for path in present)
+    for name in names:
+        if re.fullmatch(r"(model|pytorch_model)-\d+-of-\d+\.(safetensors|bin)", name) and pickles >= name.endswith(
+            "bin"
+        ):
+            return (
+                f"It has shards of weights ({name}), and no index that says what is in them.",
+                "Copy the index too (model.safetensors.index.json), or save the model again.",
+            )
     for name in names:
         left = any(fnmatch(name, pattern) for pattern in _LEFT_BY_TRAINING)
         if not left and any(fnmatch(name, pattern) for pattern in PICKLES):
-            return (
-                f"Its weights are pickled ({name}), and loading a pickle can run any code.",
-                "Set handler.allow_pickle: true: they are read as tensors (weights_only), and kept as safetensors.",
-            )
+            return f"Its weights are pickled ({name}), and loading a pickle can run any code.", _to_do(name, pickles)
     for name in names:
         for pattern, framework in FOREIGN.items():
             if fnmatch(name, pattern):
@@ -204,17 +226,32 @@ def _why_no_weights(present: Collection[str]) -> tuple[str, str]:
     return "There are no weights in it.", "Save the model with save_pretrained(), or name another one."
 
 
+def _to_do(name: str, pickles: bool) -> str:
+    """What to do with a pickle of that name, where `pickles` are taken."""
+    if not pickles and fnmatch(name, "*_model*.bin"):
+        return "Set handler.allow_pickle: true: they are read as tensors (weights_only), and kept as safetensors."
+    return "Load the model with the program that made it, and save it with save_pretrained()."
+
+
 def shards(index: str, where: str, suffix: str = ".safetensors") -> list[str]:
     """The weight files that an index (its JSON text) names, sorted. Raises InputError if it is no index, or if
     a name leads out of the folder."""
     try:
         names = sorted(set(json.loads(index)["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError):
-        raise InputError(f"{where} is no index of weights: it has no weight_map.") from None
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        names = []
+    if not names:
+        raise InputError(
+            f"{where} is no index of weights: it has no weight_map.",
+            fix="Copy it again, or save the model again.",
+        )
     for name in names:
         path = PurePosixPath(str(name))
-        if path.is_absolute() or ".." in path.parts or path.suffix != suffix:
-            raise InputError(f"{where} names {name!r}, which is no {suffix} file of this folder.")
+        if path.is_absolute() or ".." in path.parts or path.suffix != suffix or not str(name).isprintable():
+            raise InputError(
+                f"{where} names {name!r}, which is no {suffix} file of this folder.",
+                fix="Do not use it unless you know who wrote that name; save the model again.",
+            )
     return names
 
 
@@ -226,9 +263,17 @@ def _adapter(present: Collection[str], where: str, text: Text, pickles: bool) ->
             f"{where} is an adapter whose {ADAPTER_CONFIG} names no base model.",
             fix="Set handler.base_model to the model that it was trained on.",
         )
+    if told.get("megatron_config"):
+        # peft would import whatever module its config names for them.
+        raise InputError(
+            f"{where} is an adapter for Megatron's layers, which transformers' models have not.",
+            fix="Train one for the layers of a transformers model.",
+        )
     weights = next((name for name in (ADAPTER_WEIGHTS, _ADAPTER_PICKLE) if name in present), None)
     if weights is None or (weights.endswith(".bin") and not pickles):
-        raise InputError(f"{where} is an adapter without adapter_model.safetensors.", *_why_no_weights(present))
+        raise InputError(
+            f"{where} is an adapter without adapter_model.safetensors.", *_why_no_weights(present, pickles)
+        )
     files = {f"{ADAPTER}/{name}": name for name in (ADAPTER_CONFIG, weights)}
     side = _side_files(present, "")
     return Selection(

@@ -19,7 +19,18 @@ MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 # TorchServe hands its whole environment to the workers. An archive never needs the network to load, so a handler
 # has no use for these.
-SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+SECRETS = (
+    "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AZURE_STORAGE_ACCOUNT_KEY",
+    "AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_CLIENT_SECRET", "AZURE_CLIENT_SECRET",
+    "GOOGLE_APPLICATION_CREDENTIALS", "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_PASSWORD",
+    "MLFLOW_TRACKING_TOKEN",
+)  # fmt: skip
+
+
+def is_secret(name: str) -> bool:
+    """Whether an environment variable is none of a handler's business: it can hold a credential. (fsspec's hold any
+    setting of an object store.)"""
+    return name in SECRETS or name.startswith("FSSPEC_")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +112,7 @@ def config_properties(
                 "use_env_allowed_urls": "false",
                 "enable_envvars_config": "false",
                 "install_py_dep_per_model": "false",
-                "blacklist_env_vars": "|".join(SECRETS),
+                "blacklist_env_vars": "|".join([*SECRETS, "FSSPEC_.*"]),
             },
         ),
         (

@@ -6,6 +6,7 @@
     latest/STAGE-SUBJECT.json the last key of a subject, so that a miss can be explained
     facts/                    what was learned from elsewhere: the commit that a branch was
     files/ab/abcd....json     digests of files outside the store, with the stat that they were read at
+    partial/....incomplete    files on their way here from an object store, by address, path and the store's own mark
     locks/, tmp/              one lock a key; folders being filled
 
 Whatever exists under its final name is whole: it was written beside it and renamed. What was damaged since is told to
@@ -281,13 +282,17 @@ class Store:
         entries = []
         for file, path in walk(folder):
             entry = (known or {}).get(path) or scan(file, path)
-            blob = self.blob(entry.sha256)
-            blob.parent.mkdir(parents=True, exist_ok=True)
-            file.chmod(0o444)
-            os.utime(file, ns=(time.time_ns(), SEALED))
-            file.replace(blob)
+            self.adopt(file, entry)
             entries.append(entry)
         return entries
+
+    def adopt(self, file: Path, entry: Entry) -> None:
+        """Make a file (on the store's file system), whose entry that is, a blob."""
+        blob = self.blob(entry.sha256)
+        blob.parent.mkdir(parents=True, exist_ok=True)
+        file.chmod(0o444)
+        os.utime(file, ns=(time.time_ns(), SEALED))
+        file.replace(blob)
 
     def lay_out(self, tree: Tree, places: Places, folder: Path) -> Path:
         """Fill `folder` with symbolic links to the tree's files, not to be written to. Raises as `use` does."""

@@ -1,4 +1,4 @@
-"""Checkpoints: which files are needed, and what their settings say."""
+"""Checkpoints: what their files are, and what their settings say."""
 
 from __future__ import annotations
 
@@ -14,64 +14,6 @@ from pipeline.errors import InputError
 from pipeline.tasks import TASKS
 from tests import tiny
 
-WHOLE = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "README.md", "optimizer.pt"]
-
-
-def test_only_what_an_archive_needs_is_taken() -> None:
-    assert checkpoint.needed(WHOLE, "x") == [
-        "config.json",
-        "model.safetensors",
-        "tokenizer.json",
-        "tokenizer_config.json",
-    ]
-
-
-def test_an_index_of_shards_comes_before_a_single_file() -> None:
-    assert checkpoint.INDEX in checkpoint.needed([*WHOLE, checkpoint.INDEX], "x")
-    assert checkpoint.WEIGHTS not in checkpoint.needed([*WHOLE, checkpoint.INDEX], "x")
-
-
-@pytest.mark.parametrize(
-    ("files", "said"),
-    [
-        ([f for f in WHOLE if f != "config.json"], "holds no config.json"),
-        ([f for f in WHOLE if not f.startswith("tokenizer")], "holds no tokenizer"),
-        (["config.json", "tokenizer.json", "pytorch_model.bin"], "pickled (pytorch_model.bin)"),
-        (["config.json", "tokenizer.json", "tf_model.h5"], "another framework's (tf_model.h5)"),
-        (["config.json", "tokenizer.json"], "There are no weights in it"),
-    ],
-    ids=["no config", "no tokenizer", "only pickles", "only TensorFlow", "no weights"],
-)
-def test_what_is_missing_is_said_in_at_most_three_lines_with_the_next_step(files: list[str], said: str) -> None:
-    with pytest.raises(InputError) as caught:
-        checkpoint.needed(files, "some/model")
-    assert said in str(caught.value)
-    assert caught.value.fix
-    assert len(str(caught.value).splitlines()) <= 3
-
-
-def test_the_shards_of_an_index_are_named_once_each() -> None:
-    index = json.dumps(
-        {"weight_map": {"a": "model-2.safetensors", "b": "model-1.safetensors", "c": "model-1.safetensors"}}
-    )
-    assert checkpoint.shards(index, "x") == ["model-1.safetensors", "model-2.safetensors"]
-
-
-@pytest.mark.parametrize(
-    "index",
-    [
-        "",
-        "[]",
-        "{}",
-        '{"weight_map": ["a"]}',
-        '{"weight_map": {"a": "../x.safetensors"}}',
-        '{"weight_map": {"a": "/x.safetensors"}}',
-    ],
-)
-def test_an_index_that_is_none_or_leads_out_of_the_folder_is_refused(index: str) -> None:
-    with pytest.raises(InputError):
-        checkpoint.shards(index, "x")
-
 
 def safetensors(path: Path, cut: int = 0) -> Path:
     header = json.dumps({"w": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}).encode()
@@ -81,19 +23,19 @@ def safetensors(path: Path, cut: int = 0) -> Path:
 
 
 def test_the_header_of_a_whole_file_is_read(tmp_path: Path) -> None:
-    assert checkpoint.tensors(safetensors(tmp_path / "m.safetensors"))["w"]["shape"] == [4]
+    assert checkpoint.tensors(safetensors(tmp_path / "m.safetensors"), "m")["w"]["shape"] == [4]
 
 
 @pytest.mark.parametrize("cut", [1, 16, 20, 70])
 def test_a_file_that_is_cut_short_is_found_without_reading_it(tmp_path: Path, cut: int) -> None:
-    with pytest.raises(InputError, match="no whole safetensors file"):
-        checkpoint.tensors(safetensors(tmp_path / "m.safetensors", cut))
+    with pytest.raises(InputError, match=r"^adapter/m\.safetensors is no whole safetensors file"):
+        checkpoint.tensors(safetensors(tmp_path / "m.safetensors", cut), "adapter/m.safetensors")
 
 
 def test_a_git_lfs_pointer_is_told_from_weights(tmp_path: Path) -> None:
     (tmp_path / "m.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 12\n")
     with pytest.raises(InputError, match="git lfs pull"):
-        checkpoint.tensors(tmp_path / "m.safetensors")
+        checkpoint.tensors(tmp_path / "m.safetensors", "m.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import inspect
 import logging
+import os
+import shutil
+import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -57,16 +61,26 @@ def load(model_dir: Path, config: dict[str, Any], device: torch.device, pad: int
     return Pretrained(model, inputs, nested, notes)
 
 
+def _own_folder_for_code() -> None:
+    """Have transformers copy a model's own code, which it imports from there, to where no other worker writes, and
+    where a server may. It reads the place when it is imported."""
+    if "HF_MODULES_CACHE" not in os.environ:
+        folder = tempfile.mkdtemp(prefix="mar-code-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        os.environ["HF_MODULES_CACHE"] = folder
+
+
 def _model(model_dir: Path, settings: dict[str, Any], device: torch.device) -> Any:
+    if settings.get("trust_remote_code"):
+        _own_folder_for_code()
     import transformers
 
-    options: dict[str, Any] = {"local_files_only": True}
+    # Left unsaid, transformers asks at the terminal whether code of the model's own may run.
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": bool(settings.get("trust_remote_code"))}
     # transformers 5 renamed torch_dtype.
     word = "dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_dtype"
     dtype = settings.get("dtype") or "float32"
     options[word] = dtype if dtype == "auto" else getattr(torch, dtype)
-    if settings.get("trust_remote_code"):
-        options["trust_remote_code"] = True
     if settings.get("attn_implementation"):
         options["attn_implementation"] = settings["attn_implementation"]
     spread = settings.get("model_parallel") and torch.cuda.device_count() > 1

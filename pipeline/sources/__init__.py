@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..lock import Locked
 from ..model_source import ModelSource, find
 from ..selection import Base
 from ..source import Source
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from ..stage import Build
 
 
-def _folder(store: Store, _offline: bool, model: ModelSource, _revision: str | None) -> Source:
+def _folder(store: Store, _offline: bool, model: ModelSource, _revision: str | None, _locked: Locked | None) -> Source:
     from .folder import Folder
 
     assert model.path is not None
@@ -26,32 +27,54 @@ def _folder(store: Store, _offline: bool, model: ModelSource, _revision: str | N
     return Folder(store, model.path, model.name, told)
 
 
-def _hub(store: Store, offline: bool, model: ModelSource, revision: str | None) -> Source:
+def _hub(store: Store, offline: bool, model: ModelSource, revision: str | None, _locked: Locked | None) -> Source:
     from . import hub, hub_client
 
     assert model.repo is not None
     return hub.Hub(store, model.repo, revision, no_network=hub_client.offline(offline))
 
 
-KINDS: dict[str, Callable[[Store, bool, ModelSource, str | None], Source]] = {
+def _url(store: Store, offline: bool, model: ModelSource, _revision: str | None, locked: Locked | None) -> Source:
+    from .objects import Objects
+    from .url import Url
+
+    assert model.url is not None
+    told = {"kind": model.kind, "url": model.url}
+    return Url(store, model.url, Objects(model.url), told, no_network=offline, locked=locked)
+
+
+def _mlflow(store: Store, offline: bool, model: ModelSource, _revision: str | None, locked: Locked | None) -> Source:
+    from .mlflow import Mlflow
+
+    return Mlflow(store, model.name, no_network=offline, locked=locked)
+
+
+KINDS: dict[str, Callable[[Store, bool, ModelSource, str | None, Locked | None], Source]] = {
     "starter": _folder,
     "folder": _folder,
     "hub": _hub,
+    "url": _url,
+    "mlflow": _mlflow,
 }
 
 
-def of(store: Store, offline: bool, model: ModelSource, revision: str | None) -> Source:
-    """The source of a model."""
-    return KINDS[model.kind](store, offline, model, revision)
+def of(store: Store, offline: bool, model: ModelSource, revision: str | None, locked: Locked | None = None) -> Source:
+    """The source of a model: what a lock says of it, where there is one, need not be asked for."""
+    return KINDS[model.kind](store, offline, model, revision or model.revision, locked)
 
 
 def of_base(build: Build, base: Base) -> tuple[ModelSource, str | None]:
     """The model that an adapter was trained on, and its revision: what the config says, else what the adapter says.
     Raises InputError."""
     config = build.config
-    name, revision = config.handler.base_model or base.name, config.handler.base_revision or base.revision
+    name = config.handler.base_model or base.name
+    # A revision of the model that the adapter names is none of another.
+    revision = config.handler.base_revision or (base.revision if name == base.name else None)
     folders = [Path()] if config.path is None else [config.path.parent, Path()]
-    if config.model.path is not None:
+    foreign = config.model.path is None and not config.handler.base_model
+    if foreign:
+        folders = []
+    elif config.model.path is not None and not config.handler.base_model:
         folders.insert(0, config.model.path)
     try:
         found = find(name, folders)
@@ -61,9 +84,10 @@ def of_base(build: Build, base: Base) -> tuple[ModelSource, str | None]:
             "An adapter names its base as the machine had it that it was trained on.",
             "Set handler.base_model to where it is now: a folder, or a Hub id.",
         ) from None
-    if found.kind == "folder" and config.model.path is None and not config.handler.base_model:
+    if foreign and found.kind != "hub":
         raise InputError(
-            f"{config.model.name} names {name}, a folder of this machine, for its base model.",
-            fix="Set handler.base_model to it, if that is meant, or to a Hub id.",
+            f"{config.model.name} names {name} for its base model, which is none of the Hub's.",
+            "What comes from elsewhere is not to say what this machine reads and whom it asks.",
+            "Set handler.base_model to it, if that is meant.",
         )
-    return found, revision
+    return found, revision or found.revision

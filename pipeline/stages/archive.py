@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .. import __version__, packing
+from .. import __version__, packing, resolve
 from ..archive import MANIFEST, PROVENANCE
 from ..errors import InputError
 from ..packing import Member
@@ -79,7 +79,7 @@ def provenance(build: Build) -> dict[str, Any]:
         "source": source(build),
         "checkpoint": {entry.path: entry.sha256 for entry in build.trees["download"]},
         "files": dict(sorted(files.items())),
-        "versions": {"mar-pipeline": __version__, "python": _python(), **versions(TOOLS)},
+        "versions": {"mar-pipeline": __version__, "python": _python(), **versions(_tools(build))},
         "settings": {
             "serialize": build.params["serialize"],
             "handler": build.params["handler"]["settings"],
@@ -90,6 +90,10 @@ def provenance(build: Build) -> dict[str, Any]:
             },
         },
     }
+
+
+def _tools(build: Build) -> tuple[str, ...]:
+    return (*TOOLS, *resolve.merging(build))
 
 
 def _python() -> str:
@@ -184,6 +188,6 @@ STAGE = Stage(
     version=2,
     inputs=("download", "serialize", "handler"),
     params=params,
-    tools=lambda _build: TOOLS,
+    tools=_tools,
     run=run,
 )

@@ -9,7 +9,9 @@ from typing import Any
 
 from .. import checkpoint, lock, sources
 from ..errors import InputError
-from ..selection import Selection, select, with_base
+from ..model_source import ModelSource
+from ..own_code import with_code
+from ..selection import Selection, has_vocabulary, select, with_base
 from ..source import NotReadYet, Progress, Source
 from ..stage import Build, Job, Stage
 from ..tree import Entry
@@ -23,21 +25,23 @@ class Part:
     files: Mapping[str, str]
 
 
-def parts(build: Build, *, may_fetch: bool = False) -> list[Part]:
+def parts(build: Build, *, may_fetch: bool = False, to_lock: bool = False) -> list[Part]:
     """The model's source with what is needed of it, and its base model's. Raises NotReadYet unless it `may_fetch`,
-    InputError, StageError."""
+    InputError, StageError. What is `to_lock` may have code of its own that can still change."""
     model = build.config.model
+    if not to_lock:
+        _refuse_moving_code(build, model, build.config.revision, "handler.revision")
     if not build.sources:
-        build.sources.append(
-            sources.of(build.store, build.offline, model, _revision(build, 0, model.repo, build.config.revision))
-        )
+        build.sources.append(_source(build, 0, model, build.config.revision))
     found = _select(build, build.sources[0], may_fetch)
     if found.base is None:
         return [Part(build.sources[0], found.files)]
     base, revision = sources.of_base(build, found.base)
+    if not to_lock:
+        _refuse_moving_code(build, base, revision, "handler.base_revision")
     if len(build.sources) == 1:
-        build.sources.append(sources.of(build.store, build.offline, base, _revision(build, 1, base.repo, revision)))
-    around = _select(build, build.sources[1], may_fetch)
+        build.sources.append(_source(build, 1, base, revision))
+    around = _select(build, build.sources[1], may_fetch, tokenizer=not has_vocabulary(found.files))
     if around.base is not None:
         raise InputError(
             f"{base.name}, the base model of {model.name}, is an adapter itself.",
@@ -46,36 +50,40 @@ def parts(build: Build, *, may_fetch: bool = False) -> list[Part]:
     return [Part(build.sources[0], found.files), Part(build.sources[1], with_base(found, around).files)]
 
 
-def _revision(build: Build, number: int, repo: str | None, revision: str | None) -> str | None:
-    locked = build.lock.commit(number, repo) if build.lock is not None and repo is not None else None
-    return locked or revision
+def _source(build: Build, number: int, model: ModelSource, revision: str | None) -> Source:
+    locked = None
+    if build.lock is not None and build.config.path is not None:
+        locked = build.lock.part(number, lock.path_of(build.config.path))
+        if model.repo is not None:
+            revision = build.lock.commit(number, model.repo) or revision
+    return sources.of(build.store, build.offline, model, revision, locked)
 
 
-def _select(build: Build, source: Source, may_fetch: bool) -> Selection:
+def _select(build: Build, source: Source, may_fetch: bool, *, tokenizer: bool = True) -> Selection:
     handler, source.may_fetch = build.config.handler, may_fetch
-    return select(
-        source.sizes(), source.where, source.text, pickles=handler.allow_pickle, code=handler.trust_remote_code
-    )
+    present = source.sizes()
+    found = select(present, source.where, source.text, pickles=handler.allow_pickle, tokenizer=tokenizer)
+    return with_code(found, present, source.where, source.text) if handler.trust_remote_code else found
 
 
-def _refuse_moving_code(build: Build) -> None:
+def _refuse_moving_code(build: Build, model: ModelSource, revision: str | None, setting: str) -> None:
     """Raises InputError where the code that would run can be another one tomorrow."""
     from ..sources.hub import is_commit
 
-    config = build.config
-    if config.model.kind in ("folder", "starter") or build.lock is not None or is_commit(config.revision):
+    if not build.config.handler.trust_remote_code or build.lock is not None or is_commit(revision):
         return
-    raise InputError(
-        f"handler.trust_remote_code is set, and {config.model.name} at {config.revision or 'main'} can change any day.",
-        "Code that runs has to be the code that somebody has read.",
-        "Set handler.revision to a commit (40 hexadecimal digits), or lock it: mar lock CONFIG",
-    )
+    if model.kind not in ("folder", "starter"):
+        where = f"{model.name} at {revision or 'main'}" if model.kind == "hub" else model.name
+        commit = f"Set {setting} to a commit (40 hexadecimal digits), or lock it" if model.kind == "hub" else "Lock it"
+        raise InputError(
+            f"handler.trust_remote_code is set, and {where} can change any day.",
+            "Code that runs has to be the code that somebody has read.",
+            f"{commit}: mar lock CONFIG",
+        )
 
 
 def params(build: Build) -> dict[str, Any]:
     """A commit, or digests. Raises NotReadYet for files that changed, InputError."""
-    if build.config.handler.trust_remote_code:
-        _refuse_moving_code(build)
     first, *rest = [part.source.identity(part.files) for part in parts(build)]
     handler = build.config.handler
     flags = {name: True for name in ("allow_pickle", "trust_remote_code") if getattr(handler, name)}
@@ -113,12 +121,7 @@ def check_lock(build: Build) -> None:
         return
     assert build.config.path is not None
     if build.locked or build.config.model.kind not in ("folder", "starter"):
-        shown = "; ".join([*drift[:4], *([f"and {len(drift) - 4} more"] if len(drift) > 4 else [])])
-        raise InputError(
-            f"{build.config.model.name} is not what {lock.path_of(build.config.path)} says: {shown}.",
-            "Somebody changed it since it was locked, or it is not the model that was meant.",
-            f"Find out who did; if the change is meant: mar lock {build.config.path}",
-        )
+        raise lock.refusal(build.config.model.name, lock.path_of(build.config.path), drift)
     build.store.warn(
         f"{build.config.model.name} is not what {lock.path_of(build.config.path)} says: {drift[0]}"
         + (f", and {len(drift) - 1} more" if len(drift) > 1 else "")
@@ -129,7 +132,7 @@ def check_lock(build: Build) -> None:
 def locked(build: Build) -> lock.Lock:
     """The lock of what the config's model is now. What the Hub tells digests of is not fetched for them."""
     found: dict[str, lock.File] = {}
-    for part in parts(build, may_fetch=True):
+    for part in parts(build, may_fetch=True, to_lock=True):
         told = getattr(part.source, "sha256", lambda _path: None)
         known = {name: told(path) for name, path in part.files.items()}
         sizes = part.source.sizes()

@@ -10,6 +10,7 @@ from typing import Any
 from .. import resolve, tokenizer_files
 from ..backends import BACKENDS
 from ..checkpoint import CONFIG, SIDE_FILES, read_json
+from ..checkpoint import labels as labels_of
 from ..child import work
 from ..stage import Build, Job, Stage
 from ..tree import Entry
@@ -70,13 +71,13 @@ def _tokenizer(job: Job) -> None:
 
 
 def _config(job: Job) -> None:
-    """config.json: the backend's, or the checkpoint's, with the labels that the config asks for."""
+    """config.json: the backend's, or the checkpoint's, with the labels that the model has: the config's, or those of a
+    head that came with an adapter."""
     target = job.folder / CONFIG
     if not target.exists():
         shutil.copyfile(job.lay_out("download") / CONFIG, target)
-    if job.build.config.handler.labels:
-        names = resolve.labels(job.build) or {}
-        config = read_json(target)
+    config, names = read_json(target), resolve.labels(job.build)
+    if names is not None and names != labels_of(config):
         config["id2label"] = {str(index): name for index, name in names.items()}
         config["label2id"] = {name: index for index, name in names.items()}
         target.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -87,6 +88,6 @@ STAGE = Stage(
     version=3,
     inputs=("download",),
     params=params,
-    tools=lambda build: BACKENDS[build.config.handler.save_mode].TOOLS,
+    tools=lambda build: (*BACKENDS[build.config.handler.save_mode].TOOLS, *resolve.merging(build)),
     run=run,
 )
