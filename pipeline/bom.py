@@ -150,7 +150,12 @@ def _texts(told: Any, pattern: re.Pattern[str]) -> dict[str, str]:
 def _purl(source: Mapping[str, Any]) -> PackageURL | None:
     """The Hub repository at the commit that a model came from; None if it came from elsewhere."""
     namespace, _, name = str(source.get("repo") or "").rpartition("/")
-    return PackageURL("huggingface", namespace or None, name, str(source["commit"])) if name else None
+    commit = _text_or_none(source.get("commit"))
+    return PackageURL("huggingface", namespace or None, name, commit) if name else None
+
+
+def _text_or_none(told: Any) -> str | None:
+    return None if told is None else str(told)
 
 
 def _text(found: Mapping[str, _Archive], time: datetime | None) -> str:
@@ -207,7 +212,7 @@ def _ancestors(archive: _Archive) -> list[Component]:
     model = _origin(archive.source, _licences(archive.licence()))
     model.components = _files(archive.checkpoint)
     base = archive.source.get("base")
-    return [model, _origin(base, _licences(base.get("license")))] if isinstance(base, dict) else [model]
+    return [model, _origin(base, _licences(_text_or_none(base.get("license"))))] if isinstance(base, dict) else [model]
 
 
 def _origin(source: Mapping[str, Any], licences: Iterable[License]) -> Component:
@@ -218,7 +223,7 @@ def _origin(source: Mapping[str, Any], licences: Iterable[License]) -> Component
         type=ComponentType.MACHINE_LEARNING_MODEL,
         group=purl.namespace if purl else None,
         name=purl.name if purl else str(name),
-        version=purl.version if purl else source.get("version"),
+        version=purl.version if purl else _text_or_none(source.get("version")),
         purl=purl,
         licenses=licences,
         properties=_properties({"mar:source": source.get("kind")}),

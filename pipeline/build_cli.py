@@ -30,7 +30,14 @@ def builds(configs: list[BuildConfig], store: Store, out: Path, offline: bool, l
     for text in dict.fromkeys(text for config in configs for text in config.notes):
         console.note(text)
     return [
-        Build(config=one, store=store, out=out, offline=offline, lock=fitting(one, strict=locked), locked=locked)
+        Build(
+            config=one,
+            store=store,
+            out=out,
+            offline=offline,
+            lock=fitting(one, strict=locked, say=console.note),
+            locked=locked,
+        )
         for one in configs
     ]
 
@@ -62,7 +69,7 @@ def run(
                     "size": one.trees["archive"].size,
                     "verified": True,
                     "source": source(one),
-                    "locked": one.lock is not None,
+                    "locked": one.lock is not None and not one.drifted,
                     "stages": [stage.as_dict() for stage in done],
                 }
             )
@@ -75,16 +82,22 @@ def run(
 
 def _moving(build: Build) -> list[str]:
     """That a model may be another one tomorrow, if it may."""
+    from .sources.hub import is_commit
+    from .stages.download import is_local
+
     config = build.config
-    if build.lock is not None or config.model.kind in ("folder", "starter"):
+    if build.lock is not None or is_local(build):
         return []
     told = build.sources[0].provenance()
     commit, version = told.get("commit"), told.get("version")
     what = f"commit {commit[:12]}" if commit else f"version {version}" if version else "what was there"
+    what += (
+        ", and its files' digests are kept nowhere"
+        if is_commit(config.revision)
+        else ", and the next build may be of another"
+    )
     how = f"mar lock {config.path}" if config.path and not config.is_packaged else "a config of its own, and `mar lock`"
-    return [
-        f"{config.model.name} is not locked: this is {what}, and the next build may be of another. To keep it: {how}"
-    ]
+    return [f"{config.model.name} is not locked: this is {what}. To keep it: {how}"]
 
 
 def summary(archive: dict[str, Any]) -> None:

@@ -10,21 +10,22 @@ import yaml
 
 def license_in(text: str) -> str | None:
     """The licence that a card's text names; None if it names none, or has no head that can be read."""
+    text = text.removeprefix("\ufeff")
     if not text.startswith("---"):
         return None
     head = text[3:].partition("\n---")[0]
     try:
         told = yaml.safe_load(head)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         return None
     return license_of(told) if isinstance(told, dict) else None
 
 
 def license_of(head: Mapping[str, Any]) -> str | None:
-    """The licence in a card's head: `license`, or where that is "other", `license_name`."""
+    """The licence in a card's head: `license`, or where that is "other", `license_name`; several with commas."""
     told = head.get("license")
-    if isinstance(told, list):
-        told = " AND ".join(str(one) for one in told) or None
-    if told == "other" and head.get("license_name"):
+    if told == "other" and isinstance(head.get("license_name"), str):
         told = head["license_name"]
-    return str(told).strip()[:200] or None if told else None
+    names = [name.strip() for name in (told if isinstance(told, list) else [told]) if isinstance(name, str)]
+    found = ", ".join(name for name in names if name and name.isprintable())[:200]
+    return found or None

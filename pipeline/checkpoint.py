@@ -83,7 +83,8 @@ def tensors(file: Path, name: str) -> dict[str, Any]:
 
 def task_of(config: dict[str, Any]) -> Task | None:
     """The task whose head the checkpoint's class has, by `architectures` in its config.json."""
-    for name in config.get("architectures") or ():
+    told = config.get("architectures")
+    for name in told if isinstance(told, list) else ():
         for task in TASKS.values():
             if str(name).endswith(task.heads):
                 return task

@@ -89,7 +89,7 @@ def load_all(paths: Iterable[Path], overrides: Overrides | None = None) -> list[
 def task_of(model: str, revision: str | None, tell: TellTask) -> str:
     """The name of the task that the model called `model` was trained for. Raises InputError."""
     try:
-        return tell(find_model(model, [Path()]), revision).name
+        return tell(find_model(model, [Path()]), revision, None).name
     except ValueError as error:
         raise InputError(f"--model: {error}") from None
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from . import model_source, problems, rules
-from .errors import MarError
+from . import lock, model_source, problems, rules
+from .errors import InputError
 from .findings import printable
 from .model_source import ModelSource
 from .settings import ConfigFile
@@ -33,8 +33,8 @@ _KINDS = {
 _OPTIONS = {"task": "mode", "model": "model_name", "revision": "revision", "save_mode": "save_mode"}
 
 
-TellTask = Callable[[ModelSource, str | None], Task]
-"""The task that a model at a revision was trained for."""
+TellTask = Callable[[ModelSource, str | None, lock.Locked | None], Task]
+"""The task that a model at a revision was trained for; what is locked of it need not be asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,10 +220,16 @@ class ConfigReader:
 
     def _told(self, config: ConfigFile, model: ModelSource, tell: TellTask) -> ConfigFile:
         """The config with the task that its model tells, which else is a problem."""
+        revision, locked = config.handler.revision, None
         try:
-            mode = tell(model, config.handler.revision).mode
-        except MarError as error:
-            self._add(("handler", "mode"), f"is missing, and the model does not tell it: {error.what}")
+            found = lock.read(self.path)
+            if found is not None and not found.stale(model.name, lock.settings(config.handler)):
+                revision = (found.commit(0, model.repo) if model.repo else None) or revision
+                locked = found.part(0, lock.path_of(self.path))
+            mode = tell(model, revision, locked).mode
+        except InputError as error:
+            told = f"is missing, and the model does not tell it: {error.what} {error.fix}"
+            self._add(("handler", "mode"), told.rstrip())
             return config
         return config.model_copy(update={"handler": config.handler.model_copy(update={"mode": mode})})
 

@@ -29,7 +29,7 @@ def model(job: dict[str, Any]) -> Any:
     for file in sorted(folder.rglob("*.bin")):
         _refuse_all_but_tensors(file)
     loaded, info = _from_pretrained(job, _config(job))
-    missing, others = set(info["missing_keys"]), _of_other_shapes(info)
+    missing, others = set(info["missing_keys"]), _of_other_shapes(loaded, info)
     if (folder / ADAPTER).is_dir():
         loaded, brought = adapter.laid_over(loaded, folder / ADAPTER, merge=bool(job.get("merge")))
         missing -= brought
@@ -104,9 +104,14 @@ def _from_pretrained(job: dict[str, Any], config: Any) -> tuple[Any, dict[str, A
     return found
 
 
-def _of_other_shapes(info: dict[str, Any]) -> dict[str, str]:
-    """The weights that the checkpoint has in other shapes than the model, and these."""
-    return {name: f"{list(has)} and not {list(wants)}" for name, has, wants in info["mismatched_keys"]}
+def _of_other_shapes(loaded: Any, info: dict[str, Any]) -> dict[str, str]:
+    """The weights that the checkpoint has in other shapes than the model, and what these are."""
+    found, weights = {}, loaded.state_dict()
+    for told in info["mismatched_keys"]:
+        # Before version 5, transformers tells the names alone.
+        name, shape = (told, "") if isinstance(told, str) else (told[0], f"{list(told[1])} and ")
+        found[name] = f"{shape}not {list(weights[name].shape)}" if name in weights else f"{shape}another"
+    return found
 
 
 def _refuse_untrained(loaded: Any, missing: list[str], others: dict[str, str]) -> None:

@@ -11,7 +11,8 @@ files     path in the checkpoint -> SHA-256 and size in bytes
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +51,8 @@ class Lock:
     def part(self, number: int, path: Path) -> Locked:
         """What it says of the source `number`; `path` is where it lies."""
         told = self.sources[number] if number < len(self.sources) else {}
-        return Locked(path=path, number=number, told=told, files=self.files, license=self.license)
+        licence = told.get("license") if number else self.license
+        return Locked(path=path, told=told, files=self.files, license=licence)
 
     def commit(self, number: int, repo: str) -> str | None:
         """The commit of the source `number`, if it is that repository."""
@@ -98,11 +100,10 @@ class Lock:
 
 @dataclass(frozen=True, kw_only=True)
 class Locked:
-    """What the lock at `path` says of one source: what was `told` of it, the `files` of the whole checkpoint by their
-    paths in it, and the `license` of the first."""
+    """What the lock at `path` says of one source: what was `told` of it, its `license`, and the `files` of the whole
+    checkpoint by their paths in it."""
 
     path: Path
-    number: int
     told: Mapping[str, Any]
     files: Mapping[str, File]
     license: str | None
@@ -129,7 +130,11 @@ def refusal(model: str, path: Path, drift: list[str]) -> InputError:
 
 def settings_of(config: BuildConfig) -> dict[str, Any]:
     """The settings by which files are chosen; those that are not set are left out."""
-    handler = config.handler
+    return settings(config.handler)
+
+
+def settings(handler: Any) -> dict[str, Any]:
+    """The same, of a config's `handler:`."""
     told = {
         name: getattr(handler, name)
         for name in ("revision", "base_model", "base_revision", "allow_pickle", "trust_remote_code")
@@ -141,9 +146,9 @@ def path_of(config: Path) -> Path:
     return config.with_name(config.name + SUFFIX)
 
 
-def fitting(config: BuildConfig, *, strict: bool) -> Lock | None:
-    """The lock of a config; None if there is none, or one of another model. Raises InputError for both if `strict`, and
-    if it cannot be read."""
+def fitting(config: BuildConfig, *, strict: bool, say: Callable[[str], None]) -> Lock | None:
+    """The lock of a config; None if there is none, or one of another model, which it will `say`. Raises InputError for
+    both if `strict`, and if it cannot be read."""
     found = read(config.path)
     if found is None:
         if strict:
@@ -160,6 +165,8 @@ def fitting(config: BuildConfig, *, strict: bool) -> Lock | None:
             "The config was changed since, or the command line says something else.",
             f"If that is meant, lock it again: mar lock {config.path}",
         )
+    if stale:
+        say(f"{path_of(config.path)} is not used: {'; '.join(stale)}." if config.path else "")
     return None if stale else found
 
 
@@ -178,13 +185,20 @@ def read(config: Path | None) -> Lock | None:
         return Lock(
             model=str(told["model"]),
             settings=dict(told["settings"]),
-            sources=[dict(source) for source in told["sources"]],
-            license=told["license"],
+            sources=[_source(source) for source in told["sources"]],
+            license=None if told["license"] is None else str(told["license"]),
             files={str(name): File(sha256=str(f["sha256"]), size=int(f["size"])) for name, f in told["files"].items()},
         )
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError, OSError) as error:
         raise InputError(
             f"{path} is no lock that can be read: {type(error).__name__}: {error}.",
             "Somebody edited it, or a merge left its marks in it.",
             f"Restore it, or write it again: mar lock {config}",
         ) from None
+
+
+def _source(told: Any) -> dict[str, Any]:
+    source = dict(told)
+    if source["kind"] == "hub" and not re.fullmatch(r"[0-9a-f]{40}", source["commit"]):
+        raise ValueError(f"{source['commit']!r} is no commit")
+    return source

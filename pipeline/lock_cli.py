@@ -8,11 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from . import build_cli
 from .build_cli import OfflineOption
 from .cache_cli import CacheOption, JsonOption
 from .cache_cli import store as open_store
-from .errors import InputError
+from .errors import InputError, StageError
 
 
 def lock(
@@ -29,20 +28,32 @@ def lock(
     from . import lock as locks
     from .model_task import teller
     from .notes import write_atomic
+    from .plan import explained
+    from .stage import Build
     from .stages.download import locked
 
     store = open_store(cache)
     loaded = config.load_all(configs, config.Overrides(tell=teller(store, offline)))
     found: list[dict[str, Any]] = []
+    texts: dict[Path, str] = {}
     with store.in_use():
-        for one in build_cli.builds(loaded, store, Path("build"), offline):
-            assert one.config.path is not None
-            path, before, one.lock = locks.path_of(one.config.path), locks.read(one.config.path), None
-            now = locked(one)
-            told = {"config": str(one.config.path), "lock": str(path), "files": len(now.files)}
-            found.append({**told, "changes": ["it is not there"] if before is None else before.differences(now)})
-            if not check and (before is None or before.to_json() != now.to_json()):
-                write_atomic(path, now.to_json())
+        for one in loaded:
+            assert one.path is not None
+            path = locks.path_of(one.path)
+            before = _before(one.path, check)
+            with explained(Build(config=one, store=store, out=Path("build"), offline=offline), "lock") as build:
+                now = locked(build)
+            changes = ["it is not there"] if before is None else before.differences(now)
+            found.append({"config": str(one.path), "lock": str(path), "files": len(now.files), "changes": changes})
+            if before is None or before.to_json() != now.to_json():
+                texts[path] = now.to_json()
+    for path, text in {} if check else texts.items():
+        try:
+            write_atomic(path, text)
+        except OSError as error:
+            raise StageError(
+                f"{path} cannot be written: {error.strerror}.", fix="Make room, or its folder writable."
+            ) from None
     if as_json:
         print(json.dumps({"locks": found}))
     else:
@@ -57,3 +68,15 @@ def lock(
             f"{wrong[0]['lock']} is not of what the model is now: {'; '.join(wrong[0]['changes'][:3])}.",
             fix=f"If that is meant: mar lock {wrong[0]['config']}",
         )
+
+
+def _before(config: Path, check: bool) -> Any:
+    """The lock that is there. One that cannot be read is as good as none where it is to be written anew."""
+    from .lock import read
+
+    try:
+        return read(config)
+    except InputError:
+        if check:
+            raise
+        return None

@@ -7,6 +7,7 @@ from typing import Any
 from . import adapter, checkpoint, sources
 from .config_file import TellTask
 from .errors import InputError
+from .lock import Locked
 from .model_source import ModelSource
 from .selection import ADAPTER, ADAPTER_CONFIG, read_object, select
 from .store import Store
@@ -16,8 +17,8 @@ from .tasks import TASKS, Task
 def teller(store: Store, offline: bool) -> TellTask:
     """A function that looks into a model; no more of it is fetched than its config.json."""
 
-    def tell(model: ModelSource, revision: str | None) -> Task:
-        source = sources.of(store, offline, model, revision)
+    def tell(model: ModelSource, revision: str | None, locked: Locked | None) -> Task:
+        source = sources.of(store, offline, model, revision, locked)
         source.may_fetch = True
         with store.in_use():
             # Whether its weights can be used is told later, and better.

@@ -27,11 +27,15 @@ LONGEST_WAIT = 60.0
 """Seconds that a server can make us wait by its Retry-After."""
 
 
+class TooLong(Exception):
+    """More bytes come than the file has."""
+
+
 class Partial:
     """A file on its way, as the file object that a client writes to: `path` while it is not whole."""
 
-    def __init__(self, path: Path, tick: Tick) -> None:
-        self.path, self._tick = path, tick
+    def __init__(self, path: Path, tick: Tick, limit: int | None = None) -> None:
+        self.path, self._tick, self._limit = path, tick, limit
         self.size = 0
 
     def __enter__(self) -> Partial:
@@ -69,7 +73,9 @@ class Partial:
         self._tick(len(chunk))
 
     def write(self, chunk: bytes) -> int:
-        """Append. Raises OSError as the disk does."""
+        """Append. Raises OSError as the disk does, TooLong beyond the limit."""
+        if self._limit is not None and self.size + len(chunk) > self._limit:
+            raise TooLong
         rest = memoryview(chunk)
         try:
             while rest:
@@ -126,16 +132,17 @@ def complete(
             partial.restart()
             wrong += 1
             if wrong == 2:
-                raise StageError(
-                    f"{what} has other bytes than its repository names, twice.",
-                    "A proxy, a mirror or the disk changed them; nothing of it was kept.",
-                    fix,
-                )
+                raise _wrong(what, fix)
         elif partial.size == size:
             return
         before = partial.size
         try:
             pull(partial)
+        except TooLong:
+            partial.restart()
+            wrong += 1
+            if wrong == 2:
+                raise _wrong(what, fix) from None
         except Exception as error:
             seconds = wait(error)
             idle = 0 if partial.size > before else idle + 1
@@ -143,6 +150,14 @@ def complete(
                 raise
             # Most breaks are over at once; a server that says how long means it.
             time.sleep(min(seconds or 0.2 * 2**idle, LONGEST_WAIT))
+
+
+def _wrong(what: str, fix: str) -> StageError:
+    return StageError(
+        f"{what} has other bytes than its repository names, twice.",
+        "A proxy, a mirror or the disk changed them; nothing of it was kept.",
+        fix,
+    )
 
 
 def refuse_too_little_room(folder: Path, size: int, what: str) -> None:
@@ -160,4 +175,4 @@ def refuse_too_little_room(folder: Path, size: int, what: str) -> None:
 
 def unwritable(error: OSError) -> bool:
     """Whether an error says that a place cannot be written to."""
-    return error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR)
+    return error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR)

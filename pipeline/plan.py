@@ -186,7 +186,7 @@ def _again(build: Build, work: Callable[[], list[Found]]) -> list[Found]:
 def _run(build: Build, force: Collection[str], events: Events) -> list[Done]:
     done: list[Done] = []
     for stage in STAGES:
-        with _explained(build, stage.name):
+        with explained(build, stage.name):
             start = time.perf_counter()
             now = status(build, stage, force)
             if now.record is None:
@@ -202,7 +202,7 @@ def _run(build: Build, force: Collection[str], events: Events) -> list[Done]:
             build.store.touch(now.record, build.subject)
             done.append(Done(stage.name, now.cached, time.perf_counter() - start, now.key, now.reasons))
             events.finished(build, done[-1])
-    with _explained(build, model_store.NAME):
+    with explained(build, model_store.NAME):
         start = time.perf_counter()
         last = _store_status(build, force)
         if not last.cached:
@@ -253,10 +253,10 @@ def _unchanged(build: Build) -> None:
 
 
 @contextmanager
-def _explained(build: Build, stage: str) -> Iterator[None]:
+def explained(build: Build, stage: str) -> Iterator[Build]:
     """What the disk says, in our words."""
     try:
-        yield
+        yield build
     except OSError as error:
         if disk_is_full(error):
             where = error.filename2 or error.filename or (build.out if stage == model_store.NAME else build.store.root)
@@ -267,9 +267,13 @@ def _explained(build: Build, stage: str) -> Iterator[None]:
             ) from None
         unusable = (errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT)
         ours = str(error.filename or "").startswith((str(build.out), str(build.store.root)))
-        if isinstance(error, PermissionError) or (error.errno in unusable and ours):
+        if ours and (isinstance(error, PermissionError) or error.errno in unusable):
             raise StageError(
                 f"{stage} cannot write to {error.filename} ({error.strerror}).",
                 fix="Make it writable, or use --cache and --out for folders that are.",
+            ) from None
+        if isinstance(error, PermissionError):
+            raise StageError(
+                f"{stage} may not use {error.filename} ({error.strerror}).", fix="Give this user the right to it."
             ) from None
         raise

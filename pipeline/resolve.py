@@ -55,11 +55,12 @@ def max_length(build: Build) -> int:
 def check_task(build: Build) -> None:
     """Raises InputError if the checkpoint is fine-tuned for another task."""
     config, task = _config(build), build.config.task
-    found = adapter.task_of(_adapter(build)) or task_of(config)
+    trained = adapter.task_of(_adapter(build))
+    found = trained or task_of(config)
     if found is not None and found != task and not build.config.handler.allow_untrained_head:
-        name = ", ".join(str(item) for item in config.get("architectures") or ["model with an adapter"])
+        name = "an adapter" if trained else f"a {', '.join(map(str, config['architectures']))}: a model"
         raise InputError(
-            f"{build.config.model.name} is a {name}: a model for {found.name}, not for {task.name}.",
+            f"{build.config.model.name} is {name} for {found.name}, not for {task.name}.",
             fix=f"Use --task {found.name}, or a model that was fine-tuned for {task.name}.",
         )
     if config.get("is_encoder_decoder"):

@@ -26,6 +26,7 @@ ADAPTER_WEIGHTS, _ADAPTER_PICKLE = "adapter_model.safetensors", "adapter_model.b
 _MODULES = "modules.json"
 _CARD = "README.md"
 
+_SHARD = re.compile(r"(pytorch_)?model-\d+-of-\d+\.(safetensors|bin)")
 _LEFT_BY_TRAINING = ("optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state*.pth", "training_args.bin")
 
 Text = Callable[[str], str]
@@ -34,7 +35,7 @@ Text = Callable[[str], str]
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """The model that an adapter was trained on, as its config names it."""
+    """The model that an adapter was trained on, as its config names it; "" if it does not."""
 
     name: str
     revision: str | None
@@ -91,7 +92,7 @@ def has_vocabulary(names: Iterable[str]) -> bool:
 def refuse_outside(path: str, where: str) -> None:
     """Raises InputError for a path that would lead out of its folder."""
     parts = PurePosixPath(path).parts
-    if not parts or path.startswith("/") or ".." in parts or "\\" in path or not path.isprintable():
+    if not parts or path.startswith("/") or ".." in parts:
         raise InputError(
             f"{where} names a file {path!r}, which leads out of its folder.",
             fix="Do not use it: nobody's tools write such names.",
@@ -204,10 +205,9 @@ def _has_weights(present: Collection[str]) -> bool:
 
 def _why_no_weights(present: Collection[str], pickles: bool) -> tuple[str, str]:
     names = sorted(path.rpartition("/")[2] for path in present)
+    usable = ("safetensors", "bin") if pickles else ("safetensors",)
     for name in names:
-        if re.fullmatch(r"(model|pytorch_model)-\d+-of-\d+\.(safetensors|bin)", name) and pickles >= name.endswith(
-            "bin"
-        ):
+        if _SHARD.fullmatch(name) and name.endswith(usable):
             return (
                 f"It has shards of weights ({name}), and no index that says what is in them.",
                 "Copy the index too (model.safetensors.index.json), or save the model again.",
@@ -258,11 +258,6 @@ def shards(index: str, where: str, suffix: str = ".safetensors") -> list[str]:
 def _adapter(present: Collection[str], where: str, text: Text, pickles: bool) -> Selection:
     told = read_object(text(ADAPTER_CONFIG), ADAPTER_CONFIG, where)
     base, revision = told.get("base_model_name_or_path"), told.get("revision")
-    if not isinstance(base, str) or not base:
-        raise InputError(
-            f"{where} is an adapter whose {ADAPTER_CONFIG} names no base model.",
-            fix="Set handler.base_model to the model that it was trained on.",
-        )
     if told.get("megatron_config"):
         # peft would import whatever module its config names for them.
         raise InputError(
@@ -278,5 +273,5 @@ def _adapter(present: Collection[str], where: str, text: Text, pickles: bool) ->
     side = _side_files(present, "")
     return Selection(
         files={**files, **(side if has_vocabulary(side) else {})},
-        base=Base(name=base, revision=revision if isinstance(revision, str) else None),
+        base=Base(name=base if isinstance(base, str) else "", revision=revision if isinstance(revision, str) else None),
     )

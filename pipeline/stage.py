@@ -28,6 +28,8 @@ class Build:
     """Of the config's model; None if it has none that fits."""
     locked: bool = False
     """Whether what differs from the lock is an error, even in a folder."""
+    drifted: bool = False
+    """Whether something differs from the lock."""
     sources: list[Source] = field(default_factory=list)
     """Of the model, and of the base model that an adapter has."""
     trees: dict[str, Tree] = field(default_factory=dict)

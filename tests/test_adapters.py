@@ -318,6 +318,12 @@ def test_a_base_model_that_is_not_there_is_refused_with_what_to_set(
     gone = shutil.copytree(root / "bert", tmp_path / "gone")
     refused(mar, tmp_path, ("--model", gone), "no such folder: ../encoder", "handler.base_model")
     refused(mar, tmp_path, ("--model", root / "text"), "/where/it/was/trained", "handler.base_model")
+    nameless = shutil.copytree(root / "bert", tmp_path / "nameless")
+    told = json.loads((nameless / "adapter_config.json").read_text())
+    (nameless / "adapter_config.json").write_text(json.dumps({**told, "base_model_name_or_path": None}))
+    refused(mar, tmp_path, ("--model", nameless), "names no base model", "Set handler.base_model")
+    # Which then helps.
+    assert mar.plan("--model", nameless, "--set", f"handler.base_model={root}/encoder")["download"]["key"] is None
     itself = ("--model", root / "bert", "--set", f"handler.base_model={root}/text")
     refused(mar, tmp_path, itself, "is an adapter itself")
     absent = ("--model", root / "bert", "--set", "handler.base_model=org/nothing")
@@ -339,6 +345,11 @@ def test_an_adapter_of_the_hub_chooses_no_folder_of_this_machine(
     (folder / "adapter_config.json").write_text(json.dumps(told))
     hub.add("org/namesake", folder)
     refused(mar, tmp_path, ("--model", "org/namesake"), "the Hub has no nobody", **online(mar, hub))
+
+
+def test_an_adapter_for_another_task_is_refused_with_its_own(mar: Mar, root: Path, tmp_path: Path) -> None:
+    words = ("--model", root / "bert", "--task", "token_classification")
+    refused(mar, tmp_path, words, "is an adapter for seq_classification, not for token_cl", "--task seq_classification")
 
 
 def test_another_base_model_is_another_download(mar: Mar, hub: Hub, root: Path, tmp_path: Path) -> None:

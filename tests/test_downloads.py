@@ -7,10 +7,14 @@ import json
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pipeline.errors import InputError
+from pipeline.sources.hub import Hub as Source
+from pipeline.store import Store
 from tests.hub_stand_in import TOKEN, Hub, running
 from tests.mischief import Mischief, Pace
 from tests.torture.downloads import BYTES, REPO, Trial, checkpoint
@@ -109,8 +113,11 @@ def test_a_server_that_always_gives_other_bytes_is_refused_and_leaves_nothing(
     bad = [path for path in trial.folder.rglob("*") if path.is_file() and path.name.startswith(file)]
     assert not bad
     whole = set(digests(source).values())
-    blobs = [path for path in trial.folder.rglob("*.*/blobs/*") if path.suffix != ".incomplete"]
-    assert {path.name for path in blobs if len(path.name) == 64} <= whole
+    blobs = {path.name for path in trial.folder.rglob("blobs/*")}
+    assert {name for name in blobs if len(name) == 64} <= whole
+    (listed,) = hub.models[REPO]["commits"].values()
+    (bad,) = [one for name, one in listed.files.items() if name.startswith(file)]
+    assert not [name for name in blobs if name.startswith((bad.sha256, bad.oid))]
 
 
 def test_a_range_that_the_server_ignores_costs_the_start_again_and_nothing_else(
@@ -127,7 +134,6 @@ def test_a_branch_that_moves_in_mid_download_moves_nothing(
     other = checkpoint(tmp_path / "other", seed=6)
     hub.mischief.append(Mischief("move", SHARD, action=lambda: hub.add(REPO, other)))
     assert came(trial) == digests(source)
-    assert hub.models[REPO]["commit"] in hub.models[REPO]["commits"]
     assert came(trial) == digests(other)
 
 
@@ -204,3 +210,42 @@ def test_ctrl_c_ends_a_slow_download_at_once_and_keeps_what_came(hub: Hub, trial
     hub.pace = None
     assert came(trial) == digests(source)
     assert hub.sent <= 1.2 * size(source)
+
+
+@pytest.mark.parametrize("name", ["../../../../victim", "/tmp/victim", "v" * 300])
+def test_what_a_server_calls_contents_names_no_file_outside_the_cache(hub: Hub, trial: Trial, name: str) -> None:
+    (commit,) = hub.models[REPO]["commits"].values()
+    commit.files["config.json"] = replace(commit.files["config.json"], oid=name)
+    trial.finish()
+    inside = trial.folder / "hf" / "hub"
+    there = [path for path in trial.folder.rglob("*") if path.is_file() and inside not in path.parents]
+    assert {path.relative_to(trial.folder).parts[0] for path in there} <= {"cache"}
+
+
+@pytest.mark.parametrize("revision", ["/etc/passwd", "..", "a/../b", "", "a\nb", "ü"])
+def test_a_revision_that_is_a_path_is_refused_before_anything_is_read(tmp_path: Path, revision: str) -> None:
+    if not revision:
+        assert Source(Store(tmp_path), REPO, revision, no_network=True).revision == "main"
+        return
+    with pytest.raises(InputError) as caught:
+        Source(Store(tmp_path), REPO, revision, no_network=True)
+    assert "cannot be a revision" in str(caught.value)
+
+
+def test_a_link_out_of_the_hugging_face_cache_loses_nothing_of_the_users(trial: Trial, source: Path) -> None:
+    came(trial)
+    (snapshot,) = trial.folder.rglob("snapshots/*")
+    mine = trial.folder / "my-own-work"
+    mine.write_bytes(b"mine")
+    (snapshot / "model-2-of-3.safetensors").unlink()
+    (snapshot / "model-2-of-3.safetensors").symlink_to(mine)
+    assert came(trial) == digests(source)
+    assert mine.read_bytes() == b"mine"
+
+
+def test_a_body_that_does_not_end_is_cut_off(hub: Hub, trial: Trial) -> None:
+    (commit,) = hub.models[REPO]["commits"].values()
+    name = "model-2-of-3.safetensors"
+    commit.files[name] = replace(commit.files[name], size=100_000)
+    assert "StageError" in refusal(trial)
+    assert not [path for path in trial.folder.rglob("*") if path.is_file() and path.stat().st_size == BYTES - 1]

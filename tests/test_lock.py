@@ -196,3 +196,67 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.yaml.lock").write_text(lock.to_json())
     assert read(tmp_path / "a.yaml") == lock
     assert read(tmp_path / "b.yaml") is None
+
+
+def test_the_task_of_a_locked_model_is_told_by_its_commit(online: Mar, hub: Hub, tmp_path: Path) -> None:
+    path = config(online, "org/tiny")
+    path.write_text(path.read_text().replace("mode: sequence_classification, ", ""))
+    written(online, path)
+    hub.add("org/tiny", tiny.save(tmp_path / "tagger", "bert", "token_classification"))
+    asked = len(hub.asked)
+    done = online("plan", path, "--locked")
+    assert done.returncode == 0, done.stderr
+    assert not [line for line in hub.asked[asked:] if line.endswith("/revision/main")]
+
+
+def test_a_locked_build_without_the_network_gives_the_same_bytes_elsewhere(online: Mar, tmp_path: Path) -> None:
+    path = config(online, "org/tiny")
+    written(online, path)
+    (first,) = online.build(path)
+    (again,) = online.build(path, "--locked", "--offline", MAR_CACHE=str(tmp_path / "another"))
+    assert again["sha256"] == first["sha256"]
+    assert again["source"]["license"] == "mit"
+
+
+def test_looking_at_a_branch_that_moved_does_not_spoil_what_is_built_offline(
+    online: Mar, hub: Hub, other: Path
+) -> None:
+    path = config(online, "org/tiny")
+    (first,) = online.build(path)
+    hub.add("org/tiny", other)
+    assert online("plan", path).returncode == 0
+    assert online("lock", "--check", path).returncode == 2
+    (again,) = online.build(path, "--offline")
+    assert again["sha256"] == first["sha256"]
+
+
+def test_a_part_of_a_commit_in_the_cache_is_not_taken_for_the_whole_later(online: Mar, hub: Hub) -> None:
+    from huggingface_hub import hf_hub_download
+
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        hf_hub_download("org/tiny", name, endpoint=hub.address, cache_dir=online.folder / "hf" / "hub")
+    path = config(online, "org/tiny")
+    assert "its cache may have a part only" in error(online("lock", "--offline", path), 2)
+    online.build(path, "--offline")
+    (whole,) = online.build(path)
+    files = json.loads(online("inspect", whole["path"], "--json").stdout)["provenance"]["checkpoint"]
+    assert "tokenizer_config.json" in files
+
+
+def test_a_lock_that_cannot_be_read_is_written_anew(fresh_mar: Mar) -> None:
+    path = config(fresh_mar, "starter:seq_classification")
+    path.with_name("model.yaml.lock").write_text("<<<<<<< ours")
+    written(fresh_mar, path)
+    assert fresh_mar("plan", path, "--locked").returncode == 0
+
+
+def test_a_licence_that_changed_has_drifted_too(fresh_mar: Mar, bert: Path) -> None:
+    folder = shutil.copytree(bert, fresh_mar.folder / "checkpoint")
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+    path = config(fresh_mar, "./checkpoint")
+    assert written(fresh_mar, path)["license"] == "mit"
+    assert fresh_mar("build", path, "--locked", "--out", fresh_mar.out).returncode == 0
+    (folder / "README.md").write_text("---\nlicense: gpl-3.0\n---\n")
+    assert "its licence is gpl-3.0, and was mit" in error(fresh_mar("build", path, "--locked"), 2)
+    (archive,) = fresh_mar.build(path)
+    assert not archive["locked"]

@@ -71,7 +71,7 @@ def source(store: Store, url: str, *, offline: bool = False, locked: lock.Locked
 
 def locked(tmp_path: Path, files: dict[str, bytes]) -> lock.Locked:
     told = {path: lock.File(sha256=sha256(data), size=len(data)) for path, data in files.items()}
-    return lock.Locked(path=tmp_path / "c.yaml.lock", number=0, told={}, files=told, license="mit")
+    return lock.Locked(path=tmp_path / "c.yaml.lock", told={}, files=told, license="mit")
 
 
 def fetch(found: Source, *names: str) -> dict[str, str]:
@@ -120,7 +120,7 @@ def test_a_locked_model_builds_without_asking_and_an_overwritten_one_is_refused(
     server: s3.Server, online: Mar, bert: Path, prefix: str
 ) -> None:
     url, config = server.add(f"{prefix}/bert", bert), online.folder / "c.yaml"
-    config.write_text(f"handler: {{mode: sequence_classification, model_name: '{url}'}}\n")
+    config.write_text(f"handler: {{model_name: '{url}'}}\n")  # the model tells its task
     assert "c.yaml.lock is written (4 files)" in online("lock", config).stdout
     told = json.loads((online.folder / "c.yaml.lock").read_text())
     assert told["sources"] == [{"kind": "url", "url": url}]
@@ -312,6 +312,21 @@ def test_nothing_is_fetched_twice(store: Store, server: s3.Server, proxy: s3.Pro
     assert fetch(source(store, url, offline=True), "w") == {"w": sha256(data)}
 
 
+def test_what_was_there_last_is_what_was_fetched_last(
+    store: Store, server: s3.Server, proxy: s3.Proxy, prefix: str
+) -> None:
+    url = f"s3://models/{prefix}"
+    server.put(f"{prefix}/w", b"first")
+    fetch(source(store, url), "w")
+    server.put(f"{prefix}/w", b"second")
+    found = source(store, url)
+    assert found.sizes() == {"w": 6}
+    proxy.answer = DENIED
+    with pytest.raises(InputError):
+        fetch(found, "w")
+    assert fetch(source(store, url, offline=True), "w") == {"w": sha256(b"first")}
+
+
 def test_two_who_fetch_together_fetch_it_once(store: Store, server: s3.Server, proxy: s3.Proxy, prefix: str) -> None:
     data = os.urandom(8 << 20)
     server.put(f"{prefix}/w", data)
@@ -489,10 +504,18 @@ def test_no_more_is_listed_than_a_checkpoint_can_have(
                 source(store, f"s3://models/{prefix}").sizes()
 
 
-def test_names_that_lead_out_of_the_folder_are_refused(online: Mar, server: s3.Server, bert: Path, prefix: str) -> None:
+def test_names_that_lead_out_of_the_folder_are_refused(
+    online: Mar, server: s3.Server, proxy: s3.Proxy, bert: Path, prefix: str
+) -> None:
     url = server.add(prefix, bert)
-    server.put(f"{prefix}/..\\outside.txt", b"x")
-    assert "leads out of its folder" in error_of(online("build", *TASK, "--model", url), 2)
+    server.put(f"{prefix}/up", b"x")
+    # No client would upload what the store can list.
+    proxy.change = lambda chunk: chunk.replace(f"{prefix}/up".encode(), f"{prefix}/..".encode())
+    env = {"AWS_ENDPOINT_URL": proxy.address}
+    assert "leads out of its folder" in error_of(online("build", *TASK, "--model", url, **env), 2)
+    server.remove(f"{prefix}/up")
+    server.put(f"{prefix}/up/config.json", b"x")
+    assert "leads out of its folder" in error_of(online("build", *TASK, "--model", url, **env), 2)
 
 
 def test_an_error_after_another_is_the_stores(store: Store, server: s3.Server, proxy: s3.Proxy, prefix: str) -> None:

@@ -244,15 +244,18 @@ def test_a_base_model_needs_no_tokenizer_where_the_adapter_brings_one() -> None:
         ("", "cannot be read as JSON"),
         ("[]", "holds no JSON object"),
         ("[" * 100_000, "cannot be read as JSON"),
-        ({}, "names no base model"),
-        ({"base_model_name_or_path": None}, "names no base model"),
-        ({"base_model_name_or_path": ["a"]}, "names no base model"),
         # peft would import the module that it names.
         ({**ADAPTER_CONFIG, "megatron_config": {"a": 1}, "megatron_core": "antigravity"}, "for Megatron's layers"),
     ],
 )
 def test_an_adapter_whose_settings_cannot_be_used_is_refused(told: Any, said: str) -> None:
     assert said in refused({**dict.fromkeys(ADAPTER, ""), "adapter_config.json": told}).what
+
+
+@pytest.mark.parametrize("told", [{}, {"base_model_name_or_path": None}, {"base_model_name_or_path": ["a"]}])
+def test_of_an_adapter_that_names_no_base_model_nothing_is_told_of_it(told: dict[str, Any]) -> None:
+    files = {**dict.fromkeys(ADAPTER, ""), "adapter_config.json": told}
+    assert select(files).base == Base(name="", revision=None)
 
 
 def test_a_pickled_adapter_is_taken_only_if_it_may_be() -> None:

@@ -68,6 +68,11 @@ def of_base(build: Build, base: Base) -> tuple[ModelSource, str | None]:
     Raises InputError."""
     config = build.config
     name = config.handler.base_model or base.name
+    if not name:
+        raise InputError(
+            f"{config.model.name} is an adapter whose adapter_config.json names no base model.",
+            fix="Set handler.base_model to the model that it was trained on.",
+        )
     # A revision of the model that the adapter names is none of another.
     revision = config.handler.base_revision or (base.revision if name == base.name else None)
     folders = [Path()] if config.path is None else [config.path.parent, Path()]

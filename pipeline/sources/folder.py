@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,8 @@ class Folder:
 def _walk(folder: Path, depth: int) -> Iterator[tuple[Path, int]]:
     with os.scandir(folder) as items:
         for item in items:
-            if item.is_file():
-                yield Path(item.path), item.stat().st_size
-            elif depth > 1 and item.is_dir() and not item.name.startswith("."):
-                yield from _walk(Path(item.path), depth - 1)
+            with suppress(OSError):  # links in a circle, folders that are closed to us: no part of a checkpoint
+                if item.is_file():
+                    yield Path(item.path), item.stat().st_size
+                elif depth > 1 and item.is_dir() and not item.name.startswith("."):
+                    yield from _walk(Path(item.path), depth - 1)

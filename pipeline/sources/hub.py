@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial as partial_of
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from .. import __version__, card, partial
 from ..errors import InputError, StageError
+from ..notes import write_atomic
 from ..parallel import each
 from ..partial import Partial
 from ..selection import card as card_of
@@ -45,10 +46,16 @@ class Hub:
 
     def __init__(self, store: Store, repo: str, revision: str | None, *, no_network: bool) -> None:
         self.store, self.repo, self.revision, self.no_network = store, repo, revision or "main", no_network
+        if not _is_reference(self.revision):
+            raise InputError(
+                f"{self.revision!r} cannot be a revision of {repo}.", fix="Give a branch, tag or commit that it has."
+            )
         self.where = repo
         self.may_fetch = False
         self._commit: str | None = None
         self._listing: dict[str, Any] | None = None
+        self.is_listed = True
+        """Whether it is known what the commit holds, and not only what the cache has of it."""
 
     # What it is
 
@@ -57,31 +64,33 @@ class Hub:
         """The commit (40 hexadecimal digits) that the revision is now. Offline it is the one that was seen last, or
         the one in the Hugging Face cache."""
         if self._commit is None:
-            name = f"hub:{self.repo}@{self.revision}"
             if is_commit(self.revision):
                 self._commit = self.revision
             elif self.no_network:
-                self._commit = self.store.recall(name) or self._cached_reference()
+                self._commit = self.store.recall(self._last_seen) or self._cached_reference()
             else:
                 self._commit = self._ask(self.revision)
-                self.store.remember(name, self._commit)
-                self._keep_reference(self._commit)
         return self._commit
 
-    def _cached_reference(self) -> str:
-        try:
-            return (self._cache / "refs" / self.revision).read_text(encoding="utf-8").strip()
-        except OSError:
-            raise self._not_cached(self.revision) from None
+    @property
+    def _last_seen(self) -> str:
+        return f"hub:{self.repo}@{self.revision}"
 
-    def _keep_reference(self, commit: str) -> None:
-        # As the client does, so that its other users find the commit when they are offline.
-        if ".." in self.revision.split("/"):
+    def _cached_reference(self) -> str:
+        with suppress(OSError, ValueError):
+            told = (self._cache / "refs" / self.revision).read_text(encoding="utf-8").strip()
+            if _COMMIT.fullmatch(told):
+                return told
+        raise self._not_cached(self.revision)
+
+    def keep_reference(self) -> None:
+        """Note what the revision is, once all of it is there, here and as the client does: what is offline later finds
+        the commit by it."""
+        if is_commit(self.revision) or self.no_network:
             return
-        reference = self._cache / "refs" / self.revision
+        self.store.remember(self._last_seen, self.commit)
         with suppress(OSError):  # a cache that is full, or read-only, may still have all that is needed
-            reference.parent.mkdir(parents=True, exist_ok=True)
-            reference.write_text(commit, encoding="utf-8")
+            write_atomic(self._cache / "refs" / self.revision, self.commit)
 
     def _ask(self, revision: str) -> str:
         """The commit of a revision, and with the same request what it holds."""
@@ -99,17 +108,22 @@ class Hub:
         files = {}
         for file in info.siblings or ():
             lfs = file.lfs
-            files[file.rfilename] = {
-                "size": (lfs.size if lfs else file.size) or 0,
-                "sha256": lfs.sha256 if lfs else None,
-                "git": file.blob_id,
+            files[str(file.rfilename)] = {
+                "size": _if_size(lfs.size if lfs else file.size),
+                # They become names of files, so they have to be what they are said to be.
+                "sha256": _if_digest(lfs.sha256 if lfs else None, _SHA256),
+                "git": None if lfs else _if_digest(file.blob_id, _COMMIT),
             }
         self._listing = {"files": files, "license": _license(info)}
-        self.store.remember(self._listing_name(info.sha), canonical(self._listing))
+        self._keep_listing(info.sha)
         return info.sha
 
+    def _keep_listing(self, commit: str) -> None:
+        self.store.remember(self._listing_name(commit), canonical(self._listing))
+
     def _listing_name(self, commit: str) -> str:
-        return f"hub-files:{self.repo}@{commit}"
+        # Mirrors tell more or less of a file, and not all are to be trusted.
+        return f"hub-files:{hub_client.endpoint()} {self.repo}@{commit}"
 
     def _files(self) -> dict[str, dict[str, Any]]:
         commit = self.commit
@@ -118,7 +132,7 @@ class Hub:
             if kept is not None:
                 self._listing = json.loads(kept)
             elif self.no_network:
-                self._listing = self._cached_listing()
+                self._listing, self.is_listed = self._cached_listing(), False
             elif self.may_fetch:
                 self._ask(commit)
             else:
@@ -141,10 +155,13 @@ class Hub:
             for file in present
         }
         about = card_of(files)
-        return {"files": files, "license": card.license_in((folder / about).read_text("utf-8")) if about else None}
+        return {
+            "files": files,
+            "license": card.license_in((folder / about).read_text("utf-8", "replace")) if about else None,
+        }
 
     def sizes(self) -> Mapping[str, int]:
-        return {path: file["size"] for path, file in self._files().items()}
+        return {path: file["size"] or 0 for path, file in self._files().items()}
 
     def license(self) -> str | None:
         self._files()
@@ -152,8 +169,9 @@ class Hub:
         found = self._listing["license"]
         return None if found is None else str(found)
 
-    def identity(self, _files: Mapping[str, str]) -> dict[str, Any]:
-        return {"repo": self.repo, "commit": self.commit}
+    def identity(self, files: Mapping[str, str]) -> dict[str, Any]:
+        # Offline the cache may have a part of the commit only, which is not the whole.
+        return {"repo": self.repo, "commit": self.commit, "files": sorted(files)}
 
     def provenance(self) -> dict[str, Any]:
         return {"kind": "hub", "repo": self.repo, "commit": self.commit}
@@ -187,10 +205,11 @@ class Hub:
             raise InputError(f"{path} of {self.repo} is no text.", fix="Name another revision.") from None
 
     def fetch(self, files: Mapping[str, str], progress: Progress) -> list[Fetched]:
-        total, done = sum(self._files()[path]["size"] for path in files.values()), 0
         absent = [path for path in files.values() if not (self._snapshot / path).is_file()]
         if absent and self.no_network:
-            raise self._not_cached(self.commit)
+            raise self._not_cached(self.commit, absent[0])
+        self._complete_facts(files.values())
+        total, done = sum(self._files()[path]["size"] for path in files.values()), 0
         what = f"downloading {self.repo}" if absent else f"reading {self.repo}"
         self._refuse_too_little_room(absent)
         progress(what, 0, total)
@@ -214,6 +233,8 @@ class Hub:
         files, blobs = self._files(), self._cache / "blobs"
         missing = 0
         for path in absent:
+            if (blobs / _etag(files[path])).is_file():
+                continue  # another revision brought it
             part = _part(blobs, _etag(files[path]))
             missing += max(0, files[path]["size"] - (part.stat().st_size if part.exists() else 0))
         partial.refuse_too_little_room(self._cache, missing, self.repo)
@@ -231,9 +252,12 @@ class Hub:
                     "Build without --offline: it is fetched again.",
                 )
             self.store.warn(f"The Hugging Face cache is damaged: {file} is not the commit's. It is fetched again.")
-            file.resolve().unlink()
-            file.unlink(missing_ok=True)
-        entry = self._download(path, self._named(path, facts), file, tick)
+            with hub_client.written():
+                blob = file.resolve()
+                file.unlink(missing_ok=True)
+                if blob.parent == (self._cache / "blobs").resolve():  # and nothing of the user's own
+                    blob.unlink(missing_ok=True)
+        entry = self._download(path, facts, file, tick)
         self.store.know(file, entry)
         return file, entry
 
@@ -243,30 +267,37 @@ class Hub:
         if not file.is_file():
             return None
         known = self.store.known(file)
-        entry = known or self.store.read(file, path, tick)
-        if known is not None:
-            tick(known.size)
-        if entry.size == facts["size"] and _right(entry, facts, file):
-            return entry
-        tick(-entry.size)
+        try:
+            entry = known or self.store.read(file, path, tick)
+            if known is not None:
+                tick(known.size)
+            if facts["size"] in (None, entry.size) and _right(entry, facts, file):
+                return entry
+            tick(-entry.size)
+        except FileNotFoundError:
+            pass  # another build found it damaged, and has removed it
         return None
 
-    def _named(self, path: str, facts: dict[str, Any]) -> dict[str, Any]:
-        """The facts of a file with its content's identity, which some mirrors tell of one file at a time alone."""
-        if facts["sha256"] or facts["git"]:
-            return facts
+    def _complete_facts(self, paths: Iterable[str]) -> None:
+        """Ask for sizes and contents' names, which some mirrors tell of one file at a time alone."""
+        files = self._files()
+        unknown = [path for path in paths if files[path]["size"] is None or not _etag(files[path])]
+        if not unknown or self.no_network:
+            return
         from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
-        url = hf_hub_url(self.repo, path, revision=self.commit)
-        told = self._patiently(lambda: get_hf_file_metadata(url))
-        etag = re.sub(r"[^A-Za-z0-9_\-]", "", told.etag or "")
-        if not etag:
-            raise StageError(
-                f"The Hub tells nothing by which {path} of {self.repo} could be known.", fix="Try another."
-            )
-        large = _SHA256.fullmatch(etag)
-        facts |= {"size": told.size or facts["size"], "sha256": etag if large else None, "git": etag}
-        return facts
+        for path in unknown:
+            url = hf_hub_url(self.repo, path, revision=self.commit)
+            told = self._patiently(partial_of(get_hf_file_metadata, url))
+            etag = re.sub(r"[^A-Za-z0-9_\-]", "", told.etag or "")[:128]
+            if not etag or told.size is None:
+                raise StageError(
+                    f"The Hub ({hub_client.endpoint()}) tells nothing by which {path} of {self.repo} could be known.",
+                    fix="Use another HF_ENDPOINT.",
+                )
+            large = bool(_SHA256.fullmatch(etag))
+            files[path] |= {"size": told.size, "sha256": etag if large else None, "git": None if large else etag}
+        self._keep_listing(self.commit)
 
     def _download(self, path: str, facts: Mapping[str, Any], file: Path, tick: Tick) -> Entry:
         from huggingface_hub import constants, hf_hub_download, hf_hub_url
@@ -276,7 +307,12 @@ class Hub:
         size = int(facts["size"])
         if size > constants.MAX_HTTP_DOWNLOAD_SIZE:
             # So large a file is served by the Hub's own protocol alone, which its client speaks.
-            self._patiently(lambda: hf_hub_download(self.repo, path, revision=self.commit))
+            try:
+                self._patiently(lambda: hf_hub_download(self.repo, path, revision=self.commit))
+            except ValueError as error:  # the package for that protocol is missing
+                raise InputError(
+                    f"{path} of {self.repo} cannot be fetched: {error}", fix="pip install hf_xet"
+                ) from None
             whole = self.store.read(file, path, tick)
             if not _right(whole, facts, file):
                 raise StageError(f"{path} of {self.repo} is not what the commit has.", fix="Build again.")
@@ -290,7 +326,7 @@ class Hub:
 
         hub_client.quiet()
         with hub_client.written(), hub_client.errors(self.repo, self.commit):
-            with Partial(_part(blob.parent, blob.name), tick) as part:
+            with Partial(_part(blob.parent, blob.name), tick, size) as part:
                 entry = self._brought(blob, path, facts)
                 if entry is not None:
                     part.restart()
@@ -314,9 +350,10 @@ class Hub:
     def _patiently(self, call: Callable[[], Found]) -> Found:
         return hub_client.patiently(call, self.repo, self.revision)
 
-    def _not_cached(self, revision: str) -> InputError:
+    def _not_cached(self, revision: str, path: str = "") -> InputError:
+        what = f"{path} of {self.repo}" if path else self.repo
         return InputError(
-            f"{self.repo} at {revision} is not in the Hugging Face cache, and the network is not to be used.",
+            f"{what} at {revision} is not in the Hugging Face cache, and the network is not to be used.",
             fix="Build once without --offline (and without HF_HUB_OFFLINE), or set HF_HOME to the cache that has it.",
         )
 
@@ -331,9 +368,22 @@ def _license(info: Any) -> str | None:
     return found or (tags[0] if tags else None)
 
 
+def _is_reference(revision: str) -> bool:
+    """Whether a revision can be a name in a repository: it becomes part of addresses and paths."""
+    return revision.isprintable() and revision.isascii() and not {"", ".", ".."} & set(revision.split("/"))
+
+
+def _if_digest(told: Any, pattern: re.Pattern[str]) -> str | None:
+    return told if isinstance(told, str) and pattern.fullmatch(told) else None
+
+
+def _if_size(told: Any) -> int | None:
+    return told if isinstance(told, int) and told >= 0 else None
+
+
 def _etag(facts: Mapping[str, Any]) -> str:
-    """What the Hub names a file's content by: SHA-256 of a large one, git's SHA-1 of the others."""
-    return str(facts["sha256"] or facts["git"])
+    """What the Hub names a file's content by: SHA-256 of a large one, git's SHA-1 of the others; empty if unknown."""
+    return str(facts["sha256"] or facts["git"] or "")
 
 
 def _part(blobs: Path, etag: str) -> Path:

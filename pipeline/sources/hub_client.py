@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -14,10 +15,18 @@ from ..errors import InputError, MarError, StageError, disk_is_full
 
 Found = TypeVar("Found")
 
+_NOT_THE_HUB = (ValueError, KeyError, TypeError, AttributeError, ImportError)
+"""What the client raises where an answer is none of the Hub's, or an address or a token cannot be written into a
+request."""
+
+_CUT_SHORT = "Consistency check failed"
+"""How the client's error begins that a body was shorter than it should be."""
+
 
 def offline(asked: bool) -> bool:
-    """Whether the network is not to be used: by `--offline`, or by the client's own HF_HUB_OFFLINE."""
-    return asked or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+    """Whether the network is not to be used: by `--offline`, or by the client's own variables."""
+    told = (os.environ.get(name, "") for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
+    return asked or any(value.upper() in {"1", "ON", "YES", "TRUE"} for value in told)
 
 
 def quiet() -> None:
@@ -28,7 +37,9 @@ def quiet() -> None:
     from huggingface_hub import constants
     from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
-    disable_progress_bars()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a variable that says otherwise
+        disable_progress_bars()
     logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
     constants.DOWNLOAD_CHUNK_SIZE = 1 << 17
     # It writes files by their names, past us.
@@ -43,6 +54,8 @@ def patiently(call: Callable[[], Found], repo: str, revision: str) -> Found:
             try:
                 return call()
             except Exception as error:
+                if isinstance(error, _NOT_THE_HUB) and not isinstance(error, OSError):
+                    raise _not_the_hub(error) from None
                 seconds = wait(error)
                 if seconds is None or attempt == (partial.TRIES if seconds else 3) - 1:
                     raise
@@ -77,25 +90,51 @@ def errors(repo: str, revision: str) -> Iterator[None]:
         ) from None
     except theirs.HfHubHTTPError as error:
         code = error.response.status_code if error.response is not None else "no"
-        if code in (401, 403):
+        if code == 401:
             raise _bad_token(repo) from None
+        if code == 403:
+            raise InputError(
+                f"Access to {repo} is denied (403), by the Hub or by what stands before it.",
+                "The token may lack the right to read it, or a proxy does not let its files pass.",
+                "Check HF_TOKEN, and HTTPS_PROXY.",
+            ) from None
         raise StageError(
-            f"The Hub answered {code} for {repo}, and again when it was asked again.",
+            f"The Hub answered {code} for {repo}{', again and again' if wait(error) is not None else ''}.",
             fix="Build again later: what was fetched stays. The Hub may be busy (https://status.huggingface.co).",
         ) from None
     except Exception as error:
+        if str(error).startswith(_CUT_SHORT):
+            raise StageError(
+                f"A file of {repo} ends too early, again and again.",
+                "A proxy or a mirror cuts it off.",
+                "Try another network, or another HF_ENDPOINT.",
+            ) from None
         if not isinstance(error, theirs.LocalEntryNotFoundError) and not _of_the_network(error):
             raise
         raise StageError(
-            f"The Hub ({_endpoint()}) cannot be reached for {repo}.",
+            f"The Hub ({endpoint()}) cannot be reached for {repo}.",
             fix="Set HF_ENDPOINT or HTTPS_PROXY, use --offline with a filled HF_HOME, or MODEL=<local folder>.",
         ) from None
 
 
-def _endpoint() -> str:
+def endpoint() -> str:
     """Where the Hub is, without a password in its address."""
     address = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
     return address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()
+
+
+def _not_the_hub(error: Exception) -> MarError:
+    from huggingface_hub import errors as theirs
+
+    if isinstance(error, theirs.HfHubHTTPError | theirs.LocalEntryNotFoundError):
+        raise error
+    # Of an ImportError alone what it says: others may say what was asked, with a token in it.
+    said = str(error).splitlines()[0] if isinstance(error, ImportError) and str(error) else type(error).__name__
+    return StageError(
+        f"What answers at {endpoint()} does not speak as the Hub does, or cannot be asked ({said}).",
+        "A login page of the network may stand before it, or HF_ENDPOINT, HF_TOKEN or a proxy is miswritten.",
+        "Open the address in a browser, and check these variables.",
+    )
 
 
 def _bad_token(repo: str) -> InputError:
@@ -118,7 +157,7 @@ def wait(error: Exception) -> float | None:
         if code in (408, 425, 429) or code >= 500:
             return float(told) if told.isdigit() else 0.0
         return None
-    if _of_the_network(error) or str(error).startswith("Consistency check failed"):
+    if _of_the_network(error) or str(error).startswith(_CUT_SHORT):
         return 0.0
     return None
 
@@ -126,7 +165,8 @@ def wait(error: Exception) -> float | None:
 def _of_the_network(error: BaseException) -> bool:
     # The client was built on requests, then on httpx, then on its successor: their errors share these names.
     names = {base.__name__ for base in type(error).__mro__}
-    return bool(names & {"TransportError", "RequestException", "ConnectionError", "TimeoutError"})
+    ours = {"TransportError", "RequestError", "RequestException", "ConnectionError", "TimeoutError", "InvalidURL"}
+    return bool(names & ours)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,7 +82,8 @@ class Mlflow:
                 f"{self.where} is not in the cache, and the network is not to be used.",
                 fix="Build once without --offline.",
             )
-        with self._errors():
+        with self._errors(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # stages are on their way out
             client = _client()
             version = version or self._resolved(client)
             place = _place(client, client.get_model_version_download_uri(self._model, version))
@@ -190,7 +192,7 @@ def told(error: Exception, where: str) -> MarError:
             "MLflow reads a registry that is a folder only if it is told to.",
             fix="Set MLFLOW_ALLOW_FILE_STORE=true, or MLFLOW_TRACKING_URI to a server.",
         )
-    if "unsupported URI" in text:
+    if "unsupported URI" in text or isinstance(error, ImportError):
         return InputError(
             "MLFLOW_TRACKING_URI names a registry that the installed MLflow cannot read.",
             "What is in a database is read by the whole of MLflow (pip install mlflow), or through a server.",

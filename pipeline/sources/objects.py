@@ -62,7 +62,9 @@ class Objects:
                 for info in fs.ls(folder, detail=True):
                     name = str(info["name"])
                     if info["type"] == "directory":
-                        if name.rstrip("/") != folder and not name.rstrip("/").rpartition("/")[2].startswith("."):
+                        last = name.rstrip("/").rpartition("/")[2]
+                        # What leads out of the folder is not hidden: it is listed, and refused.
+                        if name.rstrip("/") != folder and (last == ".." or not last.startswith(".")):
                             below.append(name.rstrip("/"))
                     elif name == root:
                         raise InputError(f"{self.url} is a file.", fix="Name the folder that holds its config.json.")

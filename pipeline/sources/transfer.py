@@ -138,7 +138,7 @@ class Transfer:
             return verdict is not False
 
         pull, what = self.reader.puller(path, thing.size), f"{path} of {self.where}"
-        with Partial(part, tick) as into:
+        with Partial(part, tick, thing.size) as into:
             partial.complete(into, thing.size, pull, right, self.reader.wait, what, "Try another network.")
             return into.entry(path)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -78,12 +79,15 @@ class Url:
             with errors(self.reader):
                 self._files = self.reader.list()
             self._asked = True
-            told = canonical({path: asdict(thing) for path, thing in self._files.items()})
-            self.store.remember(self._last, told)
-            if self.locked is not None:
-                self.store.remember(self._under_lock, told)
         assert self._files is not None
         return self._files
+
+    def _keep_listing(self) -> None:
+        """Note what is there, once all that is needed of it is here: offline it is what was there last."""
+        told = canonical({path: asdict(thing) for path, thing in self._listing().items()})
+        with suppress(OSError):  # a cache that is read-only may still have all that is needed
+            for name in [self._last, *([self._under_lock] if self.locked else [])]:
+                self.store.remember(name, told)
 
     def _not_cached(self) -> InputError:
         return InputError(
@@ -93,13 +97,15 @@ class Url:
     def identity(self, files: Mapping[str, str]) -> dict[str, Any]:
         known = self.locked.files if self.locked is not None else {}
         told = {name: known[name].sha256 if name in known else self._listing()[files[name]].mark for name in files}
+        if self._asked and all(self._in_store(path, known.get(name)) for name, path in files.items()):
+            self._keep_listing()
         return {"files": told} if files.keys() <= known.keys() else {"url": self.where, "files": told}
 
     def provenance(self) -> dict[str, Any]:
         return dict(self._provenance)
 
     def license(self) -> str | None:
-        if self.locked is not None and self.locked.number == 0:
+        if self.locked is not None:
             return self.locked.license
         about = card_of(self._listing())
         if about is None:
@@ -138,6 +144,8 @@ class Url:
         drift = lock.changes(known, {name: lock.File(sha256=e.sha256, size=e.size) for name, e in found.items()})
         if drift and self.locked is not None:
             raise lock.refusal(self.where, self.locked.path, drift)
+        if self._asked:
+            self._keep_listing()
         return [Fetched(entry=replace(entry, path=name), place=None) for name, entry in sorted(found.items())]
 
     def _fact(self, kind: str, path: str) -> str:

@@ -22,6 +22,7 @@ from ..packing import Member
 from ..stage import Build, Job, Stage, versions
 from ..store import Damaged, changed
 from ..tree import Entry, Tick, Tree
+from .download import license_of
 
 # As in torch-model-archiver's `archiving_options`.
 SUFFIXES = {"zip-store": ".mar", "default": ".mar", "tgz": ".tar.gz", "no-archive": ""}
@@ -61,11 +62,11 @@ def source(build: Build) -> dict[str, Any]:
     licence, its base model, and the code of its own that runs, where it has them."""
     first, *rest = build.sources
     told = first.provenance()
-    if licence := first.license():
+    if licence := license_of(build, 0):
         told["license"] = licence
     if rest:
         told["base"] = rest[0].provenance()
-        if licence := rest[0].license():
+        if licence := license_of(build, 1):
             told["base"]["license"] = licence
     code = [entry.path for entry in build.trees["download"] if entry.path.endswith(".py")]
     return {**told, "remote_code": code} if code else told

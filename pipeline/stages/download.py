@@ -13,6 +13,7 @@ from ..model_source import ModelSource
 from ..own_code import with_code
 from ..selection import Selection, has_vocabulary, select, with_base
 from ..source import NotReadYet, Progress, Source
+from ..sources.hub import Hub, is_commit
 from ..stage import Build, Job, Stage
 from ..tree import Entry
 
@@ -68,8 +69,6 @@ def _select(build: Build, source: Source, may_fetch: bool, *, tokenizer: bool = 
 
 def _refuse_moving_code(build: Build, model: ModelSource, revision: str | None, setting: str) -> None:
     """Raises InputError where the code that would run can be another one tomorrow."""
-    from ..sources.hub import is_commit
-
     if not build.config.handler.trust_remote_code or build.lock is not None or is_commit(revision):
         return
     if model.kind not in ("folder", "starter"):
@@ -103,6 +102,9 @@ def run(job: Job) -> Iterable[Entry]:
     """The entries of the checkpoint's files; `build.places` are those that lie outside the store."""
     build = job.build
     found = [got for part in parts(build, may_fetch=True) for got in part.source.fetch(part.files, job.progress)]
+    for source in build.sources:
+        if isinstance(source, Hub):
+            source.keep_reference()
     build.places = {got.entry.path: got.place for got in found if got.place is not None}
     entries = [got.entry for got in found]
     for entry in entries:
@@ -117,10 +119,13 @@ def check_lock(build: Build) -> None:
     if build.lock is None:
         return
     drift = build.lock.drift({e.path: lock.File(sha256=e.sha256, size=e.size) for e in build.trees["download"]})
+    if build.sources[0].license() != build.lock.license and is_local(build):
+        drift.append(f"its licence is {build.sources[0].license()}, and was {build.lock.license}")
+    build.drifted = bool(drift)
     if not drift:
         return
     assert build.config.path is not None
-    if build.locked or build.config.model.kind not in ("folder", "starter"):
+    if build.locked or not is_local(build):
         raise lock.refusal(build.config.model.name, lock.path_of(build.config.path), drift)
     build.store.warn(
         f"{build.config.model.name} is not what {lock.path_of(build.config.path)} says: {drift[0]}"
@@ -129,12 +134,32 @@ def check_lock(build: Build) -> None:
     )
 
 
+def is_local(build: Build) -> bool:
+    """Whether the model, and the base model of an adapter, lie on this machine, where people work on them."""
+    return all(source.provenance()["kind"] in ("folder", "starter") for source in build.sources)
+
+
+def license_of(build: Build, number: int) -> str | None:
+    """The licence of the model, or of an adapter's base model: as it is locked, where it can be known no better."""
+    if build.lock is None or is_local(build):
+        return build.sources[number].license()
+    told = build.lock.license if number == 0 else build.lock.sources[number].get("license")
+    return None if told is None else str(told)
+
+
 def locked(build: Build) -> lock.Lock:
-    """The lock of what the config's model is now. What the Hub tells digests of is not fetched for them."""
+    """The lock of what the config's model is now. What the Hub tells digests of is not fetched for them. Raises
+    InputError too where only a cache tells what there is."""
     found: dict[str, lock.File] = {}
     for part in parts(build, may_fetch=True, to_lock=True):
-        told = getattr(part.source, "sha256", lambda _path: None)
-        known = {name: told(path) for name, path in part.files.items()}
+        known: dict[str, str | None] = dict.fromkeys(part.files)
+        if isinstance(part.source, Hub):
+            if not part.source.is_listed:
+                raise InputError(
+                    f"What {part.source.where} holds cannot be told offline: its cache may have a part only.",
+                    fix="Lock it without --offline.",
+                )
+            known = {name: part.source.sha256(path) for name, path in part.files.items()}
         sizes = part.source.sizes()
         small = {name: path for name, path in part.files.items() if known[name] is None}
         fetched = part.source.fetch(small, lambda *_: None)
@@ -143,15 +168,20 @@ def locked(build: Build) -> lock.Lock:
     return lock.Lock(
         model=build.config.model.name,
         settings=lock.settings_of(build.config),
-        sources=[source.provenance() for source in build.sources],
+        sources=[_told(source, number) for number, source in enumerate(build.sources)],
         license=build.sources[0].license(),
         files=found,
     )
 
 
+def _told(source: Source, number: int) -> dict[str, Any]:
+    licence = source.license() if number else None
+    return {**source.provenance(), **({"license": licence} if licence else {})}
+
+
 STAGE = Stage(
     name="download",
-    version=2,
+    version=3,
     inputs=(),
     params=params,
     tools=lambda _build: (),

@@ -40,6 +40,7 @@ source.may_fetch = True
 files = select(source.sizes(), source.where, source.text).files
 print("began", flush=True)
 found = source.fetch(files, lambda *_: None)
+source.keep_reference()
 print(json.dumps({{got.entry.path: [got.entry.sha256, got.place] for got in found}}))
 """
 
