@@ -72,7 +72,7 @@ def test_the_archive_holds_what_it_says_and_nothing_of_the_builders_machine(
     told = provenance["files"]
     assert set(told) | {"provenance.json", "MAR-INF/MANIFEST.json"} == names
     assert {name: hashlib.sha256(files[name]).hexdigest() for name in told} == told
-    assert provenance["source"] == {"kind": "starter", "name": task}
+    assert provenance["source"] == {"kind": "starter", "name": task, "license": "Apache-2.0"}
     texts = [data for name, data in files.items() if not name.endswith((".pt", ".safetensors"))]
     assert not [data for data in texts if str(mar.folder).encode() in data]
 

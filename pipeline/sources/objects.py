@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import InputError, MarError
 from ..partial import Partial
+from ..selection import refuse_outside
 from . import etag, services
 from .ranges import Ranges
 from .transfer import Object
@@ -63,8 +64,9 @@ class Objects:
                     name = str(info["name"])
                     if info["type"] == "directory":
                         last = name.rstrip("/").rpartition("/")[2]
-                        # What leads out of the folder is not hidden: it is listed, and refused.
-                        if name.rstrip("/") != folder and (last == ".." or not last.startswith(".")):
+                        if last == "..":
+                            refuse_outside(last, self.url)
+                        if name.rstrip("/") != folder and not last.startswith("."):
                             below.append(name.rstrip("/"))
                     elif name == root:
                         raise InputError(f"{self.url} is a file.", fix="Name the folder that holds its config.json.")
