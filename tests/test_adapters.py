@@ -18,7 +18,6 @@ from tests.conftest import Mar
 from tests.hub_stand_in import Hub, running
 
 pytestmark = pytest.mark.slow
-peft = pytest.importorskip("peft")
 
 TEXTS = ["The soup was good", "a kind old man, not awful", "bad"]
 PROMPTS = ["Once upon a time", "The door"]
@@ -38,6 +37,8 @@ def train(model: Any) -> Any:
 
 def save(folder: Path, model: Any, base: str, **settings: Any) -> Path:
     """An adapter over a loaded model, whose config names `base`."""
+    import peft
+
     revision = settings.pop("revision", None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of GPT-2's layers, whose weights lie the other way
@@ -92,6 +93,8 @@ def online(mar: Mar, hub: Hub) -> dict[str, str]:
 
 def over(folder: Path, base: Path, labels: int = 3) -> Any:
     """peft's own model: the adapter at work beside its base, nothing merged."""
+    import peft
+
     model = classifier(base, labels, ignore_mismatched_sizes=True) if labels else writer(base)
     return peft.PeftModel.from_pretrained(model, folder).eval()
 
@@ -298,6 +301,8 @@ def test_an_adapter_that_lacks_its_head_or_a_layers_weights_is_refused(mar: Mar,
 
 
 def test_an_adapter_that_is_a_prompt_cannot_be_merged(mar: Mar, root: Path, tmp_path: Path) -> None:
+    import peft
+
     config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
     made = peft.get_peft_model(writer(root / "gpt2"), config)
     made.save_pretrained(tmp_path / "prompt")
@@ -404,6 +409,8 @@ def test_weights_of_lora_itself_are_no_head() -> None:
 
 
 def test_digests_of_the_adapter_and_of_its_base_are_in_the_record(mar: Mar, root: Path) -> None:
+    import peft
+
     (archive,) = mar.build("--model", root / "bert")
     record = json.loads(mar("inspect", mar.folder / archive["path"], "--json").stdout)["provenance"]
     assert record["versions"]["peft"] == peft.__version__

@@ -156,6 +156,7 @@ def test_the_task_can_be_left_out_of_the_command(fresh_mar: Mar, tmp_path: Path)
     assert fresh_mar.plan("a.yaml").keys() == fresh_mar.plan("--model", folder).keys()
 
 
+@pytest.mark.slow
 def test_a_model_of_the_hub_tells_its_task_by_its_config_alone(hub: Hub, fresh_mar: Mar) -> None:
     fresh_mar.env |= {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": hub.address}
     before = len(hub.asked)

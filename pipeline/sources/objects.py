@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import binascii
 import logging
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,10 @@ class Objects:
         if self._opened is None:
             from fsspec.core import url_to_fs
 
-            logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of connections that broke, which we tell
+            for name in ("asyncio", "gcsfs", "azure"):  # of what broke, which we tell
+                logging.getLogger(name).setLevel(logging.CRITICAL)
+            # Else gcsfs asks by another protocol first what kind of bucket it is, for up to a minute.
+            os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
             try:
                 fs, root = url_to_fs(self.url, skip_instance_cache=True, **self._options)
             except ImportError:

@@ -110,7 +110,6 @@ def test_a_files_name_is_looked_up_beside_the_file_first_and_then_here(write, fo
         ("./weights.bin", "./weights.bin is a file"),
         ("C:\\models\\x", "no such folder: C:\\models\\x"),
         ("https://huggingface.co/org/name", "is an address: write its Hub id, org/name"),
-        ("s3://bucket/x", "s3://bucket/x is an address: give a folder on this machine, or a Hub id"),
         ("starter:seq_class", "no such starter: starter:seq_class; did you mean starter:seq_classification?"),
         ("starter:", "no such starter: starter:; there are seq_classification,"),
         ("starter:../x", "no such starter"),
@@ -164,3 +163,26 @@ def test_the_archive_is_named_for_the_last_part_of_the_model(build):
     }
     for name, archive in names.items():
         assert build(TEXT.format(name="gpt2"), model=name).archive.name == archive
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "short"),
+    [
+        ("s3://bucket/x", "url", "x"),
+        ("gs://bucket/a/b/", "url", "b"),
+        ("az://container/a", "url", "a"),
+        ("hf://org/name", "hub", "name"),
+        ("hf://org/name@v1", "hub", "name"),
+        ("models:/churn/3", "mlflow", "churn"),
+        ("models:/churn@champion", "mlflow", "churn"),
+    ],
+)
+def test_an_address_tells_its_kind_and_gives_the_archive_its_name(name, kind, short):
+    found = find(name, [Path()])
+    assert (found.kind, found.short_name) == (kind, short)
+
+
+def test_credentials_in_an_address_are_refused_and_not_repeated():
+    with pytest.raises(ValueError, match=r"credential|secret|password") as caught:
+        find("s3://me:s3cr3t@bucket/x", [Path()])
+    assert "s3cr3t" not in str(caught.value)
