@@ -17,6 +17,7 @@ from typing import Any
 
 from .checkpoint import CONFIG, FOREIGN, INDEX, PICKLES, SIDE_FILES, VOCABULARIES, WEIGHTS
 from .errors import InputError
+from .findings import printable
 
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 ADAPTER = "adapter"
@@ -136,7 +137,8 @@ def _homes(present: Collection[str], where: str, text: Text) -> _Homes:
     if "MLmodel" in present and "model/" + CONFIG in present:
         tokenizer = "components/tokenizer/"
         return _Homes("model/", tokenizer if any(path.startswith(tokenizer) for path in present) else "model/")
-    checkpoints = sorted({path.split("/")[0] for path in present if fnmatch(path, "checkpoint-*/*")}, key=_number)
+    runs = {printable(path.split("/")[0]) for path in present if fnmatch(path, "checkpoint-*/*")}
+    checkpoints = sorted(runs, key=_number)
     if checkpoints:
         raise InputError(
             f"{where} holds no config.json, but {', '.join(checkpoints[-3:])} of a training run.",
@@ -204,7 +206,7 @@ def _has_weights(present: Collection[str]) -> bool:
 
 
 def _why_no_weights(present: Collection[str], pickles: bool) -> tuple[str, str]:
-    names = sorted(path.rpartition("/")[2] for path in present)
+    names = sorted(printable(path.rpartition("/")[2]) for path in present)
     usable = ("safetensors", "bin") if pickles else ("safetensors",)
     for name in names:
         if _SHARD.fullmatch(name) and name.endswith(usable):

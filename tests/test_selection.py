@@ -157,6 +157,13 @@ def test_a_listing_with_a_name_that_leads_out_is_refused(name: str) -> None:
     assert "leads out" in refused([*WHOLE, name]).what
 
 
+def test_a_name_that_is_only_odd_is_nobodys_business_and_steers_no_terminal() -> None:
+    assert taken([*WHOLE, "a\\b", "new\nline", "..hidden", "résumé.txt"]) == taken(WHOLE)
+    for name in ("\x1b[2J\n.pt", "\x1b[2J\n.onnx"):
+        assert str(refused(["config.json", "tokenizer.json", name])).replace("\n", "").isprintable()
+    assert str(refused(["checkpoint-\x1b[2J\n/config.json"])).replace("\n", "").isprintable()
+
+
 def modules(*rows: tuple[str, str]) -> list[dict[str, Any]]:
     return [{"idx": i, "name": str(i), "path": path, "type": kind} for i, (path, kind) in enumerate(rows)]
 

@@ -99,7 +99,8 @@ def told(error: BaseException, url: str) -> MarError:
     if about == "wrong":
         return InputError(
             f"{service.name} cannot be asked for {url}: the address, or the settings for it, are wrong.",
-            fix=f"Check it, {service.settings}, and {service.address}.",
+            fix=f"Check it, {service.settings}"
+            + ("." if service.address in service.settings else f", and {service.address}."),
         )
     if about == "network":
         return StageError(

@@ -22,7 +22,7 @@ REPO = "org/sharded"
 SHARDS = 3
 BYTES = 4_000_000
 """Of a shard."""
-RATE = 60_000_000
+RATE = 20_000_000
 """Bytes a second: slow enough that a kill meets what it is aimed at."""
 MOST = 1.2
 """Bytes that may be sent in all, times the size."""
