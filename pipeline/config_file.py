@@ -243,6 +243,9 @@ class ConfigReader:
         except ValueError as error:
             self._add(where, str(error))
             return None
+        base = config.handler.base_model
+        if base is not None and model_source.without_secrets(base) != base:
+            self._add(("handler", "base_model"), "holds credentials, which come from the environment")
         revision = config.handler.revision
         if found.kind != "hub" and revision is not None:
             self._add(("handler", "revision"), f"only a Hub id has revisions, and {name} is {_KINDS[found.kind]}")

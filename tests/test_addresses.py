@@ -6,11 +6,13 @@ from __future__ import annotations
 import base64
 import errno
 import hashlib
+import os
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import fsspec
 import pytest
@@ -29,9 +31,8 @@ from pipeline.store import Store
 class InMemory(MemoryFileSystem):
     """A stand-in for gcsfs and adlfs, which keeps files in memory and tells of them as those do."""
 
-    store: dict[str, Any] = {}
-    pseudo_dirs = [""]
-    asked: list[str] = []
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
 
     @classmethod
     def _strip_protocol(cls, path: str) -> str:
@@ -39,7 +40,6 @@ class InMemory(MemoryFileSystem):
         return super()._strip_protocol(rest.replace("@account.dfs.core.windows.net", "") if scheme else path)
 
     def ls(self, path: str, detail: bool = True, **how: Any) -> Any:
-        self.asked.append(path)
         return [self.told(info) for info in super().ls(path, detail=detail, **how)]
 
     def told(self, info: dict[str, Any]) -> dict[str, Any]:
@@ -260,9 +260,6 @@ def test_a_part_of_a_range_is_a_line_that_broke(tmp_path: Path) -> None:
 
 
 def test_parts_that_nobody_goes_on_with_are_removed_after_a_week(tmp_path: Path) -> None:
-    import os
-    import time
-
     store = Store(tmp_path / "cache")
     for name, age in (("old", 8), ("new", 6)):
         part = store.root / "partial" / f"{name}.incomplete"

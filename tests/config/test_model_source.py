@@ -11,7 +11,8 @@ from huggingface_hub.utils import validate_repo_id
 
 from pipeline import model_source
 from pipeline.config import Overrides, legal_name, load
-from pipeline.model_source import find
+from pipeline.errors import InputError
+from pipeline.model_source import find, without_secrets
 
 TEXT = "handler: {{mode: text_generation, model_name: {name}}}"
 
@@ -110,6 +111,25 @@ def test_a_files_name_is_looked_up_beside_the_file_first_and_then_here(write, fo
         ("./weights.bin", "./weights.bin is a file"),
         ("C:\\models\\x", "no such folder: C:\\models\\x"),
         ("https://huggingface.co/org/name", "is an address: write its Hub id, org/name"),
+        ("ftp://host/x", "ftp://host/x is an address: give a folder on this machine, or a Hub id"),
+        ("https://me:hunter2@host/x", "https://***@host/x is an address"),
+        ("s3://", "names no bucket: write s3://BUCKET/PATH"),
+        ("s3:///x", "names no bucket"),
+        ("s3://bucket/../x", "is no address of a checkpoint"),
+        ("s3://bucket//x", "is no address of a checkpoint"),
+        ("s3://bucket/x#y", "is no address of a checkpoint"),
+        ("s3://bucket/a::zip://x", "is no address of a checkpoint"),
+        ("hf://datasets/org/name", "is no model of the Hub: write hf://ORGANISATION/NAME[@REVISION]"),
+        ("hf://models/org/name", "is no model of the Hub"),
+        ("hf://org/name/sub/folder", "is no model of the Hub"),
+        ("hf://org/na--me", "is no model of the Hub"),
+        ("file:///no/such", "no such folder: file:///no/such"),
+        ("file://host/x", "is on another machine: write file:///PATH"),
+        ("file://weights.bin", "is on another machine"),
+        ("models:/", "names no registered model: write models:/NAME/VERSION or models:/NAME@ALIAS"),
+        ("models:/name", "names no registered model"),
+        ("models:/na'me/1", "names no registered model"),
+        ("runs:/abc/model", "`mlflow.register_model` registers that of a run"),
         ("starter:seq_class", "no such starter: starter:seq_class; did you mean starter:seq_classification?"),
         ("starter:", "no such starter: starter:; there are seq_classification,"),
         ("starter:../x", "no such starter"),
@@ -166,23 +186,112 @@ def test_the_archive_is_named_for_the_last_part_of_the_model(build):
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "short"),
+    ("name", "url", "short"),
     [
-        ("s3://bucket/x", "url", "x"),
-        ("gs://bucket/a/b/", "url", "b"),
-        ("az://container/a", "url", "a"),
-        ("hf://org/name", "hub", "name"),
-        ("hf://org/name@v1", "hub", "name"),
-        ("models:/churn/3", "mlflow", "churn"),
-        ("models:/churn@champion", "mlflow", "churn"),
+        ("s3://bucket/a/bert", "s3://bucket/a/bert", "bert"),
+        ("S3://bucket/a/bert//", "s3://bucket/a/bert", "bert"),
+        ("s3://bucket", "s3://bucket", "bucket"),
+        ("s3://arn:aws:s3:eu-west-1:1:accesspoint/a/bert", "s3://arn:aws:s3:eu-west-1:1:accesspoint/a/bert", "bert"),
+        ("gs://bucket/b@rt", "gs://bucket/b@rt", "b@rt"),
+        ("gcs://bucket/bert", "gcs://bucket/bert", "bert"),
+        ("az://container/bert", "az://container/bert", "bert"),
+        ("abfs://c@account.dfs.core.windows.net/b", "abfs://c@account.dfs.core.windows.net/b", "b"),
+    ],
+)  # fmt: skip
+def test_an_address_in_an_object_store_is_taken(name, url, short):
+    found = find(name, [Path()])
+    assert (found.kind, found.name, found.url, found.short_name) == ("url", name, url, short)
+    assert (found.path, found.repo, found.revision) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "repo", "revision"),
+    [
+        ("hf://gpt2", "gpt2", None),
+        ("hf://org/name", "org/name", None),
+        ("hf://org/name/", "org/name", None),
+        ("hf://org/name@v1.0", "org/name", "v1.0"),
+        ("hf://org/name@refs%2Fpr%2F1", "org/name", "refs/pr/1"),
+        ("hf://org/name@refs/pr/1", "org/name", "refs/pr/1"),
     ],
 )
-def test_an_address_tells_its_kind_and_gives_the_archive_its_name(name, kind, short):
+def test_an_address_of_the_hub_is_its_id_and_revision(name, repo, revision):
     found = find(name, [Path()])
-    assert (found.kind, found.short_name) == (kind, short)
+    assert (found.kind, found.repo, found.revision) == ("hub", repo, revision)
+    assert found.short_name == repo.rpartition("/")[2]
 
 
-def test_credentials_in_an_address_are_refused_and_not_repeated():
-    with pytest.raises(ValueError, match=r"credential|secret|password") as caught:
-        find("s3://me:s3cr3t@bucket/x", [Path()])
-    assert "s3cr3t" not in str(caught.value)
+def test_a_file_address_is_a_folder(folder):
+    (folder / "with space").mkdir()
+    for name, path in (
+        (f"file://{folder}/here", "here"),
+        (f"file://localhost{folder}/here/", "here"),
+        (f"file://{folder}/with%20space", "with space"),
+        (f"file://{folder}/with space", "with space"),
+    ):
+        found = find(name, [Path()])
+        assert (found.kind, found.path) == ("folder", folder / path)
+    with pytest.raises(ValueError, match="no such folder"):
+        find(f"file://{folder}/here", [])  # what comes from elsewhere says nothing of this machine's folders
+
+
+@pytest.mark.parametrize("name", ["models:/tiny/3", "models:/tiny@champion", "models:/tiny/latest", "models://tiny/3"])
+def test_a_registered_model_is_called_by_its_name(name):
+    found = find(name, [Path()])
+    assert (found.kind, found.name, found.short_name) == ("mlflow", name, "tiny")
+
+
+def refusal(work) -> str:
+    with pytest.raises((ValueError, InputError)) as caught:
+        work()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "s3://AKIA123:hunter2@bucket/x",
+        "s3://AKIA123:hunt/er2@bucket/x",
+        "s3://hunter2@bucket/x",
+        "s3://AKIA123:hunter2",
+        "s3://AKIA123:hunter2/x",
+        "s3://bucket/x?AWSAccessKeyId=AKIA123&Signature=hunter2",
+        "az://container/x?sv=1&sig=hunter2",
+        "abfs://me:hunter2@account.dfs.core.windows.net/x",
+        "gs://bucket/x?X-Goog-Signature=hunter2",
+        "https://me:hunter2@host/x?token=hunter2",
+        "hf://me:hunter2@org/name",
+        "file://me:hunter2@host/x",
+    ],
+)
+def test_credentials_in_an_address_are_refused_and_not_repeated(write, name):
+    path = write(TEXT.format(name="gpt2"))
+    for said in (
+        refusal(lambda: find(name, [Path()])),
+        refusal(lambda: load(path, Overrides(model=name))),
+        refusal(lambda: load(path, Overrides(settings=(f"handler.model_name={name}",)))),
+        refusal(lambda: load(write(TEXT.format(name=f"'{name}'"), "d.yaml"))),
+        refusal(lambda: load(path, Overrides(settings=(f"handler.base_model={name}",)))),
+    ):
+        assert "hunt" not in said
+        assert "er2" not in said
+        assert "AKIA" not in said
+
+
+def test_what_is_no_login_is_shown():
+    for text in ("hf://gpt2@main", "abfs://c@account.dfs.core.windows.net/x", "s3://bucket/a@b, and s3://c/d"):
+        assert without_secrets(text) == text
+    assert without_secrets("see s3://a:b@c/d?e=f now") == "see s3://***@c/d?*** now"
+
+
+def test_a_revision_in_an_address_is_the_configs(write, build):
+    named = "hf://org/name@v1"
+    assert build(TEXT.format(name="gpt2"), model=named).revision == "v1"
+    assert build(TEXT.format(name="gpt2"), model=named, revision="v1").revision == "v1"
+    for name, said in (
+        (named, "is another one than hf://org/name@v1 names"),
+        ("s3://b/x", "s3://b/x is an address in an object store"),
+        ("models:/x/1", "models:/x/1 is a registered model"),
+    ):
+        path = write(TEXT.format(name="gpt2"))
+        assert said in refusal(lambda path=path, name=name: load(path, Overrides(model=name, revision="v2")))
