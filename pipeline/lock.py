@@ -21,6 +21,7 @@ from .errors import InputError
 
 if TYPE_CHECKING:
     from .config import BuildConfig
+    from .settings import HandlerSettings
 
 FORMAT = 1
 SUFFIX = ".lock"
@@ -128,13 +129,8 @@ def refusal(model: str, path: Path, drift: list[str]) -> InputError:
     )
 
 
-def settings_of(config: BuildConfig) -> dict[str, Any]:
-    """The settings by which files are chosen; those that are not set are left out."""
-    return settings(config.handler)
-
-
-def settings(handler: Any) -> dict[str, Any]:
-    """The same, of a config's `handler:`."""
+def settings(handler: HandlerSettings) -> dict[str, Any]:
+    """Those of a config's `handler:` by which files are chosen; those that are not set are left out."""
     told = {
         name: getattr(handler, name)
         for name in ("revision", "base_model", "base_revision", "allow_pickle", "trust_remote_code")
@@ -157,7 +153,7 @@ def fitting(config: BuildConfig, *, strict: bool, say: Callable[[str], None]) ->
                 fix=f"Write it, and keep it beside the config: mar lock {config.path}",
             )
         return None
-    stale = found.stale(config.model.name, settings_of(config))
+    stale = found.stale(config.model.name, settings(config.handler))
     if stale and strict:
         assert config.path is not None
         raise InputError(

@@ -160,6 +160,11 @@ def _wrong(what: str, fix: str) -> StageError:
     )
 
 
+def missing(part: Path, size: int) -> int:
+    """Bytes of a file of `size` that its part does not have yet."""
+    return max(0, size - (part.stat().st_size if part.exists() else 0))
+
+
 def refuse_too_little_room(folder: Path, size: int, what: str) -> None:
     """Raises StageError if `size` bytes do not go into `folder`'s file system."""
     while not folder.exists():

@@ -231,13 +231,10 @@ class Hub:
 
     def _refuse_too_little_room(self, absent: list[str]) -> None:
         files, blobs = self._files(), self._cache / "blobs"
-        missing = 0
-        for path in absent:
-            if (blobs / _etag(files[path])).is_file():
-                continue  # another revision brought it
-            part = _part(blobs, _etag(files[path]))
-            missing += max(0, files[path]["size"] - (part.stat().st_size if part.exists() else 0))
-        partial.refuse_too_little_room(self._cache, missing, self.repo)
+        # What is a blob already another revision brought.
+        wanted = [files[path] for path in absent if not (blobs / _etag(files[path])).is_file()]
+        size = sum(partial.missing(_part(blobs, _etag(facts)), facts["size"]) for facts in wanted)
+        partial.refuse_too_little_room(self._cache, size, self.repo)
 
     def _whole(self, path: str, tick: Tick) -> tuple[Path, Entry]:
         """A file of the snapshot and its entry, fetched if it is not there, or is not what the commit has."""
@@ -308,7 +305,8 @@ class Hub:
         if size > constants.MAX_HTTP_DOWNLOAD_SIZE:
             # So large a file is served by the Hub's own protocol alone, which its client speaks.
             try:
-                self._patiently(lambda: hf_hub_download(self.repo, path, revision=self.commit))
+                with hub_client.errors(self.repo, self.commit):
+                    hf_hub_download(self.repo, path, revision=self.commit)
             except ValueError as error:  # the package for that protocol is missing
                 raise InputError(
                     f"{path} of {self.repo} cannot be fetched: {error}", fix="pip install hf_xet"

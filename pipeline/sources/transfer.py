@@ -116,11 +116,8 @@ class Transfer:
         return self.store.root / FOLDER / f"{text_digest(f'{self.where}/{path} {self.there[path].mark}')}.incomplete"
 
     def _refuse_too_little_room(self, paths: Collection[str]) -> None:
-        missing = 0
-        for path in paths:
-            part = self._part(path)
-            missing += max(0, self.there[path].size - (part.stat().st_size if part.exists() else 0))
-        partial.refuse_too_little_room(self.store.root, missing, self.where)
+        size = sum(partial.missing(self._part(path), self.there[path].size) for path in paths)
+        partial.refuse_too_little_room(self.store.root, size, self.where)
 
     def _whole(self, path: str, locked: File | None, tick: Tick) -> Entry:
         """The entry of a file, which is all there afterwards, in its part."""

@@ -167,7 +167,7 @@ def locked(build: Build) -> lock.Lock:
         found |= {n: lock.File(sha256=sha, size=sizes[part.files[n]]) for n, sha in known.items() if sha is not None}
     return lock.Lock(
         model=build.config.model.name,
-        settings=lock.settings_of(build.config),
+        settings=lock.settings(build.config.handler),
         sources=[_told(source, number) for number, source in enumerate(build.sources)],
         license=build.sources[0].license(),
         files=found,
