@@ -144,17 +144,15 @@ def server(
     echoes: list[Path], broken: list[Path], light: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     """A TorchServe with good and broken archives, the good ones READY."""
-    before = dict(os.environ)
-    os.environ |= {"HF_TOKEN": "hf_secret", "TS_INFERENCE_ADDRESS": "http://0.0.0.0:8080", "TS_LOAD_MODELS": "all"}
+    made = Server([*echoes, *broken], env=light, keep=tmp_path_factory.mktemp("kept"))
+    # What a user's shell may hold; nothing of it reaches the tests of the rest of the session.
+    with pytest.MonkeyPatch.context() as shell:
+        shell.setenv("HF_TOKEN", "hf_secret")
+        shell.setenv("TS_INFERENCE_ADDRESS", "http://0.0.0.0:8080")
+        shell.setenv("TS_LOAD_MODELS", "all")
+        made.start()
     try:
-        made = Server(
-            [*echoes, *broken],
-            env=light,
-            keep=tmp_path_factory.mktemp("kept"),
-        )
-        with made:
-            made.wait_ready([path.name.partition(".")[0] for path in echoes])
-            yield made
+        made.wait_ready([path.name.partition(".")[0] for path in echoes])
+        yield made
     finally:
-        os.environ.clear()
-        os.environ.update(before)
+        made.stop()
