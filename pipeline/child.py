@@ -26,8 +26,9 @@ class WorkerCrash(Exception):
     """The worker ended in a way nobody expected; the message is its traceback, or the end of what it printed."""
 
 
-def environment(extra: dict[str, str] | None = None) -> dict[str, str]:
-    """The environment of a child: no network for transformers, no token of the user's, nothing drawn."""
+def environment(extra: dict[str, str] | None = None, *, ours: bool = True) -> dict[str, str]:
+    """The environment of a child: no network for transformers, no token of the user's, nothing drawn. With `ours`, it
+    finds this package."""
     env = {name: value for name, value in os.environ.items() if not is_secret(name)}
     env |= {
         "HF_HUB_OFFLINE": "1",
@@ -36,11 +37,11 @@ def environment(extra: dict[str, str] | None = None) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "TRANSFORMERS_VERBOSITY": "error",
         "PYTHONUNBUFFERED": "1",
-        # The worker's folder is its working folder, so the package must be found without it.
-        "PYTHONPATH": os.pathsep.join(
-            part for part in (str(Path(__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")) if part
-        ),
     }
+    if ours:
+        # The worker's folder is its working folder, so the package must be found without it.
+        root = str(Path(__file__).resolve().parent.parent)
+        env["PYTHONPATH"] = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)
     return env | (extra or {})
 
 
@@ -50,15 +51,17 @@ def run(
     cwd: Path,
     log: Path,
     env: dict[str, str] | None = None,
+    ours: bool = True,
     on_line: Callable[[str], None] | None = None,
 ) -> int:
     """Run a program to its end; its exit code. What it prints to standard error goes to `log`, each line of
-    its standard output to `on_line`. It is killed with all that it started if we are interrupted."""
+    its standard output to `on_line`. It is killed with all that it started if we are interrupted. `env` and `ours` as
+    `environment` has them."""
     with log.open("ab") as errors:
         process = subprocess.Popen(
             command,
             cwd=cwd,
-            env=environment(env),
+            env=environment(env, ours=ours),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -105,10 +108,12 @@ def work(
     scratch: Path,
     progress: Callable[[str, int, int | None], None] | None = None,
     python: str = sys.executable,
+    script: Path | None = None,
     env: dict[str, str] | None = None,
 ) -> Any:
-    """Have a worker do `op` (`worker.OPERATIONS`) and return its result. A model's own code is copied into its folder
-    only, so that no two workers share one.
+    """Have a worker do `op` (`worker.OPERATIONS`) and return its result. With a `script`, that is the worker: it finds
+    nothing of ours in its environment. A model's own code is copied into its folder only, so that no two workers share
+    one.
 
     Raises the InputError or StageError that the worker met, StageError if it was killed, WorkerCrash otherwise.
     """
@@ -127,7 +132,9 @@ def work(
             messages.append(message)
 
     env = {"HF_MODULES_CACHE": str(folder / "modules"), **(env or {})}
-    code = run([python, "-m", "pipeline.worker", str(job_file)], cwd=folder, log=log, env=env, on_line=on_line)
+    worker = [str(script)] if script else ["-m", "pipeline.worker"]
+    command = [python, *worker, str(job_file)]
+    code = run(command, cwd=folder, log=log, env=env, ours=script is None, on_line=on_line)
     last = messages[-1] if messages else {}
     if "result" in last:
         return last["result"]

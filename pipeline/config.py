@@ -19,7 +19,7 @@ from .config_file import Checked, ConfigReader, Overrides, TellTask
 from .errors import InputError
 from .model_source import ModelSource
 from .model_source import find as find_model
-from .settings import ArchiveSettings, Frontend, HandlerSettings, VerifySettings
+from .settings import ArchiveSettings, Frontend, HandlerSettings, HardwareSettings, VerifySettings
 from .tasks import MODES, TASKS, Task
 from .tasks import find as find_task
 
@@ -56,6 +56,7 @@ class BuildConfig:
     model: ModelSource
     revision: str | None
     handler: HandlerSettings
+    hardware: HardwareSettings
     frontend: dict[str, Any]
     pt2: dict[str, Any] | None
     archive: ArchiveSettings
@@ -118,6 +119,7 @@ def _built(path: Path, checked: Checked) -> BuildConfig:
         model=model,
         revision=full.handler.revision or model.revision,
         handler=full.handler,
+        hardware=full.hardware,
         frontend=full.model_dump(include=set(Frontend.model_fields), exclude_none=True, by_alias=True),
         pt2=full.pt2.model_dump(exclude_none=True) if full.pt2 else None,
         archive=archive,

@@ -206,6 +206,42 @@ def save(job: dict[str, Any], report: Report) -> list[str]:
     return sorted(file.name for file in Path(job["out"]).iterdir())
 
 
+def prepare(job: dict[str, Any], report: Report) -> dict[str, Any]:
+    """Save the checkpoint as exactly the task's class, for another environment to load by its own transformers: what it
+    is called with, and what pads a row: {"inputs", "pad"}."""
+    report("loading the checkpoint", 0, None)
+    loaded = model({**job, "merge": True})
+    words = tokenizer(job["checkpoint"], trust_remote_code=bool(job.get("trust_remote_code")))
+    pad = settle_padding(loaded, words)
+    report("saving it in Hugging Face's format", 0, None)
+    loaded.save_pretrained(job["out"])
+    return {"inputs": encoder_inputs(loaded, words), "pad": pad}
+
+
+def settle_padding(loaded: Any, words: Any) -> int:
+    """Have the model know the id that handlers pad with: decoders that classify look for the last token that is none
+    of it."""
+    ends = getattr(loaded.config, "eos_token_id", None)
+    pads = (
+        words.pad_token_id,
+        getattr(loaded.config, "pad_token_id", None),
+        words.eos_token_id,
+        *(ends if isinstance(ends, list) else [ends]),
+    )
+    loaded.config.pad_token_id = next((pad for pad in pads if isinstance(pad, int) and pad >= 0), 0)
+    return int(loaded.config.pad_token_id)
+
+
+def encoder_inputs(loaded: Any, words: Any) -> list[str]:
+    """The tensors that an encoder is called with, in the order of a graph's arguments."""
+    names = ["input_ids", "attention_mask"]
+    return (
+        [*names, "token_type_ids"]
+        if takes_token_types(loaded) and "token_type_ids" in words.model_input_names
+        else names
+    )
+
+
 def takes(module: Any, name: str) -> bool:
     """Whether the model's forward has an argument of that name."""
     return name in inspect.signature(module.forward).parameters

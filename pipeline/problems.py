@@ -82,7 +82,8 @@ def of(error: ValidationError) -> list[tuple[Where, str]]:
 
 
 def _where(detail: ErrorDetails) -> Where:
-    return tuple(part for part in detail["loc"] if part != "[key]")
+    # Pydantic's own parts: of a mapping's key, and of which of several types a value was taken for.
+    return tuple(part for part in detail["loc"] if part not in ("[key]", "[one]", "[some]"))
 
 
 def _said(detail: ErrorDetails) -> str:

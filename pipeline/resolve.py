@@ -10,7 +10,9 @@ from . import adapter
 from .checkpoint import labels as labels_of
 from .checkpoint import positions, task_of, tensors
 from .errors import InputError
+from .rules import longest
 from .selection import ADAPTER, ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from .settings import COMPILED
 
 if TYPE_CHECKING:
     from .stage import Build
@@ -41,7 +43,7 @@ def _adapter(build: Build) -> dict[str, Any]:
 def max_length(build: Build) -> int:
     """Tokens of the longest input, special ones counted. Raises InputError if the model takes fewer."""
     limit = positions(_config(build), build.read_json("download", "tokenizer_config.json"))
-    asked = build.config.handler.max_length
+    asked = longest(build.config.handler)
     if asked is None:
         return min(limit or DEFAULT_MAX_LENGTH, DEFAULT_MAX_LENGTH)
     if limit is not None and asked > limit:
@@ -50,6 +52,13 @@ def max_length(build: Build) -> int:
             fix=f"Set handler.max_length to {limit} or less; longer texts are split into windows, or cut.",
         )
     return asked
+
+
+def lengths(build: Build) -> list[int]:
+    """Tokens of each of the lengths that are compiled, from the shortest to `max_length`."""
+    asked = build.config.handler.max_length
+    longest = max_length(build)
+    return list(asked) if isinstance(asked, list) else [longest]
 
 
 def check_task(build: Build) -> None:
@@ -104,14 +113,24 @@ def _own_labels(build: Build, asked: int | None) -> dict[int, str]:
 def tolerance(build: Build) -> float:
     """The most by which an answer's score may differ from the original's. Numbers of 16 bits have some three digits,
     and padding alone moves the last of them."""
-    asked = build.config.verify.tolerance
+    asked, hardware = build.config.verify.tolerance, build.config.handler.hardware
     if asked is not None:
         return asked
-    dtype = build.config.handler.dtype
-    if dtype == "auto":
-        config = _config(build)
-        dtype = config.get("dtype", config.get("torch_dtype")) or "float32"
-    return 2e-2 if dtype in ("bfloat16", "float16") else 1e-4
+    if dtype(build) in ("bfloat16", "float16"):
+        return 2e-2
+    if hardware not in COMPILED:
+        return 1e-4
+    # Another machine's float32, whose sums go in another order; and 16 bits where it may cast.
+    return 1e-3 if build.config.hardware.auto_cast == "none" else 2e-2
+
+
+def dtype(build: Build) -> str:
+    """The type of the weights that are served; of the checkpoint's own, its name."""
+    asked: str = build.config.handler.dtype
+    if asked != "auto":
+        return asked
+    config = _config(build)
+    return str(config.get("dtype", config.get("torch_dtype")) or "float32").removeprefix("torch.")
 
 
 def load_settings(build: Build, folder: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from handlers import requests
 from handlers.problem import Problem
 
-from .settings import DEFAULT_LENGTH_LIMIT, ConfigFile, HandlerSettings
+from .settings import COMPILED, DEFAULT_LENGTH_LIMIT, ConfigFile, HandlerSettings
 from .tasks import Task
 from .tasks import find as find_task
 
@@ -29,6 +29,7 @@ def conflicts(config: ConfigFile, given: Callable[[str], bool]) -> Problems:
     """Settings that are each right, and cannot be together. `given` tells whether the user set a key."""
     yield from _frontend(config)
     yield from _hardware(config, given)
+    yield from _compiled(config, given)
     yield from _torchscript(config)
     task = task_of(config.handler)
     if task is not None:
@@ -56,8 +57,13 @@ def _frontend(config: ConfigFile) -> Problems:
 
 def _hardware(config: ConfigFile, given: Callable[[str], bool]) -> Problems:
     handler = config.handler
-    if config.deviceType and given("handler.hardware") and config.deviceType != handler.hardware:
+    if config.deviceType and given("handler.hardware") and config.deviceType != _device_of(handler):
         yield "deviceType", f"{config.deviceType} is not what handler.hardware says, {handler.hardware}"
+    if isinstance(handler.max_length, list) and handler.hardware not in COMPILED:
+        yield (
+            "handler.max_length",
+            "several lengths are for Inferentia, where each is compiled; give the longest",
+        )
     if _device(config) == "gpu":
         return
     if handler.dtype == "float16":
@@ -69,9 +75,46 @@ def _hardware(config: ConfigFile, given: Callable[[str], bool]) -> Problems:
         yield "handler.attn_implementation", "flash_attention_2 needs hardware: gpu; use sdpa"
 
 
+def _compiled(config: ConfigFile, given: Callable[[str], bool]) -> Problems:
+    """What a graph for Inferentia cannot be."""
+    handler, hardware = config.handler, config.hardware
+    if handler.hardware not in COMPILED:
+        return
+    task = task_of(handler)
+    if task is not None and task.name == "text_generation":
+        yield (
+            "handler.hardware",
+            f"{handler.hardware} has no text_generation: a compiled graph has one length, and a text grows by a token "
+            "at a time; use hardware: cpu or gpu, or on Inf2 and Trn1 vLLM or NxD Inference (docs/inferentia.md)",
+        )
+    if handler.attn_implementation in ("flash_attention_2", "flex_attention"):
+        yield "handler.attn_implementation", f"{handler.attn_implementation} cannot be compiled; use eager or sdpa"
+    if given("batchSize") and handler.batch_size not in (None, config.batchSize):
+        yield "handler.batch_size", f"{handler.batch_size} is not batchSize, {config.batchSize}; keep one of them"
+    if batch_of(config) % hardware.data_parallel:
+        yield (
+            "hardware.data_parallel",
+            f"a batch of {batch_of(config)} cannot be spread evenly over {hardware.data_parallel} NeuronCores",
+        )
+    if handler.hardware == "neuron":
+        for name in ("target", "auto_cast_type", "cpu_backend", "async_load", "lazy_load"):
+            if given(f"hardware.{name}"):
+                yield f"hardware.{name}", "is for handler.hardware: neuronx; Inf1's package knows no such thing"
+    elif hardware.auto_cast_type and hardware.auto_cast == "none":
+        yield "hardware.auto_cast_type", "nothing is cast; set hardware.auto_cast: matmul or all"
+    workers, cores = config.maxWorkers or config.minWorkers or 1, cores_of(config)
+    if workers * hardware.data_parallel > cores:
+        key = "maxWorkers" if config.maxWorkers else "minWorkers" if config.minWorkers else "hardware.data_parallel"
+        each = (
+            f"each on {hardware.data_parallel} NeuronCores" if hardware.data_parallel > 1 else "each on its NeuronCore"
+        )
+        whose = "" if given("hardware.cores") else ", the smallest machine's"
+        yield key, f"{workers} workers, {each}, are more than hardware.cores: {cores}{whose}"
+
+
 def _torchscript(config: ConfigFile) -> Problems:
     handler = config.handler
-    if handler.save_mode != "torchscript":
+    if handler.save_mode != "torchscript" or handler.hardware in COMPILED:
         return
     instead = "use save_mode: pretrained, or leave it out"
     if handler.model_parallel:
@@ -108,8 +151,24 @@ def _task(config: ConfigFile, task: Task) -> Problems:
             yield f"verify.samples.{index}", f"is no request for {task.name}: {problem.message}{where}"
 
 
+def longest(handler: HandlerSettings) -> int | None:
+    """Of the lengths that `max_length` names."""
+    return max(handler.max_length) if isinstance(handler.max_length, list) else handler.max_length
+
+
+def batch_of(config: ConfigFile) -> int:
+    """Rows of a compiled graph's batch on all the cores of a worker together."""
+    given = "batchSize" in config.model_fields_set
+    return config.batchSize if given else config.handler.batch_size or config.batchSize
+
+
+def cores_of(config: ConfigFile) -> int:
+    """NeuronCores that the model's workers have together."""
+    return config.hardware.cores or {"neuron": 4, "neuronx": 2}[config.handler.hardware]
+
+
 def _lengths(handler: HandlerSettings) -> Problems:
-    limit = handler.max_length or DEFAULT_LENGTH_LIMIT
+    limit = longest(handler) or DEFAULT_LENGTH_LIMIT
     said = f"max_length, {limit}" if handler.max_length else f"what a model takes without max_length, {limit}"
     new = handler.generation.max_new_tokens if handler.generation else None
     for name, value in (
@@ -122,18 +181,34 @@ def _lengths(handler: HandlerSettings) -> Problems:
 
 
 def _device(config: ConfigFile) -> str:
-    return config.deviceType or config.handler.hardware
+    return config.deviceType or _device_of(config.handler)
+
+
+def _device_of(handler: HandlerSettings) -> str:
+    # TorchServe knows no NeuronCores: their workers take CPU tensors.
+    return "cpu" if handler.hardware in COMPILED else handler.hardware
+
+
+_NO_EFFECT_ON_GRAPHS = {
+    "save_mode": "torchscript",
+    "BetterTransformer": None,
+    "model_parallel": False,
+    "captum_explanation": False,
+    "pack_weights": None,
+}
+"""What these settings are for a compiled graph, whatever the config says."""
 
 
 def settled(config: ConfigFile, task: Task) -> ConfigFile:
     """The config with everything filled in that follows from what is given: workers, device, mode, labels."""
-    device = _device(config)
+    device, compiled = _device(config), config.handler.hardware in COMPILED
     handler = config.handler.model_copy(
         update={
             "mode": task.mode,
             "task": task.name,
-            "hardware": device,
+            "hardware": config.handler.hardware if compiled else device,
             "num_labels": (config.handler.num_labels or None) if task.labelled else None,
+            **(_NO_EFFECT_ON_GRAPHS if compiled else {}),
         }
     )
     least = config.minWorkers or 1
@@ -144,6 +219,7 @@ def settled(config: ConfigFile, task: Task) -> ConfigFile:
         "maxWorkers": config.maxWorkers or least,
         "deviceType": device,
         "handler": handler,
+        **({"batchSize": batch_of(config), "pt2": None} if compiled else {}),
     }
     return config.model_copy(update=update)
 
@@ -155,6 +231,11 @@ def without_effect(config: ConfigFile, task: Task) -> Iterator[str]:
         yield (
             "handler.embedding_name has no effect: every model tells its embeddings itself (get_input_embeddings())."
         )
+    if handler.hardware in COMPILED:
+        yield from _without_effect_on_graphs(config)
+        return
+    if "hardware" in config.model_fields_set:
+        yield f"hardware has no effect with handler.hardware: {_device(config)}: it says how to compile for Inferentia."
     if handler.batch_size is not None:
         yield (
             f"handler.batch_size has no effect with hardware: {_device(config)}: "
@@ -176,3 +257,18 @@ def without_effect(config: ConfigFile, task: Task) -> Iterator[str]:
         yield "handler.model_parallel has no effect with hardware: cpu: it spreads a model over GPUs."
     if handler.num_labels and not task.labelled:
         yield f"handler.num_labels has no effect for {task.name}, which has no labels."
+
+
+def _without_effect_on_graphs(config: ConfigFile) -> Iterator[str]:
+    handler = config.handler
+    asked = [
+        f"handler.{name}"
+        for name in ("BetterTransformer", "model_parallel", "captum_explanation", "pack_weights")
+        if getattr(handler, name)
+    ]
+    if "save_mode" in handler.model_fields_set and handler.save_mode != "torchscript":
+        asked.append(f"handler.save_mode: {handler.save_mode}")
+    if config.pt2 and config.pt2.compile and config.pt2.compile.enable:
+        asked.append("pt2.compile")
+    for name in asked:
+        yield f"{name} has no effect with handler.hardware: {handler.hardware}: the model becomes a compiled graph."

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
 from .tasks import MODES, TASKS
 from .tasks import find as find_task
 
-# What this version can build for, and what the reference example's configs may name besides.
-AVAILABLE_HARDWARE = ("cpu", "gpu")
-KNOWN_HARDWARE = ("cpu", "gpu", "neuron", "neuronx")
+COMPILED = ("neuron", "neuronx")
+"""AWS Inferentia, whose graphs are compiled for one shape: Inf1, and Inf2 or Trn1."""
+HARDWARE = ("cpu", "gpu", *COMPILED)
+
+LONGEST = 1_000_000
+"""Tokens of an input."""
 
 # TorchServe's front end reads these keys as Java Integers.
 LARGEST = 2**31 - 1
@@ -52,10 +56,24 @@ def _task_name(value: str) -> str:
 
 
 def _hardware(value: str) -> str:
-    if value not in KNOWN_HARDWARE:
-        raise PydanticCustomError("choice", "{choices}", {"choices": AVAILABLE_HARDWARE})
-    if value not in AVAILABLE_HARDWARE:
-        raise complain(f"{value} (AWS Inferentia) cannot be built for by this version; use hardware: cpu")
+    if value not in HARDWARE:
+        raise PydanticCustomError("choice", "{choices}", {"choices": HARDWARE})
+    return value
+
+
+def _ascending(value: list[int]) -> list[int]:
+    if len(set(value)) < len(value):
+        raise complain("names a length twice")
+    return sorted(value)
+
+
+def _words(value: Any) -> Any:
+    """A command line's options, from a text or a list of texts."""
+    if isinstance(value, str):
+        try:
+            return shlex.split(value)
+        except ValueError as error:
+            raise complain(f"is no command line: {error}") from None
     return value
 
 
@@ -101,6 +119,12 @@ Number = Annotated[float, BeforeValidator(_number)]
 Positive = Annotated[int, Field(ge=1, le=LARGEST)]
 Natural = Annotated[int, Field(ge=0, le=LARGEST)]
 TaskName = Annotated[str, AfterValidator(_task_name)]
+Length = Annotated[int, Field(ge=4, le=LONGEST)]
+Lengths = Annotated[
+    Annotated[Length, Tag("[one]")]
+    | Annotated[list[Length], Field(min_length=1), AfterValidator(_ascending), Tag("[some]")],
+    Discriminator(lambda value: "[some]" if isinstance(value, list) else "[one]"),
+]
 
 
 class Section(BaseModel):
@@ -139,7 +163,7 @@ class Frontend(Section):
     startupTimeout: Positive = 300
     """Seconds that a worker may take to load the model: TorchServe's 120 are short for a cold disk."""
     deviceType: Annotated[Literal["cpu", "gpu"], BeforeValidator(_lower)] | None = None
-    """Where TorchServe puts the workers; default: handler.hardware."""
+    """Where TorchServe puts the workers; default: handler.hardware, and cpu for Inferentia, which it does not know."""
     deviceIds: Annotated[list[Natural], Field(min_length=1)] | None = None
     parallelType: Annotated[Literal["pp", "tp", "pptp", "custom"], BeforeValidator(_lower)] | None = None
     parallelLevel: Natural | None = None
@@ -181,9 +205,9 @@ class HandlerSettings(Section):
     do_lower_case: bool | None = None
     """None: what the checkpoint's own tokenizer does."""
     save_mode: Literal["pretrained", "torchscript"] = "pretrained"
-    max_length: Annotated[int, Field(ge=4, le=1_000_000)] | None = None
+    max_length: Lengths | None = None
     """Tokens of an input, special ones included; for generation, of prompt and new tokens together. None: the
-    model's own limit, and DEFAULT_LENGTH_LIMIT at most."""
+    model's own limit, and DEFAULT_LENGTH_LIMIT at most. Several, for Inferentia: each is compiled."""
     captum_explanation: bool = False
     embedding_name: str | None = None
     BetterTransformer: bool | None = None
@@ -191,6 +215,7 @@ class HandlerSettings(Section):
     model_parallel: bool = False
     hardware: Annotated[str, AfterValidator(_hardware)] = "cpu"
     batch_size: Positive | None = None
+    """Of Inferentia: another name for `batchSize`, at the top."""
 
     task: TaskName | None = None
     """Another name for `mode`."""
@@ -222,6 +247,41 @@ class HandlerSettings(Section):
     max_answer_length: Positive | None = None
     """Tokens; default 30."""
     generation: Generation | None = None
+
+
+class HardwareSettings(Section):
+    """`hardware:`; of Inferentia (`handler.hardware: neuron` or `neuronx`): how to compile, and for which machine."""
+
+    python: str | None = None
+    """The interpreter that has the compiler, or its environment's folder. None: the one that runs `mar`."""
+    target: Literal["inf2", "trn1", "trn1n", "trn2", "trn3"] | None = None
+    """The machines to compile for, with neuronx; default inf2."""
+    cores: Positive | None = None
+    """NeuronCores that the model's workers have together. None: the smallest machine's, of Inf1 4 and of Inf2 2."""
+    data_parallel: Positive = 1
+    """NeuronCores that each worker spreads its batches over."""
+    compiler_args: Annotated[list[str] | None, BeforeValidator(_words)] = None
+    """Further options of the compiler's command line: a text, or a list."""
+    compiler_timeout: Positive | None = None
+    """Seconds that the compiler may take for one length. None: as long as it likes."""
+    auto_cast: Literal["none", "matmul", "all"] = "none"
+    """What the compiler may compute in fewer bits than the model has."""
+    auto_cast_type: Literal["bf16", "fp16", "tf32", "fp8_e4m3"] | None = None
+    """Which type it takes then; None: the compiler's own choice, bf16."""
+    cpu_backend: bool | None = None
+    """Compile without the chip, with neuronx. None: where there is none."""
+    dynamic_batch: bool = False
+    """Let a graph take any number of rows, in pieces of its batch."""
+    async_load: bool = False
+    """Load a graph onto its core beside others, with neuronx."""
+    lazy_load: bool = False
+    """Load a graph onto its core when it first runs, or DataParallel places it, with neuronx."""
+
+
+def _section(value: Any) -> Any:
+    if value in HARDWARE:
+        raise complain(f"is a section, of how to compile; the chip goes into handler.hardware: {value}")
+    return value
 
 
 class Compile(Section):
@@ -265,5 +325,6 @@ class ConfigFile(Frontend):
 
     pt2: Pt2 | None = None
     handler: HandlerSettings = Field(default_factory=HandlerSettings)
+    hardware: Annotated[HardwareSettings, BeforeValidator(_section)] = Field(default_factory=HardwareSettings)
     archive: ArchiveSettings = Field(default_factory=ArchiveSettings)
     verify: VerifySettings = Field(default_factory=VerifySettings)

@@ -22,6 +22,7 @@ Report = Callable[[str, int, int | None], None]
 OPERATIONS = {
     "tokenizer": "pipeline.loading:convert_tokenizer",
     "save": "pipeline.loading:save",
+    "prepare": "pipeline.loading:prepare",
     "trace": "pipeline.backends.torchscript:trace",
     "eager": "pipeline.eager:answers",
     "answer": "pipeline.local:answers",

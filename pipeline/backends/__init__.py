@@ -1,6 +1,6 @@
 """Backends: how a checkpoint is serialized. A new target is a module with these functions, and a line here:
 
-TOOLS                     distributions whose version decides what comes out
+TOOLS                     our distributions whose version decides what comes out
 params(build) -> dict     the settings that the result depends on
 serialize(job) -> entries fill job.folder with weights or graph; return the checkpoint's entries kept as they are
 """
@@ -9,6 +9,17 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from . import pretrained, torchscript
+from ..config import HandlerSettings
+from . import inferentia, pretrained, torchscript
 
-BACKENDS: dict[str, ModuleType] = {"pretrained": pretrained, "torchscript": torchscript}
+BACKENDS: dict[str, ModuleType] = {
+    "pretrained": pretrained,
+    "torchscript": torchscript,
+    "neuron": inferentia,
+    "neuronx": inferentia,
+}
+
+
+def name(handler: HandlerSettings) -> str:
+    """The backend that settings ask for: a chip's own, or that of the form in which weights are kept."""
+    return handler.hardware if handler.hardware in BACKENDS else handler.save_mode

@@ -14,14 +14,15 @@ import sys
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .. import packing
 from ..child import work
 from ..errors import MarError, StageError, disk_is_full
+from ..neuron_worker import encoder, traceable_masks
 from ..weights import is_trace_of_build
 
 if TYPE_CHECKING:
@@ -84,8 +85,8 @@ def trace(job: dict[str, Any], report: Report) -> dict[str, Any]:
     """Trace the job's model, hold the trace against the model at shapes that it was not made with, and save it."""
     import torch
 
+    from ..loading import encoder_inputs, settle_padding, tokenizer
     from ..loading import model as load
-    from ..loading import takes_token_types, tokenizer
 
     if job["device"] == "cuda" and not torch.cuda.is_available():
         raise StageError(
@@ -98,20 +99,12 @@ def trace(job: dict[str, Any], report: Report) -> dict[str, Any]:
     if job["task"] == "text_generation":
         _refuse_constraints(model.generation_config)
     model.config.use_cache = job["task"] == "text_generation"
-    # What handlers pad with: decoders that classify look for the last token that is none of it.
     words = tokenizer(job["checkpoint"], trust_remote_code=bool(job.get("trust_remote_code")))
-    ends = getattr(model.config, "eos_token_id", None)
-    pads = (
-        words.pad_token_id,
-        getattr(model.config, "pad_token_id", None),
-        words.eos_token_id,
-        *(ends if isinstance(ends, list) else [ends]),
-    )
-    model.config.pad_token_id = next((pad for pad in pads if isinstance(pad, int) and pad >= 0), 0)
+    settle_padding(model, words)
     facts: dict[str, Any] = {
         "format": FORMAT,
         "task": job["task"],
-        "inputs": ["input_ids", "attention_mask"],
+        "inputs": ["input_ids", "attention_mask"] if job["task"] == "text_generation" else encoder_inputs(model, words),
         "outputs": list(job["outputs"]),
         "device": job["device"],
         "dtype": str(model.dtype).removeprefix("torch."),
@@ -125,8 +118,6 @@ def trace(job: dict[str, Any], report: Report) -> dict[str, Any]:
         if job["task"] == "text_generation":
             graph, facts["cache"] = _trace_decoder(model, job, report)
         else:
-            if takes_token_types(model) and "token_type_ids" in words.model_input_names:
-                facts["inputs"].append("token_type_ids")
             graph = _trace_encoder(model, facts, job, report)
         report("saving the trace", 0, None)
         facts["weights"] = _save(graph, Path(job["out"]))
@@ -166,16 +157,17 @@ def _save(graph: Any, folder: Path) -> dict[str, str]:
     # Not torch's own way to a file: where the disk is full, that ends the process.
     small = BytesIO()
     torch.jit.save(graph, small)
-    packing.write_zip(folder / GRAPH, _repeatable(small), packing.EPOCH, lambda _: None, deflated=False)
+    write_repeatable(small, folder / GRAPH)
     return names
 
 
-def _repeatable(saved: BytesIO) -> list[packing.Member]:
-    """The records of a saved graph less those that two builders' differ in: where in which file of whose folders each
-    node was made, and a number made of that. torch.jit.load does without."""
+def write_repeatable(saved: BinaryIO, target: Path) -> None:
+    """Write a saved graph less the records that two builders' differ in: where in which file of whose folders each node
+    was made, and a number made of that. torch.jit.load does without."""
     with zipfile.ZipFile(saved) as records:
         names = [name for name in records.namelist() if not is_trace_of_build(name)]
-        return [packing.Member.of(name, records.read(name)) for name in names]
+        members = [packing.Member.of(name, records.read(name)) for name in names]
+    packing.write_zip(target, members, packing.EPOCH, lambda _: None, deflated=False)
 
 
 # What generation_config.json may say that changes a greedy text, and only transformers' own loop heeds.
@@ -261,26 +253,15 @@ def _agree(got: Sequence[Any], wanted: Sequence[Any], where: str) -> None:
 def _trace_encoder(model: Any, facts: dict[str, Any], job: dict[str, Any], report: Report) -> Any:
     import torch
 
-    class Encoder(torch.nn.Module):
-        """Tensors in by position, tensors out: what a graph can have."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, *tensors: Any) -> Any:
-            out = self.model(**dict(zip(facts["inputs"], tensors, strict=True)), return_dict=True)
-            return tuple(out[name] for name in facts["outputs"])
-
     def example(batch: int, length: int, side: str) -> tuple[Any, ...]:
         ids, mask = _ids(model, batch, length, batch * 1000 + length), _mask(model, batch, length, side)
         # A segment of ones behind a segment of zeros, as pairs have.
         types = ((torch.arange(length) >= length // 2).long()[None] * mask.cpu()).to(model.device)
         return (ids, mask, types)[: len(facts["inputs"])]
 
-    eager, longest = Encoder().eval(), job["max_length"]
+    eager, longest = encoder(model, facts["inputs"], facts["outputs"]).eval(), job["max_length"]
     # Batch 2 and a padded row: a trace made at batch 1, or of full rows, can hold that as a constant.
-    with _traceable_masks():
+    with traceable_masks():
         graph = torch.jit.trace(  # type: ignore[no-untyped-call]
             eager, example(2, min(12, longest), "right"), check_trace=False, strict=False
         )
@@ -315,29 +296,6 @@ def _new_cache(past: Sequence[Any]) -> Any:
 def _flat(cache: Any) -> list[Any]:
     """Key and value of each layer, in order."""
     return [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]
-
-
-@contextmanager
-def _traceable_masks() -> Iterator[None]:
-    """Have transformers make its masks of index tensors that broadcast, as version 5 does by itself: before, it maps
-    their functions over every index by torch.vmap, which torch.jit.trace cannot follow."""
-    from unittest.mock import patch
-
-    from transformers import masking_utils as masks
-
-    def over_indices(function: Any, bh_indices: bool = True) -> Any:
-        def mask(batch: Any, head: Any, query: Any, key: Any) -> Any:
-            if not bh_indices:
-                return function(batch, head, query[:, None], key).expand(query.shape[0], key.shape[0])
-            places = batch[:, None, None, None], head[:, None, None], query[:, None], key
-            return function(*places).expand(batch.shape[0], head.shape[0], query.shape[0], key.shape[0])
-
-        return mask
-
-    changed: dict[str, Any] = {"_vmap_for_bhqkv": over_indices, "TransformGetItemToIndex": nullcontext}
-    known = {name: value for name, value in changed.items() if hasattr(masks, name)}
-    with patch.multiple(masks, **known) if "_vmap_for_bhqkv" in known else nullcontext():
-        yield
 
 
 def _trace_decoder(model: Any, job: dict[str, Any], report: Report) -> tuple[Any, dict[str, Any]]:
@@ -400,7 +358,7 @@ def _trace_decoder(model: Any, job: dict[str, Any], report: Report) -> tuple[Any
         return (_ids(model, batch, new, past + new), mask, *(key.to(flat[0]) for key in keys))
 
     eager, longest = Decoder().eval(), job["max_length"]
-    with _traceable_masks():
+    with traceable_masks():
         graph = torch.jit.trace(  # type: ignore[no-untyped-call]
             eager, example(2, 4, 3), check_trace=False, strict=False
         )

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterable
 from typing import Any
 
-from .. import resolve, tokenizer_files
+from .. import backends, resolve, tokenizer_files
 from ..backends import BACKENDS
 from ..checkpoint import CONFIG, SIDE_FILES, read_json
 from ..checkpoint import labels as labels_of
@@ -21,20 +21,20 @@ def params(build: Build) -> dict[str, Any]:
     resolve.check_task(build)
     handler = build.config.handler
     return {
-        "backend": handler.save_mode,
+        "backend": backends.name(handler),
         "task": build.config.task.name,
         "labels": resolve.labels(build),
         "num_labels": handler.num_labels or None,
         "do_lower_case": handler.do_lower_case,
         "allow_untrained_head": handler.allow_untrained_head,
-        **BACKENDS[handler.save_mode].params(build),
+        **BACKENDS[backends.name(handler)].params(build),
     }
 
 
 def run(job: Job) -> Iterable[Entry]:
     build = job.build
     _tokenizer(job)
-    kept = list(BACKENDS[build.config.handler.save_mode].serialize(job))
+    kept = list(BACKENDS[backends.name(build.config.handler)].serialize(job))
     _config(job)
     # Code of the model's own, which is taken from its source only where it is trusted.
     return [*kept, *(entry for entry in build.trees["download"] if entry.path.endswith(".py"))]
@@ -88,6 +88,6 @@ STAGE = Stage(
     version=3,
     inputs=("download",),
     params=params,
-    tools=lambda build: (*BACKENDS[build.config.handler.save_mode].TOOLS, *resolve.merging(build)),
+    tools=lambda build: (*BACKENDS[backends.name(build.config.handler)].TOOLS, *resolve.merging(build)),
     run=run,
 )

@@ -1,0 +1,191 @@
+"""The environments that the Neuron compilers live in: where they are, what they have, and how to mend them."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from .errors import InputError
+from .neuron_worker import device_files, same_line
+
+REPOSITORY = "https://pip.repos.neuron.amazonaws.com"
+WORKER = Path(__file__).with_name("neuron_worker.py")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chip:
+    """A kind of chip, as `handler.hardware` names it: what compiles for it and runs on it.
+
+    `places` are the environments of AWS's machine images, `cores` the NeuronCores of the smallest machine (inf1.xlarge,
+    inf2.xlarge), `torch` the versions that the package was made for.
+    """
+
+    name: str
+    machines: str
+    package: str
+    distribution: str
+    compiler: str
+    places: str
+    cores: int
+    torch: str
+
+
+CHIPS = {
+    "neuron": Chip(
+        name="neuron",
+        machines="Inf1",
+        package="torch_neuron",
+        distribution="torch-neuron",
+        compiler="neuron-cc",
+        places="aws_neuron_venv_pytorch*",
+        cores=4,
+        torch="1.13 and older",
+    ),
+    "neuronx": Chip(
+        name="neuronx",
+        machines="Inf2 or Trn1",
+        package="torch_neuronx",
+        distribution="torch-neuronx",
+        compiler="neuronx-cc",
+        places="aws_neuronx_venv_pytorch*",
+        cores=2,
+        torch="2.5 to 2.9",
+    ),
+}
+
+
+def has_chip() -> bool:
+    """Whether this machine has a NeuronCore."""
+    return bool(device_files())
+
+
+def known(chip: Chip, root: Path = Path("/opt")) -> list[Path]:
+    """The interpreters for a chip where AWS's machine images have them, the newest torch first."""
+    return sorted(
+        (place / "bin" / "python" for place in root.glob(chip.places) if (place / "bin" / "python").exists()),
+        reverse=True,
+    )
+
+
+@lru_cache
+def _asked(python: str) -> tuple[str, tuple[str, ...]]:
+    """The version of an interpreter, and where it looks for packages. Raises InputError if it does not run."""
+    code = "import sys; print(*sys.version_info[:3], sep='.'); print(*sys.path, sep='\\n')"
+    try:
+        done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+        said = done.stdout.splitlines() if not done.returncode else (done.stderr.splitlines() or [""])[-1]
+    except (OSError, subprocess.TimeoutExpired) as error:
+        said = getattr(error, "strerror", None) or "it does not answer"
+    if isinstance(said, str):
+        raise InputError(
+            f"hardware.python is {python}, which is no Python that runs: {said}",
+            fix="Name an environment's bin/python; `mar doctor` lists those of AWS's machine images.",
+        )
+    return said[0], tuple(path for path in said[1:] if path)
+
+
+def interpreter(asked: str | None) -> str:
+    """The interpreter that `hardware.python` means. Raises InputError if there is none."""
+    if asked is None:
+        return sys.executable
+    path = Path(asked).expanduser()
+    if path.is_dir():
+        path /= "bin/python"
+    if not path.exists():
+        raise InputError(
+            f"hardware.python is {asked}, and there is no such file.",
+            fix="Name an environment's bin/python; `mar doctor` lists those of AWS's machine images.",
+        )
+    # Not resolved: an environment's interpreter is a link to another one.
+    return str(Path.cwd() / path)
+
+
+def versions(python: str, names: Iterable[str]) -> dict[str, str]:
+    """Its Python's and its distributions' versions ("absent" if there is none), read off its folders."""
+    release, path = _asked(python)
+    found = {"python": ".".join(release.split(".")[:2])}
+    for name in names:
+        each = next(iter(metadata.distributions(name=name, path=list(path))), None)
+        found[name] = each.version if each else "absent"
+    return found
+
+
+def tools(chip: Chip, asked: str | None) -> dict[str, str]:
+    """Of that environment: the versions that decide what is compiled. Raises InputError if the packages are not there,
+    which is told before anything is fetched."""
+    python = interpreter(asked)
+    found = versions(python, ("torch", "transformers", chip.distribution, chip.compiler))
+    for name in (chip.distribution, chip.compiler):
+        if found[name] == "absent":
+            raise InputError(*_absent(chip, name, python))
+    return found
+
+
+def _pip(python: str, *words: str) -> str:
+    return shlex.join([python, "-m", "pip", *words])
+
+
+def install(chip: Chip, python: str) -> str:
+    """The command that installs a chip's packages."""
+    return _pip(python, "install", "--extra-index-url", REPOSITORY, chip.distribution, chip.compiler)
+
+
+def _absent(chip: Chip, name: str, python: str) -> tuple[str, str, str]:
+    others = [str(place) for place in known(chip) if str(place) != python]
+    if others and python == sys.executable:
+        fix = f"This machine has such an environment: set hardware.python: {others[0]}"
+    else:
+        fix = f"{install(chip, python)}, in an environment of its own (torch {chip.torch}), named by hardware.python."
+    return (
+        f"handler.hardware is {chip.name}, and {python} has no {name}.",
+        f"It compiles for {chip.machines}, and comes from AWS's own package repository.",
+        fix,
+    )
+
+
+def trouble(chip: Chip, found: Mapping[str, Any]) -> tuple[str, str, str] | None:
+    """What is wrong with an environment, by what `neuron_worker.inspect` says of it: what, why, and the command that
+    mends it. None if nothing is."""
+    python = found["executable"]
+    for key, name in (("package", chip.distribution), ("compiler", chip.compiler)):
+        state, version = found[key]["state"], found[key]["version"]
+        if state == "absent":
+            return _absent(chip, name, python)
+        if state == "placeholder":
+            return (
+                f"{name} {version} of {python} is the package index's placeholder of that name, not the real one.",
+                "pip takes it where it is not told of AWS's package repository.",
+                f"{_pip(python, 'uninstall', '-y', name)}; {install(chip, python)}",
+            )
+        if state == "broken":
+            return (
+                f"{name} {version} of {python} does not import: {found[key]['error']}",
+                f"It was made for another torch than {found['torch']}, or something that it needs is gone.",
+                _pip(
+                    python,
+                    "install",
+                    "--force-reinstall",
+                    "--extra-index-url",
+                    REPOSITORY,
+                    chip.distribution,
+                    chip.compiler,
+                ),
+            )
+    version, torch = found["package"]["version"], found["torch"]
+    if not same_line(torch, version):
+        line = ".".join(str(version).split(".")[:2])
+        return (
+            f"{chip.distribution} {version} of {python} was made for torch {line}, and there is torch {torch}.",
+            "Another package has upgraded torch since.",
+            _pip(
+                python, "install", "--extra-index-url", REPOSITORY, f"torch=={line}.*", f"{chip.distribution}=={line}.*"
+            ),
+        )
+    return None
