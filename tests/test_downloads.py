@@ -201,7 +201,7 @@ def test_what_the_hubs_own_client_has_fetched_is_not_fetched_again(hub: Hub, tri
 def test_ctrl_c_ends_a_slow_download_at_once_and_keeps_what_came(hub: Hub, trial: Trial, source: Path) -> None:
     hub.pace = Pace(3e6, hub.stopped)
     process = trial.start()
-    while hub.sent < 1_500_000:
+    while hub.sent < 1_500_000 and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     start = time.monotonic()
