@@ -18,10 +18,20 @@ if TYPE_CHECKING:
 Configs = Annotated[list[Path] | None, typer.Argument(help="Config files (YAML).", show_default=False)]
 OutOption = Annotated[Path, typer.Option("--out", help="The output folder.")]
 LockedOption = Annotated[bool, typer.Option("--locked", help="Fail unless the model is exactly what CONFIG.lock says.")]
+UnverifiedOption = Annotated[
+    bool, typer.Option("--allow-unverified", help="Take a graph for Inferentia that cannot be run here as it is.")
+]
 OfflineOption = Annotated[bool, typer.Option("--offline", help="Use no network: what is cached has to do.")]
 
 
-def builds(configs: list[BuildConfig], store: Store, out: Path, offline: bool, locked: bool = False) -> list[Build]:
+def builds(
+    configs: list[BuildConfig],
+    store: Store,
+    out: Path,
+    offline: bool,
+    locked: bool = False,
+    allow_unverified: bool = False,
+) -> list[Build]:
     """A build of each config, not begun. What their settings have no effect on is said once. Raises InputError if they
     are to be `locked`, and one has no lock that fits."""
     from .lock import fitting
@@ -37,6 +47,7 @@ def builds(configs: list[BuildConfig], store: Store, out: Path, offline: bool, l
             offline=offline,
             lock=fitting(one, strict=locked, say=console.note),
             locked=locked,
+            allow_unverified=allow_unverified,
         )
         for one in configs
     ]
@@ -49,6 +60,7 @@ def run(
     offline: bool,
     forced: Collection[str] = (),
     locked: bool = False,
+    allow_unverified: bool = False,
 ) -> list[dict[str, Any]]:
     """Build every config into one output folder; each archive as `--json` tells it. Raises MarError."""
     from . import plan as planning
@@ -59,22 +71,24 @@ def run(
     archives: list[dict[str, Any]] = []
     notes: list[str] = []
     with store.in_use(), console.events() as events:
-        for one in builds(configs, store, out, offline, locked):
+        for one in builds(configs, store, out, offline, locked, allow_unverified):
             done = planning.run(one, forced, events)
+            report = one.read_json("verify", REPORT)
             archives.append(
                 {
                     "name": one.config.archive.name,
                     "path": str(out / FOLDER / filename(one)),
                     "sha256": sha256(one),
                     "size": one.trees["archive"].size,
-                    "verified": True,
+                    "verified": report["verified"],
+                    **({"unverified": report["unverified"]} if "unverified" in report else {}),
                     "source": source(one),
                     "locked": one.lock is not None and not one.drifted,
                     "stages": [stage.as_dict() for stage in done],
                 }
             )
             notes += _moving(one)
-            notes += [f"{one.config.archive.name}: {text}" for text in one.read_json("verify", REPORT).get("notes", ())]
+            notes += [f"{one.config.archive.name}: {text}" for text in report.get("notes", ())]
     for text in notes:
         console.note(text)
     return archives
@@ -103,7 +117,8 @@ def _moving(build: Build) -> list[str]:
 def summary(archive: dict[str, Any]) -> None:
     """Print what a person wants to know of an archive that was built."""
     print(f"\n{archive['path']}")
-    print(f"  {console.size(archive['size'])}, answers like the original model")
+    how = "answers like the original model" if archive["verified"] else f"unverified: {archive['unverified']}"
+    print(f"  {console.size(archive['size'])}, {how}")
     print(f"  SHA-256 {archive['sha256']}")
     if archive["source"]["kind"] != "starter":
         print(f"  from {_origin(archive['source'])}{' (locked)' if archive['locked'] else ''}")

@@ -13,7 +13,7 @@ import typer
 
 from . import __version__, build_cli, console
 from .archive_cli import check, diff, inspect
-from .build_cli import Configs, LockedOption, OfflineOption, OutOption
+from .build_cli import Configs, LockedOption, OfflineOption, OutOption, UnverifiedOption
 from .cache_cli import EPILOG, CacheOption, JsonOption
 from .cache_cli import app as cache_app
 from .cache_cli import store as open_store
@@ -121,13 +121,14 @@ def build(
     cache: CacheOption = None,
     offline: OfflineOption = False,
     locked: LockedOption = False,
+    allow_unverified: UnverifiedOption = False,
     force: ForceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Build archives: download, serialize, handler, archive, verify, model_store; what is cached is not done again."""
     forced, store = _forced(force), open_store(cache)
     loaded = _configs(store, offline, configs, task, model, revision, save_mode, settings)
-    archives = build_cli.run(loaded, store, out, offline, forced, locked)
+    archives = build_cli.run(loaded, store, out, offline, forced, locked, allow_unverified)
     if as_json:
         print(json.dumps({"archives": archives}))
         return
@@ -151,6 +152,7 @@ def plan(
     cache: CacheOption = None,
     offline: OfflineOption = False,
     locked: LockedOption = False,
+    allow_unverified: UnverifiedOption = False,
     force: ForceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -162,7 +164,7 @@ def plan(
     archives: list[dict[str, Any]] = []
     # Nothing may be removed while it is looked at; where there is no cache, none is made.
     with store.in_use() if store.root.is_dir() else nullcontext():
-        for one in build_cli.builds(loaded, store, out, offline, locked):
+        for one in build_cli.builds(loaded, store, out, offline, locked, allow_unverified):
             found = planning.plan(one, forced)
             stages = [
                 {"stage": s.stage, "cached": s.cached, "seconds": 0.0, "key": s.key, "reasons": list(s.reasons)}

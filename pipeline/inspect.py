@@ -103,6 +103,8 @@ def show(found: dict[str, Any]) -> str:
     provenance = found["provenance"]
     if isinstance(provenance, dict):
         branch = root.add("provenance")
+        if why := provenance.get("unverified"):
+            branch.add(printable(f"unverified: {why}"))
         for name in ("source", "checkpoint", "versions"):
             if isinstance(said := provenance.get(name, {}), dict):
                 _branch(branch.add(name), said)

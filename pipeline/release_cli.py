@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from . import build_cli, console
-from .build_cli import Configs, LockedOption, OfflineOption, OutOption
+from .build_cli import Configs, LockedOption, OfflineOption, OutOption, UnverifiedOption
 from .cache_cli import CacheOption, JsonOption
 from .cache_cli import store as open_store
 from .errors import InputError
@@ -26,6 +26,7 @@ def release(
     cache: CacheOption = None,
     offline: OfflineOption = False,
     locked: LockedOption = False,
+    allow_unverified: UnverifiedOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Build configs (all packaged ones if none is given), with checksums and a CycloneDX bill of materials.
@@ -43,7 +44,7 @@ def release(
     store = open_store(cache)
     tell = config.Overrides(tell=teller(store, offline))
     loaded = config.load_all(configs or [config.packaged(task) for task in TASKS], tell)
-    archives = build_cli.run(loaded, store, out, offline, locked=locked)
+    archives = build_cli.run(loaded, store, out, offline, locked=locked, allow_unverified=allow_unverified)
     started = time.perf_counter()
     bill = bom.write(out, dated)
     # Every archive is read for it once more, which takes its time where they are large.

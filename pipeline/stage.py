@@ -24,6 +24,8 @@ class Build:
     store: Store
     out: Path
     offline: bool = False
+    allow_unverified: bool = False
+    """Whether an archive that cannot be run here is good enough."""
     lock: Lock | None = None
     """Of the config's model; None if it has none that fits."""
     locked: bool = False

@@ -17,6 +17,8 @@ from .neuron_worker import device_files, same_line
 
 REPOSITORY = "https://pip.repos.neuron.amazonaws.com"
 WORKER = Path(__file__).with_name("neuron_worker.py")
+LOCAL = Path(__file__).with_name("local.py")
+"""What runs there by its path: the worker, and what answers by an archive's handler."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from typing import Any
 from .. import __version__, packing, resolve
 from ..archive import MANIFEST, PROVENANCE
 from ..errors import InputError
+from ..neuron_worker import FACTS, NO_CHIP
 from ..packing import Member
 from ..stage import Build, Job, Stage, versions
 from ..store import Damaged, changed
@@ -75,8 +76,11 @@ def source(build: Build) -> dict[str, Any]:
 def provenance(build: Build) -> dict[str, Any]:
     """What the archive was made of. Every file's SHA-256 but its own and the manifest's, which name what is here."""
     files = {entry.path: entry.sha256 for name in ("serialize", "handler") for entry in build.trees[name]}
+    # A graph that could not be run where it was compiled.
+    untried = build.read_json("serialize", FACTS).get("tried", True) is False
     return {
         "format": 1,
+        **({"unverified": NO_CHIP} if untried else {}),
         "source": source(build),
         "checkpoint": {entry.path: entry.sha256 for entry in build.trees["download"]},
         "files": dict(sorted(files.items())),

@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from .. import resolve
+from .. import resolve, toolchain
 from ..archive import Archive
 from ..child import stop, work
 from ..compare import Difference, differences
-from ..errors import InputError, MismatchError
+from ..errors import InputError, MismatchError, StageError
+from ..settings import COMPILED
 from ..stage import Build, Job, Stage
 from ..store import Damaged
 from ..tree import Entry
@@ -22,7 +23,10 @@ REPORT = "report.json"
 
 
 def params(build: Build) -> dict[str, Any]:
+    # Where a graph cannot be run, what was accepted unverified is not what has to be tried.
+    chip = {"chip": toolchain.has_chip(), "allow_unverified": build.allow_unverified} if _compiled(build) else {}
     return {
+        **chip,
         "tolerance": resolve.tolerance(build),
         "without_transformers": build.config.handler.save_mode != "pretrained",
         "eager": {
@@ -31,6 +35,18 @@ def params(build: Build) -> dict[str, Any]:
             if name != "checkpoint"
         },
     }
+
+
+def _compiled(build: Build) -> bool:
+    return build.config.handler.hardware in COMPILED
+
+
+def _worker(build: Build) -> dict[str, Any]:
+    """Where an archive's handler runs: here, or where a graph was compiled."""
+    if not _compiled(build):
+        return {}
+    python = toolchain.interpreter(build.config.hardware.python)
+    return {"python": python, "script": toolchain.WORKER}
 
 
 def run(job: Job) -> Iterable[Entry]:
@@ -45,6 +61,7 @@ def run(job: Job) -> Iterable[Entry]:
         "requests": requests,
         "batched": True,
         "without_transformers": params(build)["without_transformers"],
+        "local": str(toolchain.LOCAL),
     }
     reference = {
         **resolve.load_settings(build, job.lay_out("download")),
@@ -55,7 +72,9 @@ def run(job: Job) -> Iterable[Entry]:
     }
     # Two processes at once, since most of either is importing torch.
     with ThreadPoolExecutor(2) as pool:
-        answering = pool.submit(work, "answer", ask, scratch=job.scratch / "answer", progress=job.progress)
+        answering = pool.submit(
+            work, "answer", ask, scratch=job.scratch / "answer", progress=job.progress, **_worker(build)
+        )
         expecting = pool.submit(work, "eager", reference, scratch=job.scratch / "eager")
         try:
             try:
@@ -63,34 +82,54 @@ def run(job: Job) -> Iterable[Entry]:
             except Exception:
                 expecting.result()  # what the original says of itself tells more than what its archive does
                 raise
-            _refuse_bad_samples(requests, got)
+            if "unverified" not in got:
+                _refuse_bad_samples(requests, got)
+            elif not build.allow_unverified:
+                raise _unverified(build, got["unverified"])
             expected = expecting.result()
         except BaseException:
             stop()
             raise
+    report: dict[str, Any] = {"name": archive.name, "sha256": archive_digest(build), "tolerance": tolerance}
+    if "unverified" in got:
+        report |= {"verified": False, "unverified": got["unverified"], "notes": []}
+        answers: list[dict[str, Any]] = [{} for _ in expected]
+    else:
+        report |= {
+            "verified": True,
+            "notes": got["notes"],
+            "largest_difference": _agreed(archive.name, expected, got, tolerance),
+        }
+        answers = [{"answer": answer} for answer in got["single"]]
+    report["samples"] = [
+        {"request": request, "expected": wanted, **answer}
+        for request, wanted, answer in zip(requests, expected, answers, strict=True)
+    ]
+    (job.folder / REPORT).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return []
+
+
+def _agreed(name: str, expected: list[Any], got: dict[str, Any], tolerance: float) -> float:
+    """The largest difference between two scores. Raises MismatchError if one is too large, or anything else differs."""
     found: list[Difference] = []
     for index, wanted in enumerate(expected):
         found += differences(f"sample {index}", wanted, got["single"][index], tolerance)
         found += differences(f"sample {index} in a batch", wanted, got["batched"][index], tolerance)
-    report = {
-        "name": archive.name,
-        "sha256": archive_digest(build),
-        "verified": not found,
-        "notes": got["notes"],
-        "tolerance": tolerance,
-        "largest_difference": largest(expected, got["single"], got["batched"]),
-        "samples": [
-            {"request": request, "expected": wanted, "answer": answer}
-            for request, wanted, answer in zip(requests, expected, got["single"], strict=True)
-        ],
-    }
     if found:
         raise MismatchError(
-            f"{archive.name} does not answer like the original: {len(found)} differences (tolerance {tolerance:g}).",
+            f"{name} does not answer like the original: {len(found)} differences (tolerance {tolerance:g}).",
             table(found),
         )
-    (job.folder / REPORT).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return []
+    return largest(expected, got["single"], got["batched"])
+
+
+def _unverified(build: Build, reason: str) -> StageError:
+    chip = toolchain.CHIPS[build.config.handler.hardware]
+    return StageError(
+        f"{build.config.archive.name} cannot be verified here: {reason}.",
+        f"What {chip.package} compiles runs on {chip.machines} alone.",
+        "Build it on such a machine, or take it unverified with --allow-unverified and try it there with `mar smoke`.",
+    )
 
 
 def _refuse_bad_samples(requests: list[Any], got: dict[str, Any]) -> None:
