@@ -91,10 +91,12 @@ $(VENV)/.bench: $(VENV)/.ready
 bench: $(VENV)/.bench  ## measure serving, on a machine with nothing else to do: a quarter of an hour
 	@$(BIN)/python -m benchmarks.serving --out "$(OUT)/bench"
 
-lint: $(VENV)/.lint  ## ruff and mypy
+# Archives are served, and verified, by Pythons as old as 3.8.
+lint: $(VENV)/.lint  ## ruff, mypy, and vermin for the oldest Python
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/vermin --quiet --no-tips --target=3.8- --violations handlers pipeline/local.py
 
 starters: $(VENV)/.ready  ## train the starter models again
 	@for task in seq_classification token_classification question_answering text_generation; do \

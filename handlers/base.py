@@ -144,10 +144,7 @@ class Handler:
             if not all(again):
                 # Our fault, not the request's: its text is not logged, where it happened is.
                 logger.error("an input failed: %s", _where(error))
-            return [
-                self._answers([one])[0] if once_more else _failed()
-                for one, once_more in zip(inputs, again, strict=True)
-            ]
+            return [self._answers([one])[0] if once_more else _failed() for one, once_more in zip(inputs, again)]
 
     def batches(self, lengths: Sequence[int]) -> list[list[int]]:
         """Indices of encodings of these lengths, as they go through the model together."""

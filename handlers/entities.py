@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Tuple
 
 import torch
 
@@ -40,7 +40,7 @@ def entities(pieces: list[Piece], labels: list[str], strategy: str, text: str) -
     ]
 
 
-Tagged = tuple[str, float, int, int]
+Tagged = Tuple[str, float, int, int]
 
 
 def _words(pieces: list[Piece]) -> list[list[Piece]]:

@@ -60,7 +60,7 @@ def explain(runtime: Any, tokenizer: Any, target: Target, texts: dict[str, Any],
 
     def forward(*tensors: torch.Tensor) -> torch.Tensor:
         # The class's own forward: a compiled one would be compiled again, with the hooks that read the gradients.
-        out = type(model).forward(model, **dict(zip(runtime.inputs, tensors, strict=True)), return_dict=True)
+        out = type(model).forward(model, **dict(zip(runtime.inputs, tensors)), return_dict=True)
         return target.choose(out).float()
 
     special = torch.tensor([target.encoding.special_tokens_mask], dtype=torch.bool, device=inputs[0].device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, List, Tuple
 
 from tokenizers import Encoding
 
@@ -16,7 +16,7 @@ TOKENS = 65_536
 them on one core (`runs.OVERHEAD`), a model like BERT about a minute, while everybody else waits; after two minutes the
 server would end the worker."""
 
-Cut = tuple[Encoding, list[Encoding]]
+Cut = Tuple[Encoding, List[Encoding]]
 """A text as a whole, and in windows."""
 
 

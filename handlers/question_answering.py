@@ -107,7 +107,7 @@ class QuestionAnswering(Handler):
         # Of the whole context: a window's edge may cut a word, and has offsets of its own.
         words = [
             (whole.word_to_chars(word, 1) if sequence == 1 and word is not None else None) or place
-            for sequence, word, place in zip(window.sequence_ids, window.word_ids, window.offsets, strict=True)
+            for sequence, word, place in zip(window.sequence_ids, window.word_ids, window.offsets)
         ]
         return best(*ends, context, words, null, longest, self._most(one))
 

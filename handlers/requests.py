@@ -81,7 +81,7 @@ def _body(row: dict[str, Any], rule: dict[str, Any]) -> Any:
 
 
 def _text(value: Any, name: str = "") -> Any:
-    if isinstance(value, bytes | bytearray | memoryview):
+    if isinstance(value, (bytes, bytearray, memoryview)):
         try:
             return bytes(value).decode("utf-8-sig")
         except UnicodeDecodeError as error:
@@ -96,7 +96,7 @@ _BEGUN = re.compile(r"""\s*(\[\s*\{|[\[{]\s*["'])""")
 def _value(body: Any, task: str) -> Any:
     """A JSON value: parsed already by its header, or JSON or plain text as bytes, or as a string (of text/*, or one
     that was JSON). What has a bracket first, but is not JSON nor begins like it, is plain text where that is enough."""
-    if not isinstance(body, bytes | bytearray | memoryview | str):
+    if not isinstance(body, (bytes, bytearray, memoryview, str)):
         return body
     text = _text(body)
     if not text.strip():

@@ -58,8 +58,8 @@ INPUTS: dict[str, dict[str, Any]] = {
     "question_answering": _object(
         {"question": TEXT, "context": TEXT},
         {
-            "top_k": COUNT | {"maximum": 100},
-            "max_answer_length": COUNT | {"maximum": 1000},
+            "top_k": {**COUNT, "maximum": 100},
+            "max_answer_length": {**COUNT, "maximum": 1000},
             "handle_impossible_answer": {"type": "boolean"},
         },
     ),

@@ -29,7 +29,7 @@ class SequenceClassification(Handler):
         for run in self.batches([len(encodings[index]) for index in known]):
             chosen = [known[place] for place in run]
             logits = self.model.run(self.tokenizer.batch([encodings[index] for index in chosen]))["logits"]
-            for index, scores in zip(chosen, self._scores(logits), strict=True):
+            for index, scores in zip(chosen, self._scores(logits)):
                 answers[index] = self._best(scores, inputs[index])
         return answers
 
@@ -52,9 +52,6 @@ class SequenceClassification(Handler):
     def _best(self, scores: torch.Tensor, one: dict[str, Any]) -> Any:
         count = min(int(one.get("top_k", self.settings.get("top_k", 1))), len(self.labels))
         values, places = scores.topk(count)
-        found = [
-            {"label": self.labels[int(place)], "score": float(value)}
-            for value, place in zip(values, places, strict=True)
-        ]
+        found = [{"label": self.labels[int(place)], "score": float(value)} for value, place in zip(values, places)]
         many = int(one.get("top_k", self.settings.get("top_k", 1))) > 1
         return found if many else found[0]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Tuple
 
 import torch
 from torch.nn.functional import pad
 
-Span = tuple[float, int, int]
+Span = Tuple[float, int, int]
 """Score, first character, character after the last."""
 
 
@@ -50,5 +51,5 @@ def best(
     froms = lefts.repeat_interleave(wide)
     untils = pad(rights, (0, wide), value=-1)[begins[:, None] + torch.arange(wide)].flatten()
     values, chosen = table.masked_fill(untils <= froms, 0.0).topk(min(most, len(table)))
-    found = zip(values.tolist(), froms[chosen].tolist(), untils[chosen].tolist(), strict=True)
+    found = zip(values.tolist(), froms[chosen].tolist(), untils[chosen].tolist())
     return [span for span in found if span[0] > 0], none

@@ -39,7 +39,7 @@ def rows(body: dict[str, Any], plain: str | None) -> list[dict[str, Any]]:
         lengths = ", ".join(f"{name} {len(values)}" for name, values in named.items()) or "there is none"
         raise Problem(f"expected tensors of one length: {lengths}", "inputs")
     parameters = body.get("parameters", {})
-    return [{**parameters, **dict(zip(named, values, strict=True))} for values in zip(*named.values(), strict=True)]
+    return [{**parameters, **dict(zip(named, values))} for values in zip(*named.values())]
 
 
 def _values(tensor: dict[str, Any], where: str) -> list[Any]:

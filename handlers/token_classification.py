@@ -42,7 +42,7 @@ class TokenClassification(Handler):
         scores: list[torch.Tensor] = [torch.empty(0)] * len(windows)
         for run in self.batches([len(window) for window in windows]):
             logits = self.model.run(self.tokenizer.batch([windows[index] for index in run]))["logits"]
-            for index, rows in zip(run, logits.softmax(-1), strict=True):
+            for index, rows in zip(run, logits.softmax(-1)):
                 scores[index] = rows[: len(windows[index])]
         answers = []
         for index, one in enumerate(inputs):

@@ -1,4 +1,8 @@
-"""Worker side: an archive's own handler, run in this process as TorchServe's worker runs it."""
+"""Worker side: an archive's own handler, run in this process as TorchServe's worker runs it.
+
+`neuron_worker` loads this file by its path in an environment that has nothing of ours: so it imports nothing of this
+package, and runs on Python 3.8.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-
-from .errors import StageError
 
 if TYPE_CHECKING:
     from .worker import Report
@@ -59,15 +61,17 @@ class LocalContext:
 
 
 def load(model_dir: Path) -> tuple[Any, LocalContext]:
-    """The initialized handler of an unpacked archive, and its context. Raises StageError if it does not load."""
+    """The initialized handler of an unpacked archive, and its context. Raises what the handler raises if it does not
+    load, and ValueError unless its file defines one class."""
     os.chdir(model_dir)
     sys.path.insert(0, str(model_dir))
     context = LocalContext(model_dir)
-    name = context.manifest["model"]["handler"].split(":")[0].removesuffix(".py")
+    name = context.manifest["model"]["handler"].split(":")[0]
+    name = name[: -len(".py")] if name.endswith(".py") else name
     module = importlib.import_module(name)
     classes = [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__]
     if len(classes) != 1:
-        raise StageError(f"The handler {name}.py defines {len(classes)} classes, and TorchServe wants one.")
+        raise ValueError(f"The handler {name}.py defines {len(classes)} classes, and TorchServe wants one.")
     handler = classes[0]()
     handler.initialize(context)
     return handler, context

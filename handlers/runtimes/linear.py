@@ -105,16 +105,16 @@ def prepared(weight: torch.Tensor, way: str, rows: Sequence[int]) -> torch.Tenso
 def fastest(layers: Sequence[Layer], rows: Sequence[int], *, shared: bool) -> str:
     """The way that takes least time over the most frequent shapes of layers: "torch", "oneDNN", or "packed". The latter
     takes memory of its own, as much as the weights, so it is left out if these are to be `shared` by processes."""
-    if not layers or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    needed = ("_linear_pointwise", "_reorder_linear_weight")
+    if not layers or not all(hasattr(torch.ops.mkldnn, name) for name in needed):
         return "torch"
     shapes = Counter(layer.weight.shape for layer in layers)
     times: Counter[str] = Counter()
     for shape, _ in shapes.most_common(2):
         layer = next(layer for layer in layers if layer.weight.shape == shape)
-        ways = {"torch": layer.plain} | {
-            way: partial(multiply, prepared(layer.weight, way, rows), layer.bias)
-            for way in (("oneDNN",) if shared else ("oneDNN", "packed"))
-        }
+        ways = {"torch": layer.plain}
+        for way in ("oneDNN",) if shared else ("oneDNN", "packed"):
+            ways[way] = partial(multiply, prepared(layer.weight, way, rows), layer.bias)
         for count in rows:
             taken = _times(ways, torch.rand(count, shape[1]) - 0.5)
             # In parts of torch's own time, or the longest product alone would decide.

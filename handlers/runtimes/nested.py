@@ -25,7 +25,7 @@ from handlers.runtimes.linear import rounded
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """Between the answers of both forms, relative to the largest of them; what reordered sums make of them is a tenth."""
 
-_attention = F.scaled_dot_product_attention
+_attention: Any = getattr(F, "scaled_dot_product_attention", None)  # torch 2 has it
 _thread = threading.local()
 """`batch`: the _Batch that is on its way through the layers in this thread, if one is."""
 
@@ -41,6 +41,8 @@ class Nested:
     """
 
     def __init__(self, model: Any, inputs: list[str]) -> None:
+        if _attention is None:
+            raise NoForm("this torch has no scaled_dot_product_attention")
         self.encoder = _encoder(model)
         self.forward = self.encoder.forward
         self.last = LastLayer.of(self.encoder)
@@ -138,7 +140,7 @@ class _Batch:
 
     def __init__(self, mask: torch.Tensor, last: LastLayer | None) -> None:
         ends = list(accumulate(mask.sum(1).tolist()))
-        self.spans = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+        self.spans = [slice(start, end) for start, end in zip([0, *ends], ends)]
         self.firsts = [span.start for span in self.spans]
         self.tokens = mask.flatten().nonzero().squeeze(1)
         self.last = last
@@ -162,7 +164,7 @@ class _Batch:
             raise NoForm("it attends to something else than its tokens")
         # What the rounding adds asks nothing, but goes through the layers behind.
         out = torch.zeros_like(query.transpose(1, 2)).transpose(1, 2)
-        for some, text in zip(asking, self.spans, strict=True):
+        for some, text in zip(asking, self.spans):
             out[:, :, some] = _attention(query[:, :, some], key[:, :, text], value[:, :, text], **words)
         return out
 
@@ -223,7 +225,7 @@ class _Probe:
 
     def worst(self) -> float:
         """How far the model's answers are from those that it gave at first."""
-        return max(float((one - other).abs().max()) for one, other in zip(self._ask(), self.wanted, strict=True))
+        return max(float((one - other).abs().max()) for one, other in zip(self._ask(), self.wanted))
 
 
 def _encoder(model: Any) -> nn.Module:

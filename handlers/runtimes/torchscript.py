@@ -98,7 +98,7 @@ class Traced:
     def run(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Outputs by name, on the CPU in float32, for int64 inputs [batch, length]."""
         found = self.graph(*(batch[name].to(self.device) for name in self.facts["inputs"]))
-        return {name: value.float().cpu() for name, value in zip(self.facts["outputs"], found, strict=True)}
+        return {name: value.float().cpu() for name, value in zip(self.facts["outputs"], found)}
 
     @torch.inference_mode()
     def generate(self, rows: Sequence[Row], batch: dict[str, torch.Tensor], pad: int) -> None:

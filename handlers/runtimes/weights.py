@@ -62,9 +62,14 @@ def _check(file: Path, name: str, entry: Any) -> None:
         raise damaged(file, f"{name} has no dtype, shape and data_offsets that can be read")
     if entry["dtype"] not in TYPES:
         raise ValueError(f"{file.name} holds {name} as {entry['dtype']}, which is none of {', '.join(TYPES)}")
-    needed = math.prod(shape) * TYPES[entry["dtype"]].itemsize
+    needed = math.prod(shape) * _bytes(TYPES[entry["dtype"]])
     if places[1] - places[0] != needed:
         raise damaged(file, f"{name} takes {places[1] - places[0]} bytes, and its shape and type need {needed}")
+
+
+def _bytes(dtype: torch.dtype) -> int:
+    """Of one number of that type; torch 2.1 and later say it by themselves."""
+    return torch.empty((), dtype=dtype).element_size()
 
 
 def _whole(value: Any) -> Any:
@@ -77,5 +82,5 @@ def _tensor(content: torch.Tensor, begin: int, entry: dict[str, Any]) -> torch.T
     dtype = TYPES[entry["dtype"]]
     part = content[first:last]
     # A header may be of any length; what does not lie where its type must is copied.
-    part = part.clone() if first % dtype.itemsize else part
+    part = part.clone() if first % _bytes(dtype) else part
     return part.view(dtype).view(entry["shape"])
