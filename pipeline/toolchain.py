@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from .errors import InputError
@@ -82,7 +84,8 @@ def _asked(python: str) -> tuple[str, tuple[str, ...]]:
     code = "import sys; print(*sys.version_info[:3], sep='.'); print(*sys.path, sep='\\n')"
     try:
         done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-        said = done.stdout.splitlines() if not done.returncode else (done.stderr.splitlines() or [""])[-1]
+        ended = f"it ended with exit code {done.returncode}"
+        said = done.stdout.splitlines() if not done.returncode else (done.stderr.splitlines() or [ended])[-1]
     except (OSError, subprocess.TimeoutExpired) as error:
         said = getattr(error, "strerror", None) or "it does not answer"
     if isinstance(said, str):
@@ -120,8 +123,7 @@ def versions(python: str, names: Iterable[str]) -> dict[str, str]:
 
 
 def tools(chip: Chip, asked: str | None) -> dict[str, str]:
-    """Of that environment: the versions that decide what is compiled. Raises InputError if the packages are not there,
-    which is told before anything is fetched."""
+    """Of that environment: the versions that decide what is compiled. Raises InputError without the packages."""
     python = interpreter(asked)
     found = versions(python, ("torch", "transformers", chip.distribution, chip.compiler))
     for name in (chip.distribution, chip.compiler):
@@ -135,21 +137,45 @@ def _pip(python: str, *words: str) -> str:
 
 
 def install(chip: Chip, python: str) -> str:
-    """The command that installs a chip's packages."""
-    return _pip(python, "install", "--extra-index-url", REPOSITORY, chip.distribution, chip.compiler)
+    """The command that installs a chip's packages for an interpreter: in an environment of their own, where it is the
+    one that runs `mar`, since they need an older torch."""
+    words = (
+        "install",
+        "--extra-index-url",
+        REPOSITORY,
+        chip.distribution,
+        chip.compiler,
+        "transformers",
+        "safetensors",
+    )
+    if python != sys.executable:
+        return _pip(python, *words)
+    return f"python3 -m venv ~/{chip.name} && {_pip(f'~/{chip.name}/bin/python', *words)}"
 
 
 def _absent(chip: Chip, name: str, python: str) -> tuple[str, str, str]:
-    others = [str(place) for place in known(chip) if str(place) != python]
-    if others and python == sys.executable:
-        fix = f"This machine has such an environment: set hardware.python: {others[0]}"
-    else:
-        fix = f"{install(chip, python)}, in an environment of its own (torch {chip.torch}), named by hardware.python."
-    return (
-        f"handler.hardware is {chip.name}, and {python} has no {name}.",
-        f"It compiles for {chip.machines}, and comes from AWS's own package repository.",
-        fix,
-    )
+    what = f"handler.hardware is {chip.name}, and {python} has no {name}."
+    why = f"It compiles for {chip.machines}, comes from AWS's own package repository, and needs torch {chip.torch}."
+    if python != sys.executable:
+        return what, why, install(chip, python)
+    if there := known(chip):
+        return what, why, f"This machine has an environment with it: set hardware.python: {there[0]}"
+    return what, why, f"{install(chip, python)}; then hardware.python: ~/{chip.name}/bin/python"
+
+
+def inspect(
+    chip: Chip, python: str, run: Callable[[Sequence[str], float], tuple[int, str] | None]
+) -> dict[str, Any] | None:
+    """What `neuron_worker.inspect` says of an interpreter, which `run` starts (its output is both streams'); None if it
+    says nothing within a minute."""
+    with TemporaryDirectory(prefix="mar-") as folder:
+        job = Path(folder) / "job.json"
+        job.write_text(json.dumps({"op": "inspect", "package": chip.package}), encoding="utf-8")
+        done = run([python, str(WORKER), str(job)], 60.0)
+    for line in reversed(done[1].splitlines() if done else []):
+        if line.startswith('{"result": '):
+            return dict(json.loads(line)["result"])
+    return None
 
 
 def trouble(chip: Chip, found: Mapping[str, Any]) -> tuple[str, str, str] | None:
