@@ -32,16 +32,29 @@ def request(text: str) -> Any:
 def answers(store: Store, path: Path, requests: list[Any], *, explain: bool = False) -> dict[str, Any]:
     """What the archive at `path` answers to each request alone, or explains, and the statuses, as `local.answers` has
     it."""
+    from . import toolchain
     from .child import work
+    from .neuron_worker import FACTS
 
     archive = Archive(path)
     # A traced archive promises to need no transformers, so it gets none.
-    traced = any(member.path == "graph.json" for member in archive.members())
+    traced = any(member.path == FACTS for member in archive.members())
+    device = archive.json(FACTS).get("device") if traced else None
     with store.in_use(), store.scratch() as scratch:
         job = {
             "folder": str(archive.unpack(scratch / "model")),
             "requests": requests,
             "without_transformers": traced,
             "explain": explain,
+            "local": str(toolchain.LOCAL),
         }
-        return dict(work("answer", job, scratch=scratch))
+        if device not in toolchain.CHIPS:
+            return dict(work("answer", job, scratch=scratch))
+        found = dict(work("answer", job, scratch=scratch, script=toolchain.WORKER))
+    if "unverified" in found:
+        chip = toolchain.CHIPS[str(device)]
+        raise InputError(
+            f"{path} runs on {chip.machines} alone, and this machine has {found['unverified']}.",
+            fix=f"Run it there, in an environment with {chip.distribution}.",
+        )
+    return found

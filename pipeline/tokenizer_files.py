@@ -82,3 +82,14 @@ def _steps(normalizer: dict[str, Any] | None) -> list[dict[str, Any]]:
     if normalizer is None:
         return []
     return list(normalizer["normalizers"]) if normalizer.get("type") == "Sequence" else [normalizer]
+
+
+def for_older_readers(folder: Path) -> None:
+    """Write the pairs that a BPE tokenizer joins as older releases of `tokenizers` (before 0.20) read them too: two
+    words in one text. Where a word holds a blank, that form could not tell the two apart."""
+    file = folder / "tokenizer.json"
+    data = read_json(file)
+    merges = (data.get("model") or {}).get("merges")
+    if merges and all(isinstance(pair, list) and not any(" " in word for word in pair) for pair in merges):
+        data["model"]["merges"] = [" ".join(pair) for pair in merges]
+        file.write_text(json.dumps(data, ensure_ascii=False, indent=2), encoding="utf-8")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import toolchain
 from ..child import work
-from ..errors import InputError, StageError
+from ..errors import InputError
 from ..neuron_worker import FACTS, FORMAT
 from .torchscript import write_repeatable
 
@@ -136,7 +136,7 @@ def serialize(job: Job) -> Iterable[Entry]:
     if "inspection" in found:
         wrong = toolchain.trouble(chip, found["inspection"])
         assert wrong is not None
-        raise StageError(*wrong)
+        raise InputError(*wrong)
     for length in settings["lengths"]:
         with (compiled / f"model-{length}.pt").open("rb") as graph:
             write_repeatable(graph, job.folder / f"model-{length}.pt")

@@ -12,6 +12,7 @@ from ..backends import BACKENDS
 from ..checkpoint import CONFIG, SIDE_FILES, read_json
 from ..checkpoint import labels as labels_of
 from ..child import work
+from ..settings import COMPILED
 from ..stage import Build, Job, Stage
 from ..tree import Entry
 
@@ -68,6 +69,8 @@ def _tokenizer(job: Job) -> None:
                 shutil.copyfile(made / name, job.folder / name)
     if job.build.config.handler.do_lower_case is not None:
         tokenizer_files.set_lower_case(job.folder, job.build.config.handler.do_lower_case)
+    if job.build.config.handler.hardware in COMPILED:
+        tokenizer_files.for_older_readers(job.folder)
 
 
 def _config(job: Job) -> None:
