@@ -39,22 +39,30 @@ def answers(store: Store, path: Path, requests: list[Any], *, explain: bool = Fa
     archive = Archive(path)
     # A traced archive promises to need no transformers, so it gets none.
     traced = any(member.path == FACTS for member in archive.members())
-    device = archive.json(FACTS).get("device") if traced else None
     with store.in_use(), store.scratch() as scratch:
+        folder = archive.unpack(scratch / "model")
         job = {
-            "folder": str(archive.unpack(scratch / "model")),
+            "folder": str(folder),
             "requests": requests,
             "without_transformers": traced,
             "explain": explain,
             "local": str(toolchain.LOCAL),
         }
-        if device not in toolchain.CHIPS:
+        chip = toolchain.CHIPS.get(_device(folder / FACTS))
+        if chip is None:
             return dict(work("answer", job, scratch=scratch))
         found = dict(work("answer", job, scratch=scratch, script=toolchain.WORKER))
     if "unverified" in found:
-        chip = toolchain.CHIPS[str(device)]
         raise InputError(
             f"{path} runs on {chip.machines} alone, and this machine has {found['unverified']}.",
             fix=f"Run it there, in an environment with {chip.distribution}.",
         )
     return found
+
+
+def _device(facts: Path) -> str:
+    """What a graph was made for; "" if its file does not tell, which its handler says better."""
+    try:
+        return str(json.loads(facts.read_text(encoding="utf-8"))["device"])
+    except (OSError, ValueError, RecursionError, TypeError, KeyError):
+        return ""
