@@ -16,8 +16,7 @@ import torch
 from handlers.explanation import STEPS, WORK, Target, check, explain
 from handlers.problem import Problem
 from handlers.requests import Request, parse
-from handlers.runs import NESTED, split
-from handlers.runtimes import workers
+from handlers.runtimes import named, workers
 from handlers.tokenization import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -46,7 +45,7 @@ class Handler:
         if self.device.type == "cpu":
             _share_cores(workers(config))
         self.tokenizer = Tokenizer(self.folder)
-        runtime = importlib.import_module(f"handlers.runtimes.{self.settings['save_mode']}")
+        runtime = importlib.import_module(f"handlers.runtimes.{named(self.settings)}")
         self.model = runtime.load(self.folder, config, self.device, self.tokenizer.pad)
         names = self.folder / "index_to_name.json"
         found = json.loads(names.read_text(encoding="utf-8")) if names.exists() else {}
@@ -148,7 +147,8 @@ class Handler:
 
     def batches(self, lengths: Sequence[int]) -> list[list[int]]:
         """Indices of encodings of these lengths, as they go through the model together."""
-        return split(lengths, NESTED if self.model.padding_is_free else 1)
+        found: list[list[int]] = self.model.batches(lengths)
+        return found
 
 
 def _refuse(context: Any, index: int, problem: Problem) -> dict[str, Any]:

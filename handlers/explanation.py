@@ -41,11 +41,8 @@ class Target:
 
 def check(runtime: Any) -> None:
     """Raises Problem if this archive, or this server, cannot explain."""
-    if not hasattr(runtime, "model"):
-        raise Problem(
-            "a TorchScript archive has no explanations, which need gradients: build it with save_mode: pretrained",
-            status=501,
-        )
+    if runtime.unexplained:
+        raise Problem(runtime.unexplained, status=501)
     if importlib.util.find_spec("captum") is None:
         raise Problem("explanations need captum on the server: pip install captum", status=501)
 

@@ -37,6 +37,20 @@ def split(lengths: Sequence[int], padding: float = 1) -> list[list[int]]:
     return found[::-1]
 
 
+def filled(lengths: Sequence[int], traced: Sequence[int], rows: int) -> list[list[int]]:
+    """Indices of `lengths` in runs of graphs that were made for one length each, of those `traced`, and for so many
+    `rows`. A run takes its graph's length, whatever is in it.
+
+    From the longest to the shortest, each run is filled before the next one begins. No other way takes less: with runs
+    in order of length, those before the n-th hold (n - 1) * rows inputs at most, so among that many of the longest and
+    one more there is one that the n-th run or a later one has to hold, and so the n-th is at least as long as that;
+    here it is just as long. There are as few runs as can be, too, and of all such ways the padding is the same.
+    """
+    graphs = [next(length for length in sorted(traced) if length >= each) for each in lengths]
+    order = sorted(range(len(lengths)), key=lambda index: -graphs[index])
+    return [order[at : at + rows] for at in range(0, len(order), rows)]
+
+
 def together(rows: Sequence[tuple[int, int]], limit: int) -> list[list[int]]:
     """Indices of `rows` (tokens of the prompt, tokens to come) in as few runs of a generator as may be.
 

@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import tokenizers
 import torch
 from tokenizers import Encoding
 from tokenizers import Tokenizer as Reader
+
+MERGES = (0, 20)
+"""The release of tokenizers that writes the merges of BPE in another form, which older ones cannot read."""
 
 _BYTE = re.compile("<0x[0-9A-F]{2}>")
 
 
 class Tokenizer:
-    """The tokenizer of an unpacked archive. Raises FileNotFoundError if it holds none."""
+    """The tokenizer of an unpacked archive. Raises FileNotFoundError if it holds none, and ValueError if it
+    cannot be read."""
 
     def __init__(self, model_dir: Path) -> None:
         file = model_dir / "tokenizer.json"
         if not file.exists():
             raise FileNotFoundError(f"the archive holds no tokenizer.json: {file}")
-        self.reader = Reader.from_file(str(file))
+        try:
+            self.reader = Reader.from_file(str(file))
+        except Exception as error:  # the package has no error of its own
+            raise _unread(model_dir, error) from error
         self.reader.no_padding()
         self.reader.no_truncation()
         own, special = _read(model_dir / "tokenizer_config.json"), _read(model_dir / "special_tokens_map.json")
@@ -98,6 +107,19 @@ class Tokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """The text of tokens, special ones left out."""
         return str(self.reader.decode(list(ids), skip_special_tokens=True))
+
+
+def _unread(model_dir: Path, error: Exception) -> ValueError:
+    """Why tokenizer.json cannot be read: the package is mostly older than the one that wrote it."""
+    here, wrote = tokenizers.__version__, _read(model_dir / "provenance.json").get("versions", {}).get("tokenizers")
+    told = f"tokenizers {here} cannot read this archive's tokenizer.json ({error})"
+    if tuple(map(int, here.split(".")[:2])) < MERGES:
+        wrote, wanted = "a newer one", ">=" + ".".join(map(str, MERGES))
+    elif wrote and wrote != here:
+        wanted = f"=={wrote}"
+    else:
+        return ValueError(f"{told}: build the archive again")
+    return ValueError(f"{told}, which {wrote} wrote: {sys.executable} -m pip install 'tokenizers{wanted}'")
 
 
 def _read(file: Path) -> dict[str, Any]:

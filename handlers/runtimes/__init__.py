@@ -1,11 +1,19 @@
 """Runtimes: what runs the model. Each has `load(model_dir, config, device, pad)`, `config` being model-config.yaml's
 contents, whose result offers `run(batch) -> outputs` for encoders, `generate(rows, batch, pad)` for decoders,
-`padding_is_free`: whether a batch of mixed lengths takes no longer than its tokens do, and `notes`: settings that have
-no effect on this model, a line each."""
+`batches(lengths)`: which inputs are to go together, `notes`: settings that have no effect on this model, a line each,
+and `unexplained`: why it cannot explain its answers, if it cannot (else it has the `model`)."""
 
 from __future__ import annotations
 
 from typing import Any
+
+COMPILED = ("neuron", "neuronx")
+"""Hardware whose graphs have a runtime of their own."""
+
+
+def named(settings: dict[str, Any]) -> str:
+    """The module of the runtime that a model's settings ask for."""
+    return "neuron" if settings.get("hardware") in COMPILED else str(settings["save_mode"])
 
 
 def workers(config: dict[str, Any]) -> int:

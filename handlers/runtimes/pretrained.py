@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from handlers.generation import Row
+from handlers.runs import NESTED, split
 from handlers.runtimes import linear, shares_weights
 from handlers.runtimes.nested import Nested, NoForm
 
@@ -107,12 +108,18 @@ def _inputs(model: Any, model_dir: Path, code: bool) -> list[str]:
 
 
 class Pretrained:
-    """A loaded model."""
+    """A loaded model. `padding_is_free`: whether a batch of mixed lengths takes no longer than its tokens do."""
+
+    unexplained = ""
 
     def __init__(self, model: Any, inputs: list[str], nested: Nested | None = None, notes: Sequence[str] = ()) -> None:
         self.model, self.device, self.inputs, self.nested = model, model.device, inputs, nested
         self.notes = list(notes)
         self.padding_is_free = nested is not None
+
+    def batches(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Indices of inputs of these lengths, as they go through the model together."""
+        return split(lengths, NESTED if self.padding_is_free else 1)
 
     @torch.inference_mode()
     def run(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

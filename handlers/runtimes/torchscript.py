@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 import torch
 
 from handlers.generation import Row
+from handlers.runs import split
+from handlers.runtimes import facts as graph_json
 from handlers.runtimes import linear, shares_weights, traced_linear
 from handlers.runtimes.weights import damaged, mapped, present
 
@@ -21,7 +22,7 @@ def load(model_dir: Path, config: dict[str, Any], device: torch.device, pad: int
     """The graph of an unpacked archive. Raises ValueError if it was traced for another kind of device, or if a file is
     missing or damaged."""
     del pad  # the trace holds it
-    facts = _facts(model_dir / "graph.json")
+    facts = graph_json.read(model_dir / "graph.json", _FACTS)
     if facts["device"] != device.type:
         raise ValueError(
             f"this graph was traced for {facts['device']} and cannot run on {device.type}: "
@@ -40,21 +41,6 @@ def load(model_dir: Path, config: dict[str, Any], device: torch.device, pad: int
 
 _FACTS: dict[str, Any] = {"device": str, "inputs": list, "outputs": list, "weights": dict, "cache": (dict, type(None))}
 """What is read of graph.json, and what each is."""
-
-
-def _facts(file: Path) -> dict[str, Any]:
-    """What graph.json says. Raises ValueError if it is missing or damaged."""
-    present(file)
-    try:
-        facts = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        facts = None
-    if not isinstance(facts, dict):
-        raise damaged(file, "it holds no JSON object")
-    for name, kind in _FACTS.items():
-        if name not in facts or not isinstance(facts[name], kind):
-            raise damaged(file, f"it has no {name} that can be read")
-    return facts
 
 
 def _fill(module: Any, names: dict[str, Any], model_dir: Path, device: torch.device) -> None:
@@ -88,11 +74,15 @@ def _fill(module: Any, names: dict[str, Any], model_dir: Path, device: torch.dev
 class Traced:
     """A loaded graph, and what graph.json says of it."""
 
-    padding_is_free = False
     notes: Sequence[str] = ()
+    unexplained = "a TorchScript archive has no explanations, which need gradients: build it with save_mode: pretrained"
 
     def __init__(self, graph: Any, facts: dict[str, Any], device: torch.device) -> None:
         self.graph, self.facts, self.device = graph, facts, device
+
+    def batches(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Indices of inputs of these lengths, as they go through the graph together."""
+        return split(lengths)
 
     @torch.inference_mode()
     def run(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
