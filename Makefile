@@ -50,6 +50,11 @@ $(VENV)/older/.ready: $(VENV)/.ready
 	  requests certifi charset-normalizer idna urllib3 >&2
 	@touch $@
 
+# An environment as the Neuron compilers have: an older transformers, and the tests' stand-ins for the compilers.
+$(VENV)/toolchain/.ready: $(VENV)/.ready tests/toolchain.py
+	@$(BIN)/python -m tests.toolchain $(VENV)/toolchain >&2
+	@touch $@
+
 mar: $(VENV)/.ready  ## build an archive: make mar TASK=seq_classification
 	@$(if $(what)$(MODEL),,echo "error: say what to build: make mar TASK=seq_classification, or CONFIG=file.yaml" >&2; exit 2)
 	@$(MAR) build $(what) $(overrides) --out "$(OUT)"
@@ -68,7 +73,7 @@ $(VENV)/.release: $(VENV)/.ready
 release: $(VENV)/.release  ## every configs/*.yaml, with checksums and a bill of materials
 	@$(MAR) release configs/*.yaml --out "$(OUT)"
 
-test: $(VENV)/.ready $(VENV)/older/.ready  ## every test
+test: $(VENV)/.ready $(VENV)/older/.ready $(VENV)/toolchain/.ready  ## every test
 	@$(BIN)/python -m pytest
 
 test-fast: $(VENV)/.ready  ## the tests that load no model and start no server
