@@ -231,7 +231,7 @@ def _compiler(chip: Chip, python: str, run: Run) -> Check:
     if said is None:
         fix = toolchain.install(chip, python)
         return Check(name=name, status="warn", found=f"{python}: its import does not end, or kills it", fix=fix)
-    if wrong := toolchain.trouble(chip, said):
+    if wrong := toolchain.trouble(chip, python, said):
         return Check(name=name, status="warn", found=wrong[0], fix=wrong[2])
     compiler = f"{chip.compiler} {said['compiler']['version']}"
     found = f"{said['package']['version']}, {compiler}, torch {said['torch']}, transformers {said['transformers']}"

@@ -87,7 +87,6 @@ def inspect(job: Job, report: Report) -> dict[str, Any]:
     distribution, compiler, module = PACKAGES[job["package"]]
     report(f"importing {job['package']}", 0, None)
     return {
-        "executable": sys.executable,
         "python": platform.python_version(),
         "torch": version("torch"),
         "transformers": version("transformers"),

@@ -150,7 +150,7 @@ def install(chip: Chip, python: str) -> str:
     )
     if python != sys.executable:
         return _pip(python, *words)
-    return f"python3 -m venv ~/{chip.name} && {_pip(f'~/{chip.name}/bin/python', *words)}"
+    return f"python3 -m venv .venv-{chip.name} && {_pip(f'.venv-{chip.name}/bin/python', *words)}"
 
 
 def _absent(chip: Chip, name: str, python: str) -> tuple[str, str, str]:
@@ -160,7 +160,7 @@ def _absent(chip: Chip, name: str, python: str) -> tuple[str, str, str]:
         return what, why, install(chip, python)
     if there := known(chip):
         return what, why, f"This machine has an environment with it: set hardware.python: {there[0]}"
-    return what, why, f"{install(chip, python)}; then hardware.python: ~/{chip.name}/bin/python"
+    return what, why, f"{install(chip, python)}; then hardware.python: .venv-{chip.name}/bin/python"
 
 
 def inspect(
@@ -178,10 +178,9 @@ def inspect(
     return None
 
 
-def trouble(chip: Chip, found: Mapping[str, Any]) -> tuple[str, str, str] | None:
-    """What is wrong with an environment, by what `neuron_worker.inspect` says of it: what, why, and the command that
-    mends it. None if nothing is."""
-    python = found["executable"]
+def trouble(chip: Chip, python: str, found: Mapping[str, Any]) -> tuple[str, str, str] | None:
+    """What is wrong with an interpreter's environment, by what `neuron_worker.inspect` says of it: what, why, and the
+    command that mends it. None if nothing is."""
     for key, name in (("package", chip.distribution), ("compiler", chip.compiler)):
         state, version = found[key]["state"], found[key]["version"]
         if state == "absent":

