@@ -101,7 +101,7 @@ lint: $(VENV)/.lint  ## ruff, mypy, and vermin for the oldest Python
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/vermin --quiet --no-tips --target=3.8- --violations handlers pipeline/local.py
+	@$(BIN)/vermin --quiet --no-tips --target=3.8- --violations handlers pipeline/local.py pipeline/neuron_worker.py
 
 starters: $(VENV)/.ready  ## train the starter models again
 	@for task in seq_classification token_classification question_answering text_generation; do \

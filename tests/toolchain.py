@@ -1,5 +1,6 @@
 """A second real environment for tests: an older transformers, as the environments of the Neuron compilers have, and the
-stand-ins for these compilers. torch, which is large, is linked in from the main environment; nothing else of it is there.
+stand-ins for these compilers. torch, which is large, is linked in from the main environment, and nothing else of it but
+what torch needs.
 
 python -m tests.toolchain FOLDER  makes it.
 """

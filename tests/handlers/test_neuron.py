@@ -296,7 +296,7 @@ def test_another_line_of_releases_is_refused_with_both_versions(
     machine = neuron_stand_in.machine(tmp_path / "machine")
     assert reason(archive, tmp_path, environment(packages(OLDER), machine=machine)) == (
         f"RuntimeError: this graph was compiled by torch-neuronx {VERSION} and this server has {OLDER}.9.9.9: "
-        f"{INSTALL} 'torch-neuronx=={LINE}.*', or build the archive again with that release"
+        f"{INSTALL} 'torch-neuronx=={LINE}.*', or build the archive again by the server's"
     )
 
 
@@ -320,7 +320,7 @@ def test_a_graph_that_does_not_run_by_a_near_release_is_told_with_both_versions(
         f"RuntimeError: model-32.pt was compiled by torch-neuronx {RELEASE}.1.1, this server has {VERSION}, and it "
         "does not run there: "
     )
-    assert line.endswith("; install that release, or build the archive again with this one")
+    assert line.endswith(f"; {INSTALL} 'torch-neuronx=={RELEASE}.1.1', or build the archive again by the server's")
     assert "Could not load the model" in line
 
 

@@ -7,7 +7,6 @@ it: they start in a tenth of the time. Real models in a real TorchServe are trie
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import zipfile
 from collections.abc import Iterator
