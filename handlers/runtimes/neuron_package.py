@@ -60,7 +60,7 @@ class Package:
         for name, compiled, here in self._different(2):
             raise RuntimeError(
                 f"this graph was compiled by {name} {compiled} and this server has {here}: {self._install(name)}, or "
-                "build the archive again with that release"
+                "build the archive again by the server's"
             ) from error
         if error:
             raise ImportError(
@@ -71,7 +71,7 @@ class Package:
     def _take_cores(self) -> None:
         """By the number that the runtime reads when the package is imported: unset, it would take every core of the
         machine, and the next worker would find none."""
-        if _CHOSEN in os.environ:
+        if os.environ.get(_CHOSEN):
             return
         if self.module not in sys.modules:
             os.environ[_CORES] = str(self.cores)
@@ -90,10 +90,13 @@ class Package:
             if compiled and here and _numbers(compiled, numbers) != _numbers(here, numbers)
         ]
 
-    def _install(self, name: str) -> str:
-        """The command that installs a distribution in the release that the graphs were compiled by."""
-        version = self.compiled[name]
-        wanted = f"'{name}=={'.'.join(_numbers(version, 2))}.*'" if version else name
+    def _install(self, name: str, numbers: int | None = 2) -> str:
+        """The command that installs a distribution in the release that the graphs were compiled by, or one of which the
+        first `numbers` are the same."""
+        wanted = name
+        if self.compiled[name]:
+            release = ".".join(_numbers(self.compiled[name], numbers))
+            wanted = f"'{name}=={release}.*'" if numbers else f"'{name}=={release}'"
         return f"{sys.executable} -m pip install --extra-index-url {REPOSITORY} {wanted}"
 
     def failed(self, file: Path, error: Exception) -> Exception:
@@ -117,7 +120,7 @@ class Package:
         for name, compiled, here in self._different(None):
             return RuntimeError(
                 f"{file.name} was compiled by {name} {compiled}, this server has {here}, and it does not run there: "
-                f"{_line(error)}; install that release, or build the archive again with this one"
+                f"{_line(error)}; {self._install(name, None)}, or build the archive again by the server's"
             )
         return RuntimeError(f"{file.name} does not run by {self.distribution}: {_line(error)}")
 
