@@ -85,8 +85,10 @@ def forked() -> Iterator[None]:
         cwd: Path,
         log: Path,
         env: dict[str, str] | None = None,
+        ours: bool = True,
         on_line: Callable[[str], None] | None = None,
     ) -> int:
+        assert ours
         assert command[1:3] == ["-m", "pipeline.worker"]
         job = Path(command[3])
         without = json.loads(job.read_text(encoding="utf-8")).get("without_transformers")
