@@ -194,7 +194,9 @@ def trouble(chip: Chip, python: str, found: Mapping[str, Any]) -> tuple[str, str
         if state == "broken":
             return (
                 f"{name} {version} of {python} does not import: {found[key]['error']}",
-                f"It was made for another torch than {found['torch']}, or something that it needs is gone.",
+                f"It was made for another torch than {found['torch']}, or something that it needs is gone."
+                if found["torch"]
+                else "That environment has no torch.",
                 _pip(
                     python,
                     "install",
