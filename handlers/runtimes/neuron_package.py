@@ -102,7 +102,7 @@ class Package:
     def failed(self, file: Path, error: Exception) -> Exception:
         """Why a graph could not be loaded, or run for the first time, by what was raised."""
         if "PytorchStreamReader" in str(error):
-            return damaged(file, str(error).strip().splitlines()[0])
+            return damaged(file, _line(error).split(". ")[0])  # newer torch goes on about how that may come
         if not chips():
             return RuntimeError(
                 f"there is no NeuronCore here (no /dev/neuron0), and this archive was compiled for {self.machines}: "
