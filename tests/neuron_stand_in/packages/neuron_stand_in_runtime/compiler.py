@@ -103,7 +103,8 @@ def compiled(
         out = traced(*inputs)
     tensors = out if isinstance(out, tuple) else (out,)
     if not all(isinstance(one, torch.Tensor) for one in tensors):
-        raise RuntimeError(f"Only tensors or tuples of tensors can be output from a graph, not {type(out).__name__}")
+        kinds = ", ".join(type(one).__name__ for one in tensors)
+        raise RuntimeError(f"Only tensors or tuples of tensors can be output from a graph, not ({kinds})")
     saved = BytesIO()
     torch.jit.save(traced, saved)
     if what != "none":
