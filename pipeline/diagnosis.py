@@ -51,6 +51,12 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         "Build it again with `mar build`.",
     ),
     (
+        # The sentences of handlers/runtimes/neuron_package.py.
+        r"NeuronCore|torch-neuronx?\b",
+        "The archive was compiled for AWS Inferentia, and this machine or environment is not one that it runs on.",
+        "Do as the sentence says; docs/inferentia.md has what such a server needs.",
+    ),
+    (
         r"ModuleNotFoundError: No module named '(?P<module>[\w.]+)'",
         "The archive's code imports {module}, which the Python that serves it does not have.",
         "Install it there (`{python} -m pip install` the package that holds {module}), or build with a handler "

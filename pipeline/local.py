@@ -60,9 +60,14 @@ class LocalContext:
         pass
 
 
+class NotOneClass(ValueError):
+    """A handler's file defines no class, or several. (Nothing of `pipeline` is imported here: this module runs in other
+    environments by its path.)"""
+
+
 def load(model_dir: Path) -> tuple[Any, LocalContext]:
     """The initialized handler of an unpacked archive, and its context. Raises what the handler raises if it does not
-    load, and ValueError unless its file defines one class."""
+    load, and NotOneClass unless its file defines one."""
     os.chdir(model_dir)
     sys.path.insert(0, str(model_dir))
     context = LocalContext(model_dir)
@@ -71,7 +76,7 @@ def load(model_dir: Path) -> tuple[Any, LocalContext]:
     module = importlib.import_module(name)
     classes = [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__]
     if len(classes) != 1:
-        raise ValueError(f"The handler {name}.py defines {len(classes)} classes, and TorchServe wants one.")
+        raise NotOneClass(f"The handler {name}.py defines {len(classes)} classes, and TorchServe wants one.")
     handler = classes[0]()
     handler.initialize(context)
     return handler, context

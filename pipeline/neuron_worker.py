@@ -114,7 +114,8 @@ def _inspected(distribution: str, module: str, function: str) -> dict[str, Any]:
 
 def _last_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    # What knows a model may list all that it knows.
+    return lines[-1][:200] if lines else type(error).__name__
 
 
 def compile_lengths(job: Job, report: Report) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -28,7 +29,7 @@ class Chip:
     """A kind of chip, as `handler.hardware` names it: what compiles for it and runs on it.
 
     `places` are the environments of AWS's machine images, `cores` the NeuronCores of the smallest machine (inf1.xlarge,
-    inf2.xlarge), `torch` the versions that the package was made for.
+    inf2.xlarge), `torch` the versions that the package was made for, `python` and `packages` an environment to make.
     """
 
     name: str
@@ -39,6 +40,8 @@ class Chip:
     places: str
     cores: int
     torch: str
+    python: str
+    packages: tuple[str, ...]
 
 
 CHIPS = {
@@ -51,6 +54,9 @@ CHIPS = {
         places="aws_neuron_venv_pytorch*",
         cores=4,
         torch="1.13 and older",
+        python="python3.10",
+        # transformers 4.48 and newer need torch 2.
+        packages=("torch-neuron==1.13.*", "neuron-cc[tensorflow]", "protobuf", "transformers<4.48", "safetensors"),
     ),
     "neuronx": Chip(
         name="neuronx",
@@ -58,9 +64,12 @@ CHIPS = {
         package="torch_neuronx",
         distribution="torch-neuronx",
         compiler="neuronx-cc",
-        places="aws_neuronx_venv_pytorch*",
+        places="aws_neuronx_venv_pytorch_[0-9]*",
         cores=2,
         torch="2.5 to 2.9",
+        python="python3",
+        # The last torch that has PyTorch/XLA, which `trace` goes by.
+        packages=("torch-neuronx==2.9.*", "neuronx-cc==2.*", "transformers", "safetensors"),
     ),
 }
 
@@ -71,11 +80,15 @@ def has_chip() -> bool:
 
 
 def known(chip: Chip, root: Path = Path("/opt")) -> list[Path]:
-    """The interpreters for a chip where AWS's machine images have them, the newest torch first."""
-    return sorted(
-        (place / "bin" / "python" for place in root.glob(chip.places) if (place / "bin" / "python").exists()),
-        reverse=True,
-    )
+    """The interpreters for a chip where AWS's machine images have them, the newest torch first, plain ones before those
+    with more in them."""
+
+    def rank(python: Path) -> tuple[list[int], int]:
+        name = python.parents[1].name
+        return [-int(number) for number in re.findall(r"\d+", name)], len(name)
+
+    found = (place / "bin" / "python" for place in root.glob(chip.places))
+    return sorted((python for python in found if python.exists()), key=rank)
 
 
 @lru_cache
@@ -139,18 +152,10 @@ def _pip(python: str, *words: str) -> str:
 def install(chip: Chip, python: str) -> str:
     """The command that installs a chip's packages for an interpreter: in an environment of their own, where it is the
     one that runs `mar`, since they need an older torch."""
-    words = (
-        "install",
-        "--extra-index-url",
-        REPOSITORY,
-        chip.distribution,
-        chip.compiler,
-        "transformers",
-        "safetensors",
-    )
+    words = ("install", "--extra-index-url", REPOSITORY, *chip.packages)
     if python != sys.executable:
         return _pip(python, *words)
-    return f"python3 -m venv .venv-{chip.name} && {_pip(f'.venv-{chip.name}/bin/python', *words)}"
+    return f"{chip.python} -m venv .venv-{chip.name} && {_pip(f'.venv-{chip.name}/bin/python', *words)}"
 
 
 def _absent(chip: Chip, name: str, python: str) -> tuple[str, str, str]:

@@ -43,6 +43,9 @@ def _told(error: BaseException, job: dict[str, Any]) -> dict[str, Any]:
             "All that is made goes into the cache first.",
             "Free some space (`mar cache gc --max-size 5GB`), or use --cache for another disk; then try again.",
         )
+    local = sys.modules.get("pipeline.local")
+    if local is not None and isinstance(error, local.NotOneClass):
+        error = StageError(str(error))
     if isinstance(error, MarError):
         return {"code": error.exit_code, "what": error.what, "why": error.why, "fix": error.fix}
     return {"code": UNEXPECTED, "traceback": "".join(traceback.format_exception(error))}

@@ -13,11 +13,12 @@ import pytest
 
 from pipeline import doctor, toolchain
 from pipeline.errors import InputError
-from pipeline.toolchain import CHIPS, Chip
+from pipeline.toolchain import CHIPS, Chip, known
 from tests.conftest import Mar
 from tests.neuron_stand_in import install, install_placeholders
 
 AWS = "--extra-index-url https://pip.repos.neuron.amazonaws.com"
+PLACES = {"neuron": "aws_neuron_venv_pytorch_inf1", "neuronx": "aws_neuronx_venv_pytorch_2_9"}
 TORCH = metadata.version("torch").partition("+")[0]
 
 pytestmark = pytest.mark.slow
@@ -73,7 +74,7 @@ def test_a_placeholder_of_the_package_index_is_told_and_replaced(chip: Chip, pac
         == f"{chip.distribution} 1.0 of {python} is the package index's placeholder of that name, not the real one."
     )
     assert wrong[2].startswith(
-        f"{python} -m pip uninstall -y {chip.distribution}; {python} -m pip install {AWS} {chip.distribution}"
+        f"{python} -m pip uninstall -y {chip.distribution}; {python} -m pip install {AWS} '{chip.packages[0]}'"
     )
 
 
@@ -95,7 +96,7 @@ def test_a_package_without_its_compiler_is_told_before_anything_is_fetched(
         toolchain.tools(chip, python)
     assert str(caught.value).splitlines() == list(wrong)
     assert wrong[0] == f"handler.hardware is {chip.name}, and {python} has no {chip.compiler}."
-    assert wrong[2].startswith(f"{python} -m pip install {AWS} {chip.distribution} {chip.compiler}")
+    assert wrong[2].startswith(f"{python} -m pip install {AWS} '{chip.packages[0]}'")
 
 
 def test_a_package_for_another_torch_is_told_with_the_one_that_it_needs(
@@ -124,7 +125,9 @@ def test_an_absent_package_is_told_with_an_environment_to_make(chip: Chip) -> No
     what, why, fix = str(caught.value).splitlines()
     assert what == f"handler.hardware is {chip.name}, and {sys.executable} has no {chip.distribution}."
     assert chip.machines in why
-    assert fix.startswith(f"python3 -m venv .venv-{chip.name} && .venv-{chip.name}/bin/python -m pip install {AWS}")
+    assert fix.startswith(
+        f"{chip.python} -m venv .venv-{chip.name} && .venv-{chip.name}/bin/python -m pip install {AWS}"
+    )
     assert fix.endswith(f"; then hardware.python: .venv-{chip.name}/bin/python")
 
 
@@ -132,9 +135,9 @@ def test_the_environments_of_awss_images_are_found_and_offered(
     chip: Chip, packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(packages, torch_version=TORCH)
-    name = chip.places.replace("*", "_2_9")
+    name = PLACES[chip.name]
     there = interpreter(tmp_path / "opt" / name, packages)
-    (tmp_path / "opt" / chip.places.replace("*", "_gone")).mkdir()
+    (tmp_path / "opt" / f"{name}_without_a_python").mkdir()
     own, found = doctor.compilers(chip, root=tmp_path / "opt")
     assert own.found.startswith("not installed here")
     assert found.status == "ok"
@@ -146,12 +149,22 @@ def test_the_environments_of_awss_images_are_found_and_offered(
         toolchain.tools(chip, None)
 
 
+def test_the_newest_torch_comes_first_and_what_only_serves_vllm_is_none(tmp_path: Path, packages: Path) -> None:
+    names = ["2_8", "2_10", "2_9_nxd_training", "2_9", "inference_vllm_0_24"]
+    for name in names:
+        interpreter(tmp_path / f"aws_neuronx_venv_pytorch_{name}", packages)
+    found = [
+        path.parents[1].name.removeprefix("aws_neuronx_venv_pytorch_") for path in known(CHIPS["neuronx"], tmp_path)
+    ]
+    assert found == ["2_10", "2_9", "2_9_nxd_training", "2_8"]
+
+
 @pytest.mark.parametrize("put", [install_placeholders, lambda folder: install(folder, torch_version="1.13.1")])
 def test_the_doctor_says_what_the_build_says(
     chip: Chip, packages: Path, tmp_path: Path, put: Callable[[Path], None]
 ) -> None:
     put(packages)
-    interpreter(tmp_path / "opt" / chip.places.replace("*", ""), packages)
+    interpreter(tmp_path / "opt" / PLACES[chip.name], packages)
     _, found = doctor.compilers(chip, root=tmp_path / "opt")
     assert found.status == "warn"
     assert "pip install" in found.fix

@@ -65,25 +65,26 @@ def _without_chip(build: Build) -> bool:
 
 def _args(build: Build) -> list[str]:
     """The compiler's command line, with the casts and the target machine that the settings name."""
+    from ..resolve import option
+
     hardware, own = build.config.hardware, list(build.config.hardware.compiler_args or [])
-
-    def says(option: str) -> bool:
-        return any(word == option or word.startswith(f"{option}=") for word in own)
-
     if build.config.handler.hardware == "neuron":
-        cast = says("--fast-math") or says("--fp32-cast")
-        return own if cast else ["--fast-math", _FAST_MATH[hardware.auto_cast], *own]
-    made = [] if says("--auto-cast") else ["--auto-cast", hardware.auto_cast]
+        told = option(own, "--fast-math") or option(own, "--fp32-cast")
+        return own if told else ["--fast-math", _FAST_MATH[hardware.auto_cast], *own]
+    made = [] if option(own, "--auto-cast") else ["--auto-cast", hardware.auto_cast]
     if hardware.auto_cast_type:
         made += ["--auto-cast-type", hardware.auto_cast_type]
-    if not says("--target"):
+    if not option(own, "--target"):
         made += ["--target", target(build)]
     return [*made, *own]
 
 
 def target(build: Build) -> str:
     """The machines that neuronx compiles for."""
-    return build.config.hardware.target or "inf2"
+    from ..resolve import option
+
+    hardware = build.config.hardware
+    return option(hardware.compiler_args or [], "--target") or hardware.target or "inf2"
 
 
 def environment(build: Build) -> dict[str, str]:

@@ -125,10 +125,11 @@ def _agreed(name: str, expected: list[Any], got: dict[str, Any], tolerance: floa
 
 def _unverified(build: Build, reason: str) -> StageError:
     chip = toolchain.CHIPS[build.config.handler.hardware]
+    then = " and try it there with `mar smoke`" if chip.name == "neuronx" else ""
     return StageError(
         f"{build.config.archive.name} cannot be verified here: {reason}.",
         f"What {chip.package} compiles runs on {chip.machines} alone.",
-        "Build it on such a machine, or take it unverified with --allow-unverified and try it there with `mar smoke`.",
+        f"Build it on such a machine, or take it unverified with --allow-unverified{then}.",
     )
 
 
