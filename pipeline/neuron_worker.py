@@ -21,6 +21,7 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import signal
 import stat
 import subprocess
@@ -108,14 +109,16 @@ def _inspected(distribution: str, module: str, function: str) -> dict[str, Any]:
         found["error"] = str(error)
     except Exception as error:  # what a package's import raises can be anything
         found["state"] = "placeholder" if "WRONG PACKAGE" in str(error) else "broken"
-        found["error"] = _last_line(error)
+        found["error"] = _said(error)
     return found
 
 
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # What knows a model may list all that it knows.
-    return lines[-1][:200] if lines else type(error).__name__
+def _said(error: BaseException) -> str:
+    """The line of an error that says what is wrong: the first, or where the last is an error's own, below where it came
+    from, that. What knows a model may list all that it knows, so it is cut."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    named = re.match(r"(\w+Error): ", lines[-1])
+    return lines[-1][named.end() :][:200] if named else lines[0][:200]
 
 
 def compile_lengths(job: Job, report: Report) -> dict[str, Any]:
@@ -190,7 +193,7 @@ def _model(job: Job) -> Any:
         model = getattr(transformers, job["auto_class"]).from_config(config, **code)
     except Exception as error:
         raise Refused(
-            f"{named} cannot make this model: {_last_line(error)}",
+            f"{named} cannot make this model: {_said(error)}",
             "Its architecture may be newer than that transformers.",
             f"Upgrade it there ({sys.executable} -m pip install -U transformers), as far as its torch allows.",
         ) from None
@@ -353,7 +356,7 @@ def _too_slow(seconds: float, length: int) -> Refused:
 
 
 def _failed(error: Exception, job: Job, length: int, seconds: float) -> Refused:
-    said = _last_line(error)
+    said = _said(error)
     if "num_devices > 0" in str(error) or "could not be initialized" in str(error):
         return Refused(
             f"{job['package']} finds no NeuronCore here, and was told to compile as if there were one: {said}",
@@ -411,10 +414,16 @@ def answer(job: Job, report: Report) -> dict[str, Any]:
     spec.loader.exec_module(local)
     try:
         found: dict[str, Any] = local.answers(job, report)
-    except Exception:
-        if device_files():
+    except (ImportError, RuntimeError, ValueError) as error:
+        # At loading, handlers say in a sentence what a machine, or an environment, lacks.
+        if "initialize" not in [frame.name for frame in traceback.extract_tb(error.__traceback__)]:
             raise
-        return {"unverified": NO_CHIP}
+        if not device_files() and re.search(r"NeuronCore|torch-neuronx? ", str(error)):
+            return {"unverified": NO_CHIP}
+        raise Refused(
+            f"The archive's handler does not load: {error}",
+            f"It was tried in the compiler's environment ({sys.executable}).",
+        ) from error
     return found
 
 

@@ -7,6 +7,7 @@ python -m tests.toolchain FOLDER  makes it.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import venv
@@ -62,16 +63,23 @@ def _link(name: str, site_packages: Path) -> None:
 
 
 @lru_cache
-def _refreshed() -> Path:
-    install(_site_packages(FOLDER), torch_version=metadata.version("torch"))
-    return FOLDER / "bin" / "python"
+def _refreshed(python: str) -> Path:
+    """An interpreter, with the stand-ins as they are now."""
+    code = "import sysconfig, torch; print(sysconfig.get_paths()['purelib'], torch.__version__, sep='\\n')"
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+    folder, torch_version = done.stdout.splitlines()
+    install(Path(folder), torch_version=torch_version)
+    return Path(python)
 
 
 def interpreter() -> Path:
-    """The environment's interpreter, with the stand-ins as they are now. Skips the test if it was not made."""
+    """The environment's interpreter, or that which the environment variable TOOLCHAIN names: one of an older Python and
+    torch, to try them too. Skips the test if the environment was not made."""
+    if given := os.environ.get("TOOLCHAIN"):
+        return _refreshed(given)
     if not (FOLDER / ".ready").exists():
         pytest.skip(f"the second environment was not made: make {FOLDER}/.ready")
-    return _refreshed()
+    return _refreshed(str(FOLDER / "bin" / "python"))
 
 
 if __name__ == "__main__":
