@@ -113,3 +113,11 @@ def test_what_a_compiled_graph_cannot_have_is_said_to_have_no_effect(tmp_path: P
 def test_how_to_compile_has_no_effect_on_a_cpu(tmp_path: Path) -> None:
     found = read(tmp_path, SEQ + "hardware: {target: trn1}\n")
     assert [note.split(":")[0] for note in found.notes] == ["hardware has no effect with handler.hardware"]
+
+
+@pytest.mark.parametrize("name", ["inf1", "inf2"])
+def test_the_examples_hold_what_they_say_and_nothing_without_effect(name: str) -> None:
+    found = load(Path(__file__).parents[2] / "configs" / "inferentia" / f"{name}.yaml")
+    assert found.handler.hardware == {"inf1": "neuron", "inf2": "neuronx"}[name]
+    assert found.frontend["maxWorkers"] == found.hardware.cores
+    assert not found.notes
