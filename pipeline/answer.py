@@ -54,8 +54,9 @@ def answers(store: Store, path: Path, requests: list[Any], *, explain: bool = Fa
         found = dict(work("answer", job, scratch=scratch, script=toolchain.WORKER))
     if "unverified" in found:
         raise InputError(
-            f"{path} runs on {chip.machines} alone, and this machine has {found['unverified']}.",
-            fix=f"Run it there, in an environment with {chip.distribution}.",
+            f"{path} runs on {chip.machines}, and not here: {found['unverified']}.",
+            found["said"],
+            f"Run it there, with a `mar` in an environment that has {chip.distribution}.",
         )
     return found
 

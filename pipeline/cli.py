@@ -136,6 +136,9 @@ def build(
         build_cli.summary(archive)
     mar = console.command()
     place = shlex.quote(str(out))
+    if not archives[-1]["verified"]:
+        print(f"\nTry it on the chip, with the whole folder:  {mar} smoke --out {place}")
+        return
     print(f"\nTry it:     {mar} run {shlex.quote(str(archives[-1]['path']))}")
     print(f"Serve it:   {mar} smoke --out {place}   or   {mar} serve --out {place}")
 

@@ -119,7 +119,7 @@ def _built(path: Path, checked: Checked) -> BuildConfig:
         model=model,
         revision=full.handler.revision or model.revision,
         handler=full.handler,
-        hardware=full.hardware,
+        hardware=_beside(full.hardware, path.parent),
         frontend=full.model_dump(include=set(Frontend.model_fields), exclude_none=True, by_alias=True),
         pt2=full.pt2.model_dump(exclude_none=True) if full.pt2 else None,
         archive=archive,
@@ -127,6 +127,13 @@ def _built(path: Path, checked: Checked) -> BuildConfig:
         is_packaged=path.resolve() == packaged(task).resolve(),
         notes=tuple(rules.without_effect(checked.file, task)),
     )
+
+
+def _beside(hardware: HardwareSettings, folder: Path) -> HardwareSettings:
+    """With an interpreter that lies beside the config's file, as models do; else it is looked for from here."""
+    if hardware.python is None or not (folder / hardware.python).exists():
+        return hardware
+    return hardware.model_copy(update={"python": str(folder / hardware.python)})
 
 
 def _clashes(configs: list[BuildConfig]) -> Iterable[str]:

@@ -15,7 +15,7 @@ from . import lock, model_source, problems, rules
 from .errors import InputError
 from .findings import printable
 from .model_source import ModelSource
-from .settings import ConfigFile
+from .settings import COMPILED, ConfigFile
 from .tasks import MODES, TASKS, Task
 from .tasks import find as find_task
 from .yaml_lines import MAX_BYTES, Document, Where, parse
@@ -148,6 +148,18 @@ class ConfigReader:
                 self._say(f"{shown}: {problem.message}")
             if not value.problems and self._put(data, where, value.data, shown):
                 self._document.texts.update({(*where, *inner): word for inner, word in value.texts.items()})
+        self._one_batch(data)
+
+    def _one_batch(self, data: dict[str, Any]) -> None:
+        """Of the two names of a compiled graph's batch, the one on the command line counts."""
+        handler, names = data.get("handler"), {("handler", "batch_size"), ("batchSize",)}
+        if not isinstance(handler, dict) or handler.get("hardware") not in COMPILED:
+            return
+        said = names & self._origins.keys()
+        if said == {("handler", "batch_size")}:
+            data.pop("batchSize", None)
+        elif said == {("batchSize",)}:
+            handler.pop("batch_size", None)
 
     def _put(self, data: dict[str, Any], where: Where, value: Any, shown: str) -> bool:
         section = data

@@ -51,6 +51,11 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         "Build it again with `mar build`.",
     ),
     (
+        r"no NeuronCore is free",
+        "Other workers, of this archive or of others, or other programs have the machine's NeuronCores.",
+        "Serve fewer models or workers there, or a larger machine; `mar smoke FILE.mar` tries one by itself.",
+    ),
+    (
         # The sentences of handlers/runtimes/neuron_package.py.
         r"NeuronCore|torch-neuronx?\b",
         "The archive was compiled for AWS Inferentia, and this machine or environment is not one that it runs on.",

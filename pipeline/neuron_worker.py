@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 
-if __name__ == "__main__":
+if __name__ == "__main__" and __file__.startswith(f"{sys.path[0]}/"):
     # Python looks in a script's own folder first, and ours has modules of the standard library's names.
     sys.path.pop(0)
 
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
     Report = Callable[[str, int, int | None], None]
     Job = dict[str, Any]
-
-OPERATIONS = {"inspect": "inspect", "compile": "compile_lengths", "answer": "answer"}
 
 PACKAGES = {
     # import name: distribution, compiler's distribution, compiler's import name
@@ -358,10 +356,16 @@ def _too_slow(seconds: float, length: int) -> Refused:
 def _failed(error: Exception, job: Job, length: int, seconds: float) -> Refused:
     said = _said(error)
     if "num_devices > 0" in str(error) or "could not be initialized" in str(error):
+        if device_files():
+            return Refused(
+                f"{job['package']} finds no free NeuronCore to compile for: {said}",
+                "A core belongs to one process, and others have all of them: a server, or another build.",
+                "End what uses the chip (`neuron-ls` shows it), and build again.",
+            )
         return Refused(
             f"{job['package']} finds no NeuronCore here, and was told to compile as if there were one: {said}",
-            "hardware.cpu_backend is false, or another process has all of the chip's cores.",
-            "Leave hardware.cpu_backend out, or set it to true; end what uses the chip (`neuron-ls` shows it).",
+            "hardware.cpu_backend is false.",
+            "Leave hardware.cpu_backend out, or set it to true.",
         )
     return Refused(
         f"{job['package']} cannot compile this model for {length} tokens ({seconds:.0f} s): {said}",
@@ -380,14 +384,13 @@ def _save(graph: Any, file: Path) -> None:
 
 
 def _tried(file: Path, eager: Any, inputs: tuple[Any, ...], job: Job, length: int) -> bool:
-    """Whether the saved graph could be run here. Raises Refused if it answers otherwise than the model."""
+    """Whether the saved graph could be run here: why not is told when the archive is verified. Raises Refused if it
+    answers otherwise than the model."""
     import torch
 
     try:
         got = torch.jit.load(str(file))(*inputs)  # type: ignore[no-untyped-call]
     except Exception:
-        if device_files():
-            raise
         return False
     keep = inputs[1].bool()
     for index, (one, other) in enumerate(zip(got, eager(*inputs))):
@@ -404,8 +407,8 @@ def _tried(file: Path, eager: Any, inputs: tuple[Any, ...], job: Job, length: in
 
 
 def answer(job: Job, report: Report) -> dict[str, Any]:
-    """What an archive answers here: `answers` of pipeline/local.py, whose path is the job's `local`. Without a chip
-    {"unverified": NO_CHIP}, if its handler cannot do without."""
+    """What an archive answers here: `answers` of pipeline/local.py, whose path is the job's `local`. If its graphs do
+    not run here, {"unverified": why in a few words, "said": why in the handler's}."""
     spec = importlib.util.spec_from_file_location("mar_local", job["local"])
     assert spec is not None
     assert spec.loader is not None
@@ -418,14 +421,14 @@ def answer(job: Job, report: Report) -> dict[str, Any]:
         # At loading, handlers say in a sentence what a machine, or an environment, lacks.
         if "initialize" not in [frame.name for frame in traceback.extract_tb(error.__traceback__)]:
             raise
-        if not device_files() and re.search(r"NeuronCore|torch-neuronx? ", str(error)):
-            return {"unverified": NO_CHIP}
-        raise Refused(
-            f"The archive's handler does not load: {error}",
-            f"It was tried in the compiler's environment ({sys.executable}).",
-        ) from error
+        if re.search(r"NeuronCore|torch-neuronx?\b", str(error)):
+            busy = "no free NeuronCore" if "is free" in str(error) else "its graphs do not run here"
+            return {"unverified": busy if device_files() else NO_CHIP, "said": str(error)}
+        raise Refused(f"The archive's handler does not load in {sys.executable}: {error}") from error
     return found
 
+
+OPERATIONS = {"inspect": inspect, "compile": compile_lengths, "answer": answer}
 
 _out: Any = None
 _one_at_a_time = threading.Lock()
@@ -476,7 +479,7 @@ def main() -> None:
 
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     try:
-        _say({"result": globals()[OPERATIONS[job["op"]]](job, report)})
+        _say({"result": OPERATIONS[job["op"]](job, report)})
     except BaseException as error:
         _say({"error": _told(error, job)})
     # Not sys.exit: tearing torch down takes time, and its threads can hang.

@@ -10,7 +10,7 @@ from . import adapter
 from .checkpoint import labels as labels_of
 from .checkpoint import positions, task_of, tensors
 from .errors import InputError
-from .rules import longest
+from .rules import casts, longest
 from .selection import ADAPTER, ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from .settings import COMPILED
 
@@ -122,18 +122,7 @@ def tolerance(build: Build) -> float:
         return 1e-4
     # Another machine's float32, whose sums go in another order; and 16 bits where it may cast, or knows nothing else:
     # Inf1 multiplies in bfloat16 whatever it is told (AWS's reference of neuron-cc, --fast-math).
-    casts = option(build.config.hardware.compiler_args or [], "--auto-cast") or build.config.hardware.auto_cast
-    return 1e-3 if casts == "none" and hardware == "neuronx" else 2e-2
-
-
-def option(words: list[str], name: str) -> str | None:
-    """The value of an option on a command line; None if it is not there."""
-    for index, word in enumerate(words):
-        if word == name:
-            return words[index + 1] if index + 1 < len(words) else ""
-        if word.startswith(f"{name}="):
-            return word.partition("=")[2]
-    return None
+    return 1e-3 if hardware == "neuronx" and casts(build.config.hardware) == "none" else 2e-2
 
 
 def dtype(build: Build) -> str:

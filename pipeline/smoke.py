@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .archive import Archive, digest
+from .archive import PROVENANCE, Archive, digest
 from .errors import InputError, MismatchError
 from .server import Server, WorkerDied
 from .server_settings import served_name
@@ -89,16 +89,22 @@ def smoke(
 
 def unverified(archive: Path) -> dict[str, Any] | None:
     """The report beside an archive that could not be verified where it was built: it holds the original model's answers
-    to its samples. None if it was, or if there is no report of this archive."""
+    to its samples. None if it was. Raises InputError if there is no report of such an archive."""
+    if not (Archive(archive).json(PROVENANCE) or {}).get("unverified"):
+        return None
     name = archive.name.removesuffix(".mar").removesuffix(".tar.gz")
     file = archive.parent.parent / "reports" / f"{name}.json"
     try:
         report = json.loads(file.read_text(encoding="utf-8"))
-        if report["verified"] or not report["samples"] or report["sha256"] != digest(archive):
-            return None
+        if report["sha256"] == digest(archive):
+            return None if report["verified"] else {**report, "samples": report["samples"]}
     except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return dict(report)
+        pass
+    raise InputError(
+        f"{archive} was not verified where it was built, and its report is not beside it.",
+        f"{file} holds what the original model answers, and there is none of this very archive.",
+        "Copy the whole output folder of the build.",
+    )
 
 
 @contextmanager

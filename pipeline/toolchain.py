@@ -22,6 +22,8 @@ REPOSITORY = "https://pip.repos.neuron.amazonaws.com"
 WORKER = Path(__file__).with_name("neuron_worker.py")
 LOCAL = Path(__file__).with_name("local.py")
 """What runs there by its path: the worker, and what answers by an archive's handler."""
+BESIDE = ("transformers", "safetensors", "tokenizers", "pyyaml")
+"""What it needs there beside the compiler's packages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +101,8 @@ def _asked(python: str) -> tuple[str, tuple[str, ...]]:
         done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=60, check=False)
         ended = f"it ended with exit code {done.returncode}"
         said = done.stdout.splitlines() if not done.returncode else (done.stderr.splitlines() or [ended])[-1]
+        if isinstance(said, list) and not (said and re.fullmatch(r"\d+\.\d+\.\d+", said[0])):
+            said = "it does not answer as one"
     except (OSError, subprocess.TimeoutExpired) as error:
         said = getattr(error, "strerror", None) or "it does not answer"
     if isinstance(said, str):
@@ -114,12 +118,14 @@ def interpreter(asked: str | None) -> str:
     if asked is None:
         return sys.executable
     path = Path(asked).expanduser()
-    if path.is_dir():
+    inside = path.is_dir()
+    if inside:
         path /= "bin/python"
     if not path.exists():
         raise InputError(
-            f"hardware.python is {asked}, and there is no such file.",
-            fix="Name an environment's bin/python; `mar doctor` lists those of AWS's machine images.",
+            f"hardware.python is {asked}, {'a folder without bin/python' if inside else 'and there is no such file'}.",
+            fix="Name an environment's bin/python: `mar doctor` lists those of AWS's machine images, and "
+            "docs/inferentia.md says how to make one.",
         )
     # Not resolved: an environment's interpreter is a link to another one.
     return str(Path.cwd() / path)
@@ -142,6 +148,13 @@ def tools(chip: Chip, asked: str | None) -> dict[str, str]:
     for name in (chip.distribution, chip.compiler):
         if found[name] == "absent":
             raise InputError(*_absent(chip, name, python))
+    others = versions(python, BESIDE)
+    if lost := [name for name in BESIDE if others[name] == "absent"]:
+        raise InputError(
+            f"{python} has {chip.distribution}, and no {' and no '.join(lost)}.",
+            "The model is made and compiled there, and the archive tried: by these.",
+            _pip(python, "install", *lost),
+        )
     return found
 
 
@@ -202,24 +215,18 @@ def trouble(chip: Chip, python: str, found: Mapping[str, Any]) -> tuple[str, str
                 f"It was made for another torch than {found['torch']}, or something that it needs is gone."
                 if found["torch"]
                 else "That environment has no torch.",
-                _pip(
-                    python,
-                    "install",
-                    "--force-reinstall",
-                    "--extra-index-url",
-                    REPOSITORY,
-                    chip.distribution,
-                    chip.compiler,
-                ),
+                install(chip, python),
             )
     version, torch = found["package"]["version"], found["torch"]
     if not same_line(torch, version):
         line = ".".join(str(version).split(".")[:2])
+        pair = (f"torch=={line}.*", f"{chip.distribution}=={line}.*")
         return (
             f"{chip.distribution} {version} of {python} was made for torch {line}, and there is torch {torch}.",
             "Another package has upgraded torch since.",
-            _pip(
-                python, "install", "--extra-index-url", REPOSITORY, f"torch=={line}.*", f"{chip.distribution}=={line}.*"
-            ),
+            # Ours needs its torch.
+            install(chip, python)
+            if python == sys.executable
+            else _pip(python, "install", "--extra-index-url", REPOSITORY, *pair),
         )
     return None

@@ -5,9 +5,11 @@ They enforce what the hardware does (tests/neuron_stand_in), and are not it: doc
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -212,9 +214,21 @@ def test_a_host_without_a_chip_compiles_by_the_cpu_backend_and_the_archive_is_un
 
     # On the chip, TorchServe's answers are held to the original's, which the report has.
     machine = neuron_stand_in.machine(tmp_path / "chip", cores=2, chip="inf2")
-    done = one.mar("smoke", "--out", one.mar.out, **neuron_stand_in.environment(None, machine))
+    chip = neuron_stand_in.environment(None, machine)
+    done = one.mar("smoke", "--out", one.mar.out, **chip)
     assert done.returncode == 0, done.stderr
     assert "as the original model" in done.stdout
+    # Without its report nothing has ever held it to the original.
+    alone = tmp_path / "alone" / "bert.mar"
+    alone.parent.mkdir()
+    shutil.copyfile(archive["path"], alone)
+    done = one.mar("smoke", alone, **chip)
+    assert done.returncode == 2, done.stdout
+    assert "was not verified where it was built, and its report is not beside it" in done.stderr
+    assert one.mar("run", alone, **chip).returncode == 0
+    done = one.mar("run", alone)
+    assert done.returncode == 2
+    assert "runs on Inf2 or Trn1, and not here: no NeuronCore." in done.stderr
 
 
 def test_an_archive_for_inf1_is_compiled_anywhere_and_run_nowhere_else(
@@ -286,6 +300,34 @@ def test_what_the_compiler_casts_is_within_its_tolerance_or_refused(
     done = one.mar("build", path, "--set", "verify.tolerance=1e-9", "--out", one.mar.out, "--force", "serialize")
     assert done.returncode == 3, done.stderr
     assert "The compiled graph differs from the model by" in done.stderr
+
+
+def test_what_a_compiler_says_is_kept_where_the_error_says(
+    tmp_path: Path, packages: Path, models: dict[tuple[str, str], Path]
+) -> None:
+    one = host(tmp_path, packages, None)
+    hardware = {"compiler_args": "--auto-cast odd"}
+    path = one.config("odd", models["bert", "seq_classification"], "seq_classification", "neuronx", hardware=hardware)
+    done = one.mar("build", path, "--out", one.mar.out)
+    assert done.returncode == 3, done.stderr
+    what, _, fix = done.stderr[done.stderr.index("error:") :].strip().splitlines()
+    assert what.startswith("error: torch_neuronx cannot compile this model for 16 tokens")
+    kept = Path(fix.partition("The compiler's own words: ")[2])
+    assert kept == one.mar.cache / "compiler" / "odd"
+    assert "invalid choice" in (kept / "printed.txt").read_text()
+
+
+def test_a_chip_whose_cores_are_taken_is_told(
+    tmp_path: Path, packages: Path, models: dict[tuple[str, str], Path]
+) -> None:
+    one = host(tmp_path, packages, "inf1", cores=1)
+    path = one.config("busy", models["bert", "seq_classification"], "seq_classification", "neuron")
+    with (tmp_path / "machine" / "core-0.lock").open("a") as core:
+        fcntl.flock(core, fcntl.LOCK_EX)
+        done = one.mar("build", path, "--out", one.mar.out)
+    assert done.returncode == 3, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "no free NeuronCore" in done.stderr
 
 
 @pytest.mark.parametrize("chip", CHIPS)

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from .. import toolchain
 from ..child import work
-from ..errors import InputError
+from ..errors import InputError, StageError
 from ..neuron_worker import FACTS, FORMAT
+from ..rules import option
 from .torchscript import write_repeatable
 
 if TYPE_CHECKING:
@@ -65,14 +67,12 @@ def _without_chip(build: Build) -> bool:
 
 def _args(build: Build) -> list[str]:
     """The compiler's command line, with the casts and the target machine that the settings name."""
-    from ..resolve import option
-
     hardware, own = build.config.hardware, list(build.config.hardware.compiler_args or [])
     if build.config.handler.hardware == "neuron":
         told = option(own, "--fast-math") or option(own, "--fp32-cast")
         return own if told else ["--fast-math", _FAST_MATH[hardware.auto_cast], *own]
     made = [] if option(own, "--auto-cast") else ["--auto-cast", hardware.auto_cast]
-    if hardware.auto_cast_type:
+    if hardware.auto_cast_type and not option(own, "--auto-cast-type"):
         made += ["--auto-cast-type", hardware.auto_cast_type]
     if not option(own, "--target"):
         made += ["--target", target(build)]
@@ -81,8 +81,6 @@ def _args(build: Build) -> list[str]:
 
 def target(build: Build) -> str:
     """The machines that neuronx compiles for."""
-    from ..resolve import option
-
     hardware = build.config.hardware
     return option(hardware.compiler_args or [], "--target") or hardware.target or "inf2"
 
@@ -90,7 +88,7 @@ def target(build: Build) -> str:
 def environment(build: Build) -> dict[str, str]:
     """What has to be set before the package is imported: one core to try the graphs on, and what to compile for where
     there is no chip to ask."""
-    env = {} if "NEURON_RT_VISIBLE_CORES" in os.environ else {"NEURON_RT_NUM_CORES": "1"}
+    env = {} if os.environ.get("NEURON_RT_VISIBLE_CORES") else {"NEURON_RT_NUM_CORES": "1"}
     return env | ({"NEURON_PLATFORM_TARGET_OVERRIDE": target(build)} if _without_chip(build) else {})
 
 
@@ -112,29 +110,33 @@ def serialize(job: Job) -> Iterable[Entry]:
     compiled.mkdir()
     ask = {**load_settings(build, job.lay_out("download")), "dtype": settings["dtype"]}
     prepared = work("prepare", {**ask, "out": str(saved)}, scratch=job.scratch, progress=job.progress)
-    found = work(
-        "compile",
-        {
-            **prepared,
-            **{name: settings[name] for name in ("batch", "lengths", "dtype", "args", "cpu_backend", "cores")},
-            **{name: settings[name] for name in ("attn_implementation", "dynamic_batch", "async_load", "lazy_load")},
-            "package": chip.package,
-            "checkpoint": str(saved),
-            "auto_class": build.config.task.auto_class,
-            "trust_remote_code": handler.trust_remote_code,
-            "task": build.config.task.name,
-            "outputs": build.config.task.outputs,
-            "tolerance": tolerance(build),
-            "timeout": hardware.compiler_timeout,
-            "workdir": str(job.scratch / "compiler"),
-            "out": str(compiled),
-        },
-        scratch=job.scratch,
-        progress=job.progress,
-        python=python,
-        script=toolchain.WORKER,
-        env=environment(build),
-    )
+    ask = {
+        **prepared,
+        **{name: settings[name] for name in ("batch", "lengths", "dtype", "args", "cpu_backend", "cores")},
+        **{name: settings[name] for name in ("attn_implementation", "dynamic_batch", "async_load", "lazy_load")},
+        "package": chip.package,
+        "checkpoint": str(saved),
+        "auto_class": build.config.task.auto_class,
+        "trust_remote_code": handler.trust_remote_code,
+        "task": build.config.task.name,
+        "outputs": build.config.task.outputs,
+        "tolerance": tolerance(build),
+        "timeout": hardware.compiler_timeout,
+        "workdir": str(job.scratch / "compiler"),
+        "out": str(compiled),
+    }
+    try:
+        found = work(
+            "compile",
+            ask,
+            scratch=job.scratch,
+            progress=job.progress,
+            python=python,
+            script=toolchain.WORKER,
+            env=environment(build),
+        )
+    except StageError as error:
+        raise _with_the_compilers_words(job, error) from None
     if "inspection" in found:
         wrong = toolchain.trouble(chip, python, found["inspection"])
         assert wrong is not None
@@ -144,3 +146,22 @@ def serialize(job: Job) -> Iterable[Entry]:
             write_repeatable(graph, job.folder / f"model-{length}.pt")
     (job.folder / FACTS).write_text(json.dumps(found["facts"], indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return []
+
+
+_LARGEST = 1 << 20
+"""Bytes of a file of the compiler's that is kept where it failed: its logs, and not what it works on."""
+
+
+def _with_the_compilers_words(job: Job, error: StageError) -> StageError:
+    """The error, with where the compiler's own logs are kept: in the cache, until it fails for this archive again."""
+    kept = job.build.store.root / "compiler" / job.build.config.archive.name
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.mkdir(parents=True)
+    printed = next(job.scratch.glob("compile-*/log.txt"), None)
+    if printed:
+        shutil.copyfile(printed, kept / "printed.txt")
+    for file in (job.scratch / "compiler").rglob("*"):
+        if file.is_file() and file.stat().st_size <= _LARGEST:
+            name = "-".join(file.relative_to(job.scratch / "compiler").parts)
+            shutil.copyfile(file, kept / name)
+    return StageError(error.what, error.why, f"{error.fix} The compiler's own words: {kept}")

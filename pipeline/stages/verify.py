@@ -12,6 +12,7 @@ from ..archive import Archive
 from ..child import stop, work
 from ..compare import Difference, differences
 from ..errors import InputError, MismatchError, StageError
+from ..neuron_worker import NO_CHIP
 from ..settings import COMPILED
 from ..stage import Build, Job, Stage
 from ..store import Damaged
@@ -23,10 +24,9 @@ REPORT = "report.json"
 
 
 def params(build: Build) -> dict[str, Any]:
-    # Where a graph cannot be run, what was accepted unverified is not what has to be tried.
-    chip = {"chip": toolchain.has_chip(), "allow_unverified": build.allow_unverified} if _compiled(build) else {}
     return {
-        **chip,
+        # What was accepted unverified is not what has to be tried.
+        **({"allow_unverified": build.allow_unverified} if _compiled(build) and not toolchain.has_chip() else {}),
         "tolerance": resolve.tolerance(build),
         "without_transformers": build.config.handler.save_mode != "pretrained",
         "eager": {
@@ -85,7 +85,7 @@ def run(job: Job) -> Iterable[Entry]:
             if "unverified" not in got:
                 _refuse_bad_samples(requests, got)
             elif not build.allow_unverified:
-                raise _unverified(build, got["unverified"])
+                raise _unverified(build, got["unverified"], got["said"])
             expected = expecting.result()
         except BaseException:
             stop()
@@ -123,12 +123,14 @@ def _agreed(name: str, expected: list[Any], got: dict[str, Any], tolerance: floa
     return largest(expected, got["single"], got["batched"])
 
 
-def _unverified(build: Build, reason: str) -> StageError:
+def _unverified(build: Build, reason: str, said: str) -> StageError:
     chip = toolchain.CHIPS[build.config.handler.hardware]
     then = " and try it there with `mar smoke`" if chip.name == "neuronx" else ""
     return StageError(
         f"{build.config.archive.name} cannot be verified here: {reason}.",
-        f"What {chip.package} compiles runs on {chip.machines} alone.",
+        f"What {chip.package} compiles runs on {chip.machines} alone."
+        if reason == NO_CHIP
+        else f"Its handler: {said}.",
         f"Build it on such a machine, or take it unverified with --allow-unverified{then}.",
     )
 

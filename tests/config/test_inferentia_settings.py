@@ -74,6 +74,25 @@ def test_the_batch_is_one_setting_by_either_name(tmp_path: Path, top: str, handl
     assert not found.notes
 
 
+def test_of_the_batchs_two_names_the_one_on_the_command_line_counts(tmp_path: Path) -> None:
+    for text, setting in (
+        ("batchSize: 8\n" + INF2, "handler.batch_size=4"),
+        (INF2 + "  batch_size: 8\n", "batchSize=4"),
+    ):
+        assert read(tmp_path, text, setting).frontend["batchSize"] == 4
+    with pytest.raises(InputError, match="keep one of them"):
+        read(tmp_path, INF2, "handler.batch_size=4", "batchSize=8")
+    # On a CPU they are two, of which one has no effect.
+    assert read(tmp_path, "batchSize: 8\n" + SEQ, "handler.batch_size=4").frontend["batchSize"] == 8
+
+
+def test_an_interpreter_is_looked_for_beside_the_config_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    (tmp_path / "environment").mkdir()
+    assert read(tmp_path, INF2 + "hardware: {python: environment}\n").hardware.python == str(tmp_path / "environment")
+    assert read(tmp_path, INF2 + "hardware: {python: elsewhere}\n").hardware.python == "elsewhere"
+
+
 def test_torchserve_is_told_of_a_cpu_since_it_knows_no_neuron_cores(tmp_path: Path) -> None:
     found = read(tmp_path, "maxWorkers: 2\n" + INF2)
     assert (found.frontend["deviceType"], found.frontend["maxWorkers"], found.handler.hardware) == ("cpu", 2, "neuronx")

@@ -69,6 +69,11 @@ KINDS = [
     Kind("bert", "question_answering", cores=2, dynamic=True),
     Kind("bert", "token_classification", device="neuron"),
     Kind("roberta", "seq_classification", device="neuron", cores=2),
+    Kind("gpt2", "seq_classification"),
+    Kind("gpt2", "token_classification", device="neuron"),
+    Kind("gpt2", "question_answering", cores=2),
+    Kind("distilbert", "token_classification"),
+    Kind("distilbert", "question_answering", device="neuron"),
 ]
 
 
