@@ -10,9 +10,8 @@ from . import adapter
 from .checkpoint import labels as labels_of
 from .checkpoint import positions, task_of, tensors
 from .errors import InputError
-from .rules import casts, longest
 from .selection import ADAPTER, ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from .settings import COMPILED
+from .toolchain import CHIPS
 
 if TYPE_CHECKING:
     from .stage import Build
@@ -43,7 +42,7 @@ def _adapter(build: Build) -> dict[str, Any]:
 def max_length(build: Build) -> int:
     """Tokens of the longest input, special ones counted. Raises InputError if the model takes fewer."""
     limit = positions(_config(build), build.read_json("download", "tokenizer_config.json"))
-    asked = longest(build.config.handler)
+    asked = build.config.handler.longest
     if asked is None:
         return min(limit or DEFAULT_MAX_LENGTH, DEFAULT_MAX_LENGTH)
     if limit is not None and asked > limit:
@@ -118,11 +117,11 @@ def tolerance(build: Build) -> float:
         return asked
     if dtype(build) in ("bfloat16", "float16"):
         return 2e-2
-    if hardware not in COMPILED:
+    if hardware not in CHIPS:
         return 1e-4
     # Another machine's float32, whose sums go in another order; and 16 bits where it may cast, or knows nothing else:
     # Inf1 multiplies in bfloat16 whatever it is told (AWS's reference of neuron-cc, --fast-math).
-    return 1e-3 if hardware == "neuronx" and casts(build.config.hardware) == "none" else 2e-2
+    return 1e-3 if hardware == "neuronx" and build.config.hardware.casts == "none" else 2e-2
 
 
 def dtype(build: Build) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from handlers import requests
 from handlers.problem import Problem
 
-from .settings import COMPILED, DEFAULT_LENGTH_LIMIT, ConfigFile, HandlerSettings, HardwareSettings
+from .settings import COMPILED, DEFAULT_LENGTH_LIMIT, ConfigFile, HandlerSettings
 from .tasks import Task
 from .tasks import find as find_task
 
@@ -100,7 +100,7 @@ def _compiled(config: ConfigFile, given: Callable[[str], bool]) -> Problems:
         for name in ("target", "auto_cast_type", "cpu_backend", "async_load", "lazy_load"):
             if given(f"hardware.{name}"):
                 yield f"hardware.{name}", "is for handler.hardware: neuronx; Inf1's package knows no such thing"
-    elif hardware.auto_cast_type and casts(hardware) == "none":
+    elif hardware.auto_cast_type and hardware.casts == "none":
         yield "hardware.auto_cast_type", "nothing is cast; set hardware.auto_cast: matmul or all"
     workers, cores = config.maxWorkers or config.minWorkers or 1, cores_of(config)
     if workers * hardware.data_parallel > cores:
@@ -151,26 +151,6 @@ def _task(config: ConfigFile, task: Task) -> Problems:
             yield f"verify.samples.{index}", f"is no request for {task.name}: {problem.message}{where}"
 
 
-def option(words: list[str], name: str) -> str | None:
-    """The value of an option on a command line; None if it is not there."""
-    for index, word in enumerate(words):
-        if word == name:
-            return words[index + 1] if index + 1 < len(words) else ""
-        if word.startswith(f"{name}="):
-            return word.partition("=")[2]
-    return None
-
-
-def casts(hardware: HardwareSettings) -> str:
-    """What neuronx's compiler may cast."""
-    return option(hardware.compiler_args or [], "--auto-cast") or hardware.auto_cast
-
-
-def longest(handler: HandlerSettings) -> int | None:
-    """Of the lengths that `max_length` names."""
-    return max(handler.max_length) if isinstance(handler.max_length, list) else handler.max_length
-
-
 def batch_of(config: ConfigFile) -> int:
     """Rows of a compiled graph's batch on all the cores of a worker together."""
     given = "batchSize" in config.model_fields_set
@@ -183,7 +163,7 @@ def cores_of(config: ConfigFile) -> int:
 
 
 def _lengths(handler: HandlerSettings) -> Problems:
-    limit = longest(handler) or DEFAULT_LENGTH_LIMIT
+    limit = handler.longest or DEFAULT_LENGTH_LIMIT
     said = f"max_length, {limit}" if handler.max_length else f"what a model takes without max_length, {limit}"
     new = handler.generation.max_new_tokens if handler.generation else None
     for name, value in (

@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from .tasks import MODES, TASKS
 from .tasks import find as find_task
+from .toolchain import option
 
 COMPILED = ("neuron", "neuronx")
 """AWS Inferentia, whose graphs are compiled for one shape: Inf1, and Inf2 or Trn1."""
@@ -248,6 +249,11 @@ class HandlerSettings(Section):
     """Tokens; default 30."""
     generation: Generation | None = None
 
+    @property
+    def longest(self) -> int | None:
+        """Of the lengths that `max_length` names."""
+        return max(self.max_length) if isinstance(self.max_length, list) else self.max_length
+
 
 class HardwareSettings(Section):
     """`hardware:`; of Inferentia (`handler.hardware: neuron` or `neuronx`): how to compile, and for which machine."""
@@ -276,6 +282,11 @@ class HardwareSettings(Section):
     """Load a graph onto its core beside others, with neuronx."""
     lazy_load: bool = False
     """Load a graph onto its core when it first runs, or DataParallel places it, with neuronx."""
+
+    @property
+    def casts(self) -> str:
+        """What neuronx's compiler may cast."""
+        return option(self.compiler_args or [], "--auto-cast") or self.auto_cast
 
 
 def _section(value: Any) -> Any:

@@ -158,6 +158,16 @@ def tools(chip: Chip, asked: str | None) -> dict[str, str]:
     return found
 
 
+def option(words: list[str], name: str) -> str | None:
+    """The value of an option on a command line; None if it is not there."""
+    for index, word in enumerate(words):
+        if word == name:
+            return words[index + 1] if index + 1 < len(words) else ""
+        if word.startswith(f"{name}="):
+            return word.partition("=")[2]
+    return None
+
+
 def _pip(python: str, *words: str) -> str:
     return shlex.join([python, "-m", "pip", *words])
 

@@ -8,9 +8,12 @@ serialize(job) -> entries fill job.folder with weights or graph; return the chec
 from __future__ import annotations
 
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-from ..config import HandlerSettings
 from . import inferentia, pretrained, torchscript
+
+if TYPE_CHECKING:
+    from ..settings import HandlerSettings
 
 BACKENDS: dict[str, ModuleType] = {
     "pretrained": pretrained,

@@ -17,7 +17,6 @@ from .. import toolchain
 from ..child import work
 from ..errors import InputError, StageError
 from ..neuron_worker import FACTS, FORMAT
-from ..rules import option
 from .torchscript import write_repeatable
 
 if TYPE_CHECKING:
@@ -69,12 +68,12 @@ def _args(build: Build) -> list[str]:
     """The compiler's command line, with the casts and the target machine that the settings name."""
     hardware, own = build.config.hardware, list(build.config.hardware.compiler_args or [])
     if build.config.handler.hardware == "neuron":
-        told = option(own, "--fast-math") or option(own, "--fp32-cast")
+        told = toolchain.option(own, "--fast-math") or toolchain.option(own, "--fp32-cast")
         return own if told else ["--fast-math", _FAST_MATH[hardware.auto_cast], *own]
-    made = [] if option(own, "--auto-cast") else ["--auto-cast", hardware.auto_cast]
-    if hardware.auto_cast_type and not option(own, "--auto-cast-type"):
+    made = [] if toolchain.option(own, "--auto-cast") else ["--auto-cast", hardware.auto_cast]
+    if hardware.auto_cast_type and not toolchain.option(own, "--auto-cast-type"):
         made += ["--auto-cast-type", hardware.auto_cast_type]
-    if not option(own, "--target"):
+    if not toolchain.option(own, "--target"):
         made += ["--target", target(build)]
     return [*made, *own]
 
@@ -82,7 +81,7 @@ def _args(build: Build) -> list[str]:
 def target(build: Build) -> str:
     """The machines that neuronx compiles for."""
     hardware = build.config.hardware
-    return option(hardware.compiler_args or [], "--target") or hardware.target or "inf2"
+    return toolchain.option(hardware.compiler_args or [], "--target") or hardware.target or "inf2"
 
 
 def environment(build: Build) -> dict[str, str]:
