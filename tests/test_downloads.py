@@ -7,6 +7,7 @@ import json
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.sources.hub import Hub as Source
+from pipeline.sources.hub import _link as put_into_snapshot
 from pipeline.store import Store
 from tests.hub_stand_in import TOKEN, Hub, running
 from tests.mischief import Mischief, Pace
@@ -161,6 +163,23 @@ def test_two_downloads_at_once_bring_each_file_once(hub: Hub, trial: Trial, sour
         assert process.returncode == 0, err
         assert {path: sha for path, (sha, _) in json.loads(out.splitlines()[-1]).items()} == digests(source)
     assert hub.sent <= 1.1 * size(source)
+
+
+def test_a_file_that_several_put_into_a_snapshot_at_once_is_there_all_the_time(tmp_path: Path) -> None:
+    blob, file = tmp_path / "blobs" / "content", tmp_path / "snapshots" / "commit" / "model.safetensors"
+    blob.parent.mkdir()
+    blob.write_bytes(b"weights")
+    put_into_snapshot(file, blob)
+
+    def again(_: int) -> bytes:
+        put_into_snapshot(file, blob)
+        return file.read_bytes()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(again, range(2_000))) == {b"weights"}
+    assert file.is_symlink()
+    assert blob.read_bytes() == b"weights"
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
 def test_a_file_that_changed_in_the_hugging_face_cache_is_noticed(hub: Hub, trial: Trial, source: Path) -> None:

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import re
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial as partial_of
@@ -390,13 +391,16 @@ def _part(blobs: Path, etag: str) -> Path:
 
 
 def _link(file: Path, blob: Path) -> None:
-    """Put a blob into a snapshot, as the client does: moved, where there are no links."""
+    """Put a blob into a snapshot, as the client does: moved, where there are no links. Whoever reads the file meanwhile
+    finds it, and whoever puts it there at the same time does the same."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.unlink(missing_ok=True)
+    beside = file.with_name(f".mar-{uuid.uuid4().hex}")
     try:
-        file.symlink_to(os.path.relpath(blob, file.parent))
+        beside.symlink_to(os.path.relpath(blob, file.parent))
     except OSError:
         blob.replace(file)
+    else:
+        beside.replace(file)
 
 
 def _right(entry: Entry, facts: Mapping[str, Any], file: Path) -> bool:
