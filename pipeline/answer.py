@@ -46,7 +46,6 @@ def answers(store: Store, path: Path, requests: list[Any], *, explain: bool = Fa
             "requests": requests,
             "without_transformers": traced,
             "explain": explain,
-            "local": str(toolchain.LOCAL),
         }
         chip = toolchain.CHIPS.get(_device(folder / FACTS))
         if chip is None:

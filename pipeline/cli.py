@@ -280,12 +280,9 @@ def smoke(
         return
     rows = [[r.name, str(r.requests), f"{r.median_ms:.1f} ms", f"{r.ready_seconds:.1f} s"] for r in results]
     print(console.table(["archive", "requests", "median", "ready after"], rows))
-    others = "" if not unverified else f", and {', '.join(path.name for path in unverified)} as the original model"
-    print(
-        f"TorchServe answers as `mar run` does{others}."
-        if len(unverified) < len(paths)
-        else f"TorchServe answers{others[5:]}."
-    )
+    alike = ["`mar run` does"] if len(unverified) < len(paths) else []
+    alike += [f"the original model of {path.name} does" for path in unverified]
+    print(f"TorchServe answers as {', and as '.join(alike)}.")
 
 
 def _say(text: str) -> None:

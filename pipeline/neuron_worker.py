@@ -28,14 +28,15 @@ import subprocess
 import threading
 import time
 import traceback
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import metadata
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     Report = Callable[[str, int, int | None], None]
     Job = dict[str, Any]
@@ -111,6 +112,14 @@ def _inspected(distribution: str, module: str, function: str) -> dict[str, Any]:
     return found
 
 
+def whole(inspection: Mapping[str, Any]) -> bool:
+    """Whether nothing is wrong with what `inspect` found. A Neuron package's version begins with its torch's."""
+    package, compiler = inspection["package"], inspection["compiler"]
+    if not package["state"] == compiler["state"] == "ok" or None in (inspection["torch"], package["version"]):
+        return False
+    return bool(inspection["torch"].split(".")[:2] == package["version"].split(".")[:2])
+
+
 def _said(error: BaseException) -> str:
     """The line of an error that says what is wrong: the first, or where the last is an error's own, below where it came
     from, that. What knows a model may list all that it knows, so it is cut."""
@@ -129,8 +138,7 @@ def compile_lengths(job: Job, report: Report) -> dict[str, Any]:
     they should be, nothing is compiled: {"inspection": what `inspect` says}.
     """
     inspection = inspect(job, report)
-    states = [inspection[name]["state"] for name in ("package", "compiler")]
-    if states != ["ok", "ok"] or not same_line(inspection["torch"], inspection["package"]["version"]):
+    if not whole(inspection):
         return {"inspection": inspection}
     import torch
 
@@ -165,23 +173,12 @@ def compile_lengths(job: Job, report: Report) -> dict[str, Any]:
     return {"facts": facts}
 
 
-def same_line(one: str | None, other: str | None) -> bool:
-    """Whether two versions have the same first two numbers: a Neuron package begins with those of its torch."""
-    return None not in (one, other) and str(one).split(".")[:2] == str(other).split(".")[:2]
-
-
 def _model(job: Job) -> Any:
     """The model, its weights read from safetensors: older transformers do not know every form of them."""
     import torch
     import transformers
+    from safetensors.torch import load_file
 
-    try:
-        from safetensors.torch import load_file
-    except ImportError:
-        raise Refused(
-            f"{sys.executable} has no safetensors, which the weights are read with.",
-            fix=f"{sys.executable} -m pip install safetensors",
-        ) from None
     code = {"trust_remote_code": True} if job.get("trust_remote_code") else {}
     named = f"transformers {transformers.__version__} of {sys.executable}"
     try:
@@ -275,22 +272,10 @@ def traceable_masks() -> Iterator[None]:
 
         return mask
 
-    class Nothing:
-        def __enter__(self) -> None: ...
-
-        def __exit__(self, *_: Any) -> None: ...
-
-    changed = {"_vmap_for_bhqkv": over_indices, "TransformGetItemToIndex": Nothing}
-    if not hasattr(masks, "_vmap_for_bhqkv"):
-        changed = {}
-    before = {name: getattr(masks, name) for name in changed if hasattr(masks, name)}
-    try:
-        for name in before:
-            setattr(masks, name, changed[name])
+    changed: dict[str, Any] = {"_vmap_for_bhqkv": over_indices, "TransformGetItemToIndex": nullcontext}
+    known = {name: value for name, value in changed.items() if hasattr(masks, name)}
+    with patch.multiple(masks, **known) if "_vmap_for_bhqkv" in known else nullcontext():
         yield
-    finally:
-        for name, value in before.items():
-            setattr(masks, name, value)
 
 
 def _compiled(eager: Any, inputs: tuple[Any, ...], job: Job, length: int) -> Any:
@@ -407,9 +392,9 @@ def _tried(file: Path, eager: Any, inputs: tuple[Any, ...], job: Job, length: in
 
 
 def answer(job: Job, report: Report) -> dict[str, Any]:
-    """What an archive answers here: `answers` of pipeline/local.py, whose path is the job's `local`. If its graphs do
-    not run here, {"unverified": why in a few words, "said": why in the handler's}."""
-    spec = importlib.util.spec_from_file_location("mar_local", job["local"])
+    """What an archive answers here: `answers` of local.py, which lies beside this file. If its graphs do not run here,
+    {"unverified": why in a few words, "said": why in the handler's}."""
+    spec = importlib.util.spec_from_file_location("mar_local", Path(__file__).with_name("local.py"))
     assert spec is not None
     assert spec.loader is not None
     local = importlib.util.module_from_spec(spec)

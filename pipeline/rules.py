@@ -10,6 +10,7 @@ from handlers.problem import Problem
 from .settings import COMPILED, DEFAULT_LENGTH_LIMIT, ConfigFile, HandlerSettings
 from .tasks import Task
 from .tasks import find as find_task
+from .toolchain import CHIPS
 
 # Settings of `handler:` that belong to some tasks only.
 TASK_SETTINGS = {
@@ -159,7 +160,7 @@ def batch_of(config: ConfigFile) -> int:
 
 def cores_of(config: ConfigFile) -> int:
     """NeuronCores that the model's workers have together."""
-    return config.hardware.cores or {"neuron": 4, "neuronx": 2}[config.handler.hardware]
+    return config.hardware.cores or CHIPS[config.handler.hardware].cores
 
 
 def _lengths(handler: HandlerSettings) -> Problems:

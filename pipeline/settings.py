@@ -16,9 +16,9 @@ from pydantic_core import PydanticCustomError
 
 from .tasks import MODES, TASKS
 from .tasks import find as find_task
-from .toolchain import option
+from .toolchain import CHIPS, option
 
-COMPILED = ("neuron", "neuronx")
+COMPILED = tuple(CHIPS)
 """AWS Inferentia, whose graphs are compiled for one shape: Inf1, and Inf2 or Trn1."""
 HARDWARE = ("cpu", "gpu", *COMPILED)
 

@@ -97,7 +97,7 @@ def unverified(archive: Path) -> dict[str, Any] | None:
     try:
         report = json.loads(file.read_text(encoding="utf-8"))
         if report["sha256"] == digest(archive):
-            return None if report["verified"] else {**report, "samples": report["samples"]}
+            return None if report["verified"] else dict(report)
     except (OSError, ValueError, KeyError, TypeError):
         pass
     raise InputError(

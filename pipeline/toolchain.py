@@ -16,12 +16,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from .errors import InputError
-from .neuron_worker import device_files, same_line
+from .neuron_worker import PACKAGES, device_files, whole
 
 REPOSITORY = "https://pip.repos.neuron.amazonaws.com"
 WORKER = Path(__file__).with_name("neuron_worker.py")
-LOCAL = Path(__file__).with_name("local.py")
-"""What runs there by its path: the worker, and what answers by an archive's handler."""
+"""What runs there by its path."""
 BESIDE = ("transformers", "safetensors", "tokenizers", "pyyaml")
 """What it needs there beside the compiler's packages."""
 
@@ -37,13 +36,21 @@ class Chip:
     name: str
     machines: str
     package: str
-    distribution: str
-    compiler: str
     places: str
     cores: int
     torch: str
     python: str
     packages: tuple[str, ...]
+
+    @property
+    def distribution(self) -> str:
+        """That `package` comes in."""
+        return PACKAGES[self.package][0]
+
+    @property
+    def compiler(self) -> str:
+        """The compiler's distribution."""
+        return PACKAGES[self.package][1]
 
 
 CHIPS = {
@@ -51,8 +58,6 @@ CHIPS = {
         name="neuron",
         machines="Inf1",
         package="torch_neuron",
-        distribution="torch-neuron",
-        compiler="neuron-cc",
         places="aws_neuron_venv_pytorch*",
         cores=4,
         torch="1.13 and older",
@@ -64,8 +69,6 @@ CHIPS = {
         name="neuronx",
         machines="Inf2 or Trn1",
         package="torch_neuronx",
-        distribution="torch-neuronx",
-        compiler="neuronx-cc",
         places="aws_neuronx_venv_pytorch_[0-9]*",
         cores=2,
         torch="2.5 to 2.9",
@@ -144,18 +147,17 @@ def versions(python: str, names: Iterable[str]) -> dict[str, str]:
 def tools(chip: Chip, asked: str | None) -> dict[str, str]:
     """Of that environment: the versions that decide what is compiled. Raises InputError without the packages."""
     python = interpreter(asked)
-    found = versions(python, ("torch", "transformers", chip.distribution, chip.compiler))
+    found = versions(python, ("torch", chip.distribution, chip.compiler, *BESIDE))
     for name in (chip.distribution, chip.compiler):
         if found[name] == "absent":
             raise InputError(*_absent(chip, name, python))
-    others = versions(python, BESIDE)
-    if lost := [name for name in BESIDE if others[name] == "absent"]:
+    if lost := [name for name in BESIDE if found[name] == "absent"]:
         raise InputError(
             f"{python} has {chip.distribution}, and no {' and no '.join(lost)}.",
             "The model is made and compiled there, and the archive tried: by these.",
             _pip(python, "install", *lost),
         )
-    return found
+    return {name: found[name] for name in ("python", "torch", "transformers", chip.distribution, chip.compiler)}
 
 
 def option(words: list[str], name: str) -> str | None:
@@ -209,6 +211,8 @@ def inspect(
 def trouble(chip: Chip, python: str, found: Mapping[str, Any]) -> tuple[str, str, str] | None:
     """What is wrong with an interpreter's environment, by what `neuron_worker.inspect` says of it: what, why, and the
     command that mends it. None if nothing is."""
+    if whole(found):
+        return None
     for key, name in (("package", chip.distribution), ("compiler", chip.compiler)):
         state, version = found[key]["state"], found[key]["version"]
         if state == "absent":
@@ -228,15 +232,13 @@ def trouble(chip: Chip, python: str, found: Mapping[str, Any]) -> tuple[str, str
                 install(chip, python),
             )
     version, torch = found["package"]["version"], found["torch"]
-    if not same_line(torch, version):
-        line = ".".join(str(version).split(".")[:2])
-        pair = (f"torch=={line}.*", f"{chip.distribution}=={line}.*")
-        return (
-            f"{chip.distribution} {version} of {python} was made for torch {line}, and there is torch {torch}.",
-            "Another package has upgraded torch since.",
-            # Ours needs its torch.
-            install(chip, python)
-            if python == sys.executable
-            else _pip(python, "install", "--extra-index-url", REPOSITORY, *pair),
-        )
-    return None
+    line = ".".join(str(version).split(".")[:2])
+    pair = (f"torch=={line}.*", f"{chip.distribution}=={line}.*")
+    return (
+        f"{chip.distribution} {version} of {python} was made for torch {line}, and there is torch {torch}.",
+        "Another package has upgraded torch since.",
+        # Ours needs its torch.
+        install(chip, python)
+        if python == sys.executable
+        else _pip(python, "install", "--extra-index-url", REPOSITORY, *pair),
+    )

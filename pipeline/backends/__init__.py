@@ -26,3 +26,8 @@ BACKENDS: dict[str, ModuleType] = {
 def name(handler: HandlerSettings) -> str:
     """The backend that settings ask for: a chip's own, or that of the form in which weights are kept."""
     return handler.hardware if handler.hardware in BACKENDS else handler.save_mode
+
+
+def of(handler: HandlerSettings) -> ModuleType:
+    """That backend's module."""
+    return BACKENDS[name(handler)]

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from .. import backends, resolve, tokenizer_files
-from ..backends import BACKENDS
 from ..checkpoint import CONFIG, SIDE_FILES, read_json
 from ..checkpoint import labels as labels_of
 from ..child import work
@@ -28,14 +27,14 @@ def params(build: Build) -> dict[str, Any]:
         "num_labels": handler.num_labels or None,
         "do_lower_case": handler.do_lower_case,
         "allow_untrained_head": handler.allow_untrained_head,
-        **BACKENDS[backends.name(handler)].params(build),
+        **backends.of(handler).params(build),
     }
 
 
 def run(job: Job) -> Iterable[Entry]:
     build = job.build
     _tokenizer(job)
-    kept = list(BACKENDS[backends.name(build.config.handler)].serialize(job))
+    kept = list(backends.of(build.config.handler).serialize(job))
     _config(job)
     # Code of the model's own, which is taken from its source only where it is trusted.
     return [*kept, *(entry for entry in build.trees["download"] if entry.path.endswith(".py"))]
@@ -91,6 +90,6 @@ STAGE = Stage(
     version=3,
     inputs=("download",),
     params=params,
-    tools=lambda build: (*BACKENDS[backends.name(build.config.handler)].TOOLS, *resolve.merging(build)),
+    tools=lambda build: (*backends.of(build.config.handler).TOOLS, *resolve.merging(build)),
     run=run,
 )

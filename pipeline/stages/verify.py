@@ -26,7 +26,7 @@ REPORT = "report.json"
 def params(build: Build) -> dict[str, Any]:
     return {
         # What was accepted unverified is not what has to be tried.
-        **({"allow_unverified": build.allow_unverified} if _compiled(build) and not toolchain.has_chip() else {}),
+        **({"allow_unverified": build.allow_unverified} if _compiled(build) else {}),
         "tolerance": resolve.tolerance(build),
         "without_transformers": build.config.handler.save_mode != "pretrained",
         "eager": {
@@ -61,7 +61,6 @@ def run(job: Job) -> Iterable[Entry]:
         "requests": requests,
         "batched": True,
         "without_transformers": params(build)["without_transformers"],
-        "local": str(toolchain.LOCAL),
     }
     reference = {
         **resolve.load_settings(build, job.lay_out("download")),
