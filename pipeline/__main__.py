@@ -6,7 +6,7 @@ import signal
 import sys
 import traceback
 
-from . import console
+from . import console, environment
 from .cli import app
 from .errors import INTERRUPTED, OK, UNEXPECTED, MarError
 
@@ -17,6 +17,7 @@ def _terminated(_number: int, _frame: object) -> None:
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    environment.hide()
     sys.exit(run())
 
 

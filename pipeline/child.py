@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from . import environment as variables
 from .errors import InputError, StageError
-from .server_settings import is_secret
 
 _ERRORS = {InputError.exit_code: InputError, StageError.exit_code: StageError}
 
@@ -27,12 +27,10 @@ class WorkerCrash(Exception):
 
 
 def environment(extra: dict[str, str] | None = None, *, ours: bool = True) -> dict[str, str]:
-    """The environment of a child: no network for transformers, no token of the user's, nothing drawn. With `ours`, it
-    finds this package."""
-    env = {name: value for name, value in os.environ.items() if not is_secret(name)}
+    """The environment of a child: what `environment` lets pass, and nothing drawn. With `ours`, it finds this
+    package."""
+    env = variables.environment()
     env |= {
-        "HF_HUB_OFFLINE": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "TRANSFORMERS_VERBOSITY": "error",
@@ -41,7 +39,7 @@ def environment(extra: dict[str, str] | None = None, *, ours: bool = True) -> di
     if ours:
         # The worker's folder is its working folder, so the package must be found without it.
         root = str(Path(__file__).resolve().parent.parent)
-        env["PYTHONPATH"] = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)
+        env["PYTHONPATH"] = os.pathsep.join(part for part in (root, env.get("PYTHONPATH", "")) if part)
     return env | (extra or {})
 
 

@@ -22,6 +22,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from . import toolchain
+from .environment import environment
 from .runtime import OLDEST, candidates, java_version
 from .toolchain import CHIPS, Chip
 
@@ -55,6 +56,7 @@ def run(command: Sequence[str], timeout: float) -> tuple[int, str] | None:
     try:
         done = subprocess.run(
             list(command),
+            env=environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

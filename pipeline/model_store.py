@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
+from .environment import passed
 from .packing import Member, write
 from .server_settings import config_properties
 from .stage import Build
@@ -94,14 +95,14 @@ def _texts(build: Build) -> dict[str, str]:
     assert report is not None
     return {
         f"reports/{build.config.archive.name}.json": report.read_text(encoding="utf-8"),
-        PROPERTIES.as_posix(): _properties(names),
+        PROPERTIES.as_posix(): _properties(names, tuple(passed())),
         SUMS: _sums(build, names),
     }
 
 
 @lru_cache(maxsize=1)
-def _properties(names: tuple[str, ...]) -> str:
-    return config_properties(names)
+def _properties(names: tuple[str, ...], more: tuple[str, ...]) -> str:
+    return config_properties(names, passed=more)
 
 
 def _sums(build: Build, names: tuple[str, ...]) -> str:

@@ -11,17 +11,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 
-from .server_settings import is_secret
+from . import environment as variables
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The server's environment: no token of the user's, no network for handlers, no TS_ variable that would
-    replace a setting, and nothing on PYTHONPATH that would be taken for the archive's own modules."""
-    ours = {"LOG_LOCATION", "METRICS_LOCATION", "TEMP"}
+    """The server's environment: what `environment` lets pass, no variable that would replace a setting, and nothing on
+    PYTHONPATH that would be taken for the archive's own modules."""
     env = {
         name: value
-        for name, value in os.environ.items()
-        if name not in ours and not name.startswith("TS_") and not is_secret(name)
+        for name, value in variables.environment().items()
+        if name not in ("LOG_LOCATION", "METRICS_LOCATION") and not name.startswith("TS_")
     }
     path = [
         part
@@ -30,7 +29,6 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     ]
     if path:
         env["PYTHONPATH"] = os.pathsep.join(path)
-    env |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
     return env | dict(extra or {})
 
 
@@ -41,6 +39,7 @@ def guard(group: int, folder: Path) -> subprocess.Popen[bytes]:
     script = 'read -r _; kill -s KILL -- "-$0"; sleep 1; rm -rf -- "$1"'
     return subprocess.Popen(
         ["/bin/sh", "-c", script, str(group), str(folder)],
+        env=variables.environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from .environment import environment
 from .errors import InputError
 
 # TorchServe 0.12's classes are compiled for Java 8 and call methods of Java 11 (`Files.readString`).
@@ -60,7 +61,13 @@ def java_version(java: Path) -> int | None:
     except OSError:
         try:
             asked = subprocess.run(
-                [str(java), "-version"], capture_output=True, text=True, timeout=30, check=False, errors="replace"
+                [str(java), "-version"],
+                env=environment(),
+                capture_output=True,
+                text=True,
+                timeout=30,
+                check=False,
+                errors="replace",
             )
         except (OSError, subprocess.SubprocessError):
             return None

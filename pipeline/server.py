@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import diagnosis
 from .archive import Archive
+from .environment import passed, withheld
 from .errors import StageError
 from .process import end_group, ending_on_signals, environment, guard
 from .runtime import find_httpx, find_java, find_torchserve
@@ -186,10 +187,12 @@ class Server:
         self._guard = guard(self._process.pid, self.folder)
 
     def _properties(self) -> str:
+        more = [*passed(), *self._env]
         if self._config is not None and self._store is not None:
             # The last value of a key counts.
             given = ports_of(read_properties(self._config))
-            changes = {**self._settings, **(self.ports.settings() if self.ports != given else {})}
+            changes = {"blacklist_env_vars": withheld(more), **self._settings}
+            changes |= self.ports.settings() if self.ports != given else {}
             return self._config + "\n" + "".join(f"{key}={value}\n" for key, value in changes.items())
         self._store = self.folder / "model-store"
         self._store.mkdir()
@@ -198,7 +201,8 @@ class Server:
         # A worker would write compiled modules into a no-archive folder, which is the user's.
         self._env.setdefault("PYTHONDONTWRITEBYTECODE", "1")
         settings = {**_QUICK_SETTINGS, **self._settings}
-        return config_properties([path.name for path in self.archives.values()], ports=self.ports, settings=settings)
+        names = [path.name for path in self.archives.values()]
+        return config_properties(names, ports=self.ports, settings=settings, passed=more)
 
     def stop(self) -> None:
         """End the server and all that it started. May be called twice."""

@@ -8,29 +8,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from .environment import withheld
 from .errors import InputError
 
 LOOPBACK = "127.0.0.1"
 SUFFIXES = (".mar", ".tar.gz", ".tgz", ".model")
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-
-# TorchServe hands its whole environment to the workers. An archive never needs the network to load, so a handler
-# has no use for these.
-SECRETS = (
-    "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AZURE_STORAGE_ACCOUNT_KEY",
-    "AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_CLIENT_SECRET", "AZURE_CLIENT_SECRET",
-    "GOOGLE_APPLICATION_CREDENTIALS", "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_PASSWORD",
-    "MLFLOW_TRACKING_TOKEN",
-)  # fmt: skip
-
-
-def is_secret(name: str) -> bool:
-    """Whether an environment variable is none of a handler's business: it can hold a credential. (fsspec's hold any
-    setting of an object store.)"""
-    return name in SECRETS or name.startswith("FSSPEC_")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +59,11 @@ def config_properties(
     *,
     ports: Ports | None = None,
     settings: Mapping[str, str] | None = None,
+    passed: Iterable[str] = (),
 ) -> str:
     """A config.properties that serves exactly `archives`: names of files (`a.mar`, `b.tar.gz`) or folders (`c`,
-    archive format no-archive) that lie in the model store. `settings` replace single values.
+    archive format no-archive) that lie in the model store. `settings` replace single values, and `passed` are
+    environment variables that the workers get beside those of `environment`.
 
     No path is in it, so that the tree can be moved: TorchServe gets the store as `--model-store`.
     Raises InputError for a name that TorchServe would misread, and for two archives of one name.
@@ -112,8 +100,12 @@ def config_properties(
                 "use_env_allowed_urls": "false",
                 "enable_envvars_config": "false",
                 "install_py_dep_per_model": "false",
-                "blacklist_env_vars": "|".join([*SECRETS, "FSSPEC_.*"]),
             },
+        ),
+        (
+            "TorchServe keeps from its workers what this expression matches: every environment variable that it does\n"
+            "not name. Add the names of those that a handler of yours needs.",
+            {"blacklist_env_vars": withheld(passed)},
         ),
         (
             "What is served. Workers, batches and time-outs of an archive are in its own model-config.yaml;\n"
