@@ -20,13 +20,15 @@ _API, _ARTIFACTS = "/api/2.0/mlflow", "/api/2.0/mlflow-artifacts/artifacts"
 
 class Server:
     """`versions` are where the versions of the model `tiny` lie, by number, and `aliases` their numbers. Artifacts are
-    those of `folder`; `ranges` is whether it goes on with what broke off."""
+    those of `folder`; `ranges` is whether it goes on with what broke off, `elsewhere` an address that it sends those to
+    who ask for a file, and `asked` the Authorization of every request that came, with its path."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.ranges = folder, True
         self.versions: dict[str, str] = {}
         self.aliases: dict[str, str] = {}
-        self.address = ""
+        self.address = self.elsewhere = ""
+        self.asked: list[tuple[str, str | None]] = []
 
     def answer(self, path: str, query: dict[str, str]) -> dict[str, Any] | Path | None:
         if path == f"{_API}/registered-models/get":
@@ -58,12 +60,18 @@ def running(folder: Path) -> Iterator[Server]:
         def do_GET(self) -> None:
             address = urlsplit(self.path)
             query = {name: values[0] for name, values in parse_qs(address.query).items()}
+            server.asked.append((address.path, self.headers.get("Authorization")))
             expected = f"Basic {base64.b64encode(f'{USER}:{PASSWORD}'.encode()).decode()}"
             if self.headers.get("Authorization") != expected:
                 self._send(401, b"You are not authenticated.")
                 return
             found = server.answer(unquote(address.path), query)
-            if isinstance(found, Path):
+            if isinstance(found, Path) and server.elsewhere:
+                self.send_response(302)
+                self.send_header("Location", server.elsewhere)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+            elif isinstance(found, Path):
                 self._file(found.read_bytes())
             elif found is None:
                 told = {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": f"not found: {self.path}"}

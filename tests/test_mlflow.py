@@ -6,7 +6,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +17,10 @@ from typing import Any
 import pytest
 
 from pipeline import sources
-from pipeline.errors import StageError
+from pipeline.errors import InputError, MarError, StageError
 from pipeline.model_source import find
 from pipeline.source import Source
+from pipeline.sources import mlflow
 from pipeline.store import Store
 from tests import mlflow_stand_in, s3
 from tests.conftest import Mar
@@ -254,3 +257,124 @@ def test_a_server_that_ends_too_early_each_time_is_an_error(
         proxy.cuts = [100_000] * 100
         with pytest.raises(StageError, match="cannot be reached"):
             fetch(found, "w")
+
+
+# Whom the password is told
+
+
+@pytest.fixture
+def stranger(tmp_path: Path) -> Iterator[mlflow_stand_in.Server]:
+    """Another server, which notes what it is asked."""
+    (tmp_path / "of-a-stranger").mkdir()
+    with mlflow_stand_in.running(tmp_path / "of-a-stranger") as found:
+        yield found
+
+
+def port_of(server: mlflow_stand_in.Server) -> str:
+    return server.address.rpartition(":")[2]
+
+
+SERVICE = "api/2.0/mlflow-artifacts/artifacts"
+
+
+@pytest.mark.usefixtures("credentials")
+@pytest.mark.parametrize(
+    "place",
+    [
+        "mlflow-artifacts://127.0.0.1:{other}/0/run/saved",
+        "mlflow-artifacts://127.0.0.1:{own}@127.0.0.1:{other}/0/run/saved",
+        "mlflow-artifacts://localhost:{own}/0/run/saved",
+        "mlflow-artifacts://127.0.0.1/0/run/saved",
+        "mlflow-artifacts://{other}/0/run/saved",
+        "MLFLOW-ARTIFACTS://127.0.0.1:{other}/0/run/saved",
+        "http://127.0.0.1:{other}/" + SERVICE + "/0/run/saved",
+        "http://127.0.0.1:{own}@127.0.0.1:{other}/" + SERVICE + "/0/run/saved",
+        "https://127.0.0.1:{own}/" + SERVICE + "/0/run/saved",
+        "http://127.0.0.1:{own}/another/application",
+        "http://127.0.0.1:notaport/" + SERVICE + "/0/run/saved",
+        "http://[/" + SERVICE,
+    ],
+)
+def test_files_at_another_host_than_the_tracking_servers_are_not_asked_for(
+    server: mlflow_stand_in.Server,
+    stranger: mlflow_stand_in.Server,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    place: str,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
+    server.versions["3"] = place.format(own=port_of(server), other=port_of(stranger))
+    with pytest.raises(InputError, match="models:/tiny/3 lies at ") as caught:
+        source(Store(tmp_path / "cache"), "models:/tiny/3").sizes()
+    assert PASSWORD not in str(caught.value)
+    assert not stranger.asked
+    assert not [path for path, _ in server.asked if "artifacts" in path]
+
+
+@pytest.mark.usefixtures("credentials")
+@pytest.mark.parametrize(
+    "prefix", ["mlflow-artifacts:/", "mlflow-artifacts://{host}/", "http://{host}/" + SERVICE + "/"]
+)
+@pytest.mark.parametrize("login", ["", f"{USER}:{PASSWORD}@"])
+def test_files_at_the_tracking_server_are_fetched_however_their_address_names_it(
+    server: mlflow_stand_in.Server,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    prefix: str,
+    login: str,
+) -> None:
+    if login:
+        monkeypatch.delenv("MLFLOW_TRACKING_USERNAME")
+        monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address.replace("://", f"://{login}"))
+    server.versions["3"] = prefix.format(host=f"127.0.0.1:{port_of(server)}") + "0/run/saved"
+    found = source(Store(tmp_path / "cache"), "models:/tiny/3")
+    assert fetch(found, "MLmodel") == {"MLmodel": sha256((tmp_path / "artifacts/0/run/saved/MLmodel").read_bytes())}
+
+
+@pytest.mark.usefixtures("credentials")
+def test_a_tracking_server_that_sends_on_to_another_does_not_send_the_password_along(
+    server: mlflow_stand_in.Server,
+    stranger: mlflow_stand_in.Server,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
+    server.elsewhere = f"http://127.0.0.1:{port_of(stranger)}/signed"
+    found = source(Store(tmp_path / "cache"), "models:/tiny/3")
+    with pytest.raises(MarError):  # the stranger wants a password
+        fetch(found, "MLmodel")
+    assert stranger.asked
+    assert {told for _, told in stranger.asked} == {None}
+
+
+@pytest.mark.usefixtures("credentials")
+@pytest.mark.parametrize(
+    "scheme", ["ftp", "sftp", "hdfs", "viewfs", "dbfs", "r2", "b2", "wasbs", "gopher", "runs", "models", "memory", "hf"]
+)
+def test_an_address_that_is_not_read_is_refused_at_once(
+    server: mlflow_stand_in.Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, scheme: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        server.versions["3"] = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}/x"
+        if scheme in ("runs", "models"):  # what MLflow follows leads to one again
+            monkeypatch.setattr(mlflow, "_place", lambda _client, uri: uri)
+        begin = time.monotonic()
+        with pytest.raises(InputError, match=f"begins with {scheme}:, which is not read"):
+            source(Store(tmp_path / "cache"), "models:/tiny/3").sizes()
+        assert time.monotonic() - begin < 30
+        silent.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            silent.accept()
+
+
+@pytest.mark.usefixtures("credentials")
+def test_a_server_does_not_choose_which_folder_of_this_machine_is_read(
+    server: mlflow_stand_in.Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bert: Path
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
+    for place in (str(bert), bert.as_uri(), f"file://localhost{bert}", f"FILE:{bert}"):
+        server.versions["3"] = place
+        with pytest.raises(InputError, match="lies in a folder, and the registry is a server"):
+            source(Store(tmp_path / "cache"), "models:/tiny/3").sizes()

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from ..errors import InputError, MarError, StageError
 from ..lock import Locked
@@ -87,6 +87,13 @@ class Mlflow:
             client = _client()
             version = version or self._resolved(client)
             place = _place(client, client.get_model_version_download_uri(self._model, version))
+        where = f"models:/{self._model}/{version}"
+        if _address(where, place).scheme in ("", "file") and not _is_here(_registry()):
+            raise InputError(
+                f"{where} lies in a folder, and the registry is a server.",
+                "Whoever registers a version there would choose which folder of this machine is read and packed.",
+                "Name the folder itself for the model, if it is meant; or let the tracking server serve its files.",
+            )
         self.store.remember(f"mlflow:{self.where}", version)
         if without_secrets(place) == place:
             self.store.remember(f"mlflow:{self._model}/{version}", place)
@@ -111,7 +118,7 @@ class Mlflow:
         from .services import SERVICES
         from .url import Url
 
-        address = urlsplit(place)
+        address = _address(where, place)
         if address.scheme in ("", "file"):
             path = Path(unquote(address.path))
             if not path.is_dir():
@@ -130,8 +137,14 @@ class Mlflow:
             # MLflow's own variable for what others read from AWS_ENDPOINT_URL.
             endpoint = os.environ.get("MLFLOW_S3_ENDPOINT_URL") if address.scheme == "s3" else None
             reader: Any = Objects(str(url), **({"endpoint_url": endpoint} if endpoint else {}))
+        elif address.scheme in ("mlflow-artifacts", "http", "https"):
+            reader = Artifacts(where, _served(where, place))
         else:
-            reader = Artifacts(where, place, self.store.root / "tmp")
+            raise InputError(
+                f"{where} lies at an address that begins with {address.scheme}:, which is not read.",
+                "Read are the tracking server's own files, s3:, gs: and az:, and folders where the registry is one.",
+                "Download it and name its folder for the model, or register it from one of these.",
+            )
         return Url(self.store, where, reader, self._told, no_network=self.no_network, locked=self.locked)
 
     @contextmanager
@@ -144,9 +157,59 @@ class Mlflow:
             raise told(error, self.where) from None
 
 
+def _address(where: str, place: str) -> SplitResult:
+    try:
+        return urlsplit(place)
+    except ValueError:
+        raise InputError(f"{where} lies at an address that cannot be read.", fix="Register it again.") from None
+
+
+def _registry() -> str:
+    return os.environ.get("MLFLOW_REGISTRY_URI") or os.environ.get("MLFLOW_TRACKING_URI", "")
+
+
+def _is_here(registry: str) -> bool:
+    """Whether a registry is a folder, or a database file, of this machine."""
+    return urlsplit(registry).scheme in ("", "file", "sqlite") and not registry.startswith("databricks")
+
+
+_SERVICE = "/api/2.0/mlflow-artifacts/artifacts"
+"""Where MLflow's server has the files that it serves (mlflow.store.artifact.mlflow_artifacts_repo)."""
+
+
+def _served(where: str, place: str) -> str:
+    """The address of files that lie at MLflow's own server, with the host as the environment writes it. Raises
+    InputError for those of any other: MLflow's client would send it the user's name and password."""
+    named = [os.environ.get(name, "") for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")]
+    servers = [urlsplit(uri) for uri in named if urlsplit(uri).scheme in ("http", "https")]
+    address = urlsplit(place)
+    path = address.path
+    for server in servers:
+        bare = address.scheme == "mlflow-artifacts"
+        scheme = server.scheme if bare else address.scheme
+        if (bare and not address.netloc) or _origin(scheme, address) == _origin(server.scheme, server):
+            if bare and _SERVICE not in path:
+                path = f"{server.path.rstrip('/')}{_SERVICE}/{path.lstrip('/')}"
+            if _SERVICE in path:
+                return server._replace(path=path.rstrip("/"), query="", fragment="").geturl()
+    at = without_secrets(f"{address.scheme}://{address.netloc}") if address.netloc else f"{address.scheme}:"
+    raise InputError(
+        f"{where} lies at {at}, which is not where the tracking server has its files.",
+        "Whoever registers a version chooses its address, and the name and password for MLflow go to its server alone.",
+        "Register it from the server that MLFLOW_TRACKING_URI names, or download it and name its folder for the model.",
+    )
+
+
+def _origin(scheme: str, address: SplitResult) -> tuple[str, str | None, int | None]:
+    try:
+        return scheme, address.hostname, address.port or {"http": 80, "https": 443}.get(scheme)
+    except ValueError:  # no port
+        return scheme, None, None
+
+
 def _client() -> Any:
     """MLflow's client, for the registry that the environment names. Raises InputError if there is none."""
-    if not os.environ.get("MLFLOW_REGISTRY_URI") and not os.environ.get("MLFLOW_TRACKING_URI"):
+    if not _registry():
         # By itself it would begin a new registry in the working folder.
         raise InputError(
             "MLflow is not told where its registry is.", fix="Set MLFLOW_TRACKING_URI (or MLFLOW_REGISTRY_URI) to it."

@@ -1,10 +1,8 @@
-"""A model's files where MLflow's own server has them, or a place that only its client can read. It tells their sizes,
-and nothing else of what is in them; whether a file that broke off can be gone on with depends on the server."""
+"""A model's files where MLflow's own server has them. It tells their sizes, and nothing of what is in them; whether it
+can go on with what broke off depends on the server."""
 
 from __future__ import annotations
 
-import shutil
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,19 +17,19 @@ from .transfer import Object
 
 
 class Artifacts:
-    """The files at `place`, of the model that is called `where`. (A `transfer.Reader`.) `scratch` is a folder for files
-    that come whole."""
+    """The files at `place`, an http address, of the model that is called `where`. (A `transfer.Reader`.)"""
 
-    def __init__(self, where: str, place: str, scratch: Path) -> None:
-        self.where, self.place, self.scratch = where, place, scratch
+    def __init__(self, where: str, place: str) -> None:
+        self.where, self.place = where, place
         self._opened: Any = None
 
     @property
     def _repository(self) -> Any:
         if self._opened is None:
-            from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+            from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
 
-            self._opened = get_artifact_repository(self.place)
+            make: Callable[[str], Any] = HttpArtifactRepository
+            self._opened = make(self.place)
         return self._opened
 
     def list(self) -> dict[str, Object]:
@@ -58,21 +56,12 @@ class Artifacts:
         return found
 
     def start(self, path: str, count: int) -> bytes:
-        if not self._speaks_http:
-            with self._whole(path) as file, file.open("rb") as stream:
-                return stream.read(count)
         with self._get(path, 0) as response:
             return bytes(response.raw.read(count, decode_content=True))
 
     def puller(self, path: str, size: int) -> Callable[[Partial], None]:
         def pull(into: Partial) -> None:
-            if self._speaks_http:
-                self._stream(path, into)
-            else:
-                with self._whole(path) as file, file.open("rb") as stream:
-                    into.restart()
-                    while chunk := stream.read(CHUNK):
-                        into.write(chunk)
+            self._stream(path, into)
             if into.size < size:
                 raise ConnectionError("less than the whole")
 
@@ -86,12 +75,6 @@ class Artifacts:
 
     def told(self, error: Exception) -> MarError:
         return mlflow.told(error, self.where)
-
-    @property
-    def _speaks_http(self) -> bool:
-        from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
-
-        return isinstance(self._repository, HttpArtifactRepository)
 
     def _stream(self, path: str, into: Partial) -> None:
         with self._get(path, into.size) as response:
@@ -117,13 +100,3 @@ class Artifacts:
             if response.status_code >= 400:
                 raise ConnectionError(str(response.status_code))
             yield response
-
-    @contextmanager
-    def _whole(self, path: str) -> Iterator[Path]:
-        """A file that MLflow's client fetched, gone afterwards."""
-        folder = self.scratch / uuid.uuid4().hex
-        folder.mkdir(parents=True)
-        try:
-            yield Path(self._repository.download_artifacts(path, str(folder)))
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
