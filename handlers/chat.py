@@ -58,9 +58,16 @@ def _source(model_dir: Path, settings: dict[str, Any]) -> Any:
 
 def _compiled(source: str) -> Any:
     """A template in a sandbox, with the words that transformers gives to templates (utils/chat_template_utils.py)."""
+    from importlib.metadata import version
+
     from jinja2 import TemplateError, nodes
     from jinja2.ext import Extension, loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    release = version("jinja2")
+    if [int(part) for part in release.split(".")[:3] if part.isdigit()] < [3, 1, 6]:
+        # CVE-2025-27516: there a template gets out of the sandbox, and reads the server's environment.
+        raise ImportError(f"jinja2 {release} runs what a template says: 3.1.6 or newer is needed")
 
     class Generation(Extension):
         """{% generation %}...{% endgeneration %}, the marks of what an assistant said: for training only, so the

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from . import toolchain
+from . import advisories, toolchain
 from .environment import environment
 from .runtime import OLDEST, candidates, java_version
 from .toolchain import CHIPS, Chip
@@ -74,7 +74,14 @@ def checks(cache: Path | None = None, out: Path = Path("build"), *, run: Run = r
     with ThreadPoolExecutor(4) as pool:
         # What asks other programs takes longest, so it goes on beside the rest.
         slow = [pool.submit(lambda: [gpu(run)]), *(pool.submit(compilers, chip, run) for chip in CHIPS.values())]
-        found = [python(), *packages(), java(), disk("disk for the cache", cache), disk("disk for the output", out)]
+        found = [
+            python(),
+            *packages(),
+            *advised(),
+            java(),
+            disk("disk for the cache", cache),
+            disk("disk for the output", out),
+        ]
         found += [memory(), *hugging_face()]
         return [*found[:-3], *(check for each in slow for check in each.result()), *found[-3:]]
 
@@ -123,10 +130,20 @@ def _package(name: str, wanted: SpecifierSet) -> Check:
 
 
 def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
+    return advisories.installed(name)
+
+
+def advised() -> list[Check]:
+    """The installed libraries that security advisories are known of, a line for each."""
+    return [
+        Check(
+            name=f"advisories: {name}",
+            status="warn",
+            found=f"{version}: {', '.join(one.ids for one in those)}",
+            fix=" ".join(dict.fromkeys(text for one in those for text in (one.means, one.do))),
+        )
+        for name, (version, those) in advisories.found(_version).items()
+    ]
 
 
 def java() -> Check:

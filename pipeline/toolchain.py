@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from . import interpreters
 from .errors import InputError
 from .neuron_worker import PACKAGES, device_files, whole
 
@@ -96,26 +95,6 @@ def known(chip: Chip, root: Path = Path("/opt")) -> list[Path]:
     return sorted((python for python in found if python.exists()), key=rank)
 
 
-@lru_cache
-def _asked(python: str) -> tuple[str, tuple[str, ...]]:
-    """The version of an interpreter, and where it looks for packages. Raises InputError if it does not run."""
-    code = "import sys; print(*sys.version_info[:3], sep='.'); print(*sys.path, sep='\\n')"
-    try:
-        done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-        ended = f"it ended with exit code {done.returncode}"
-        said = done.stdout.splitlines() if not done.returncode else (done.stderr.splitlines() or [ended])[-1]
-        if isinstance(said, list) and not (said and re.fullmatch(r"\d+\.\d+\.\d+", said[0])):
-            said = "it does not answer as one"
-    except (OSError, subprocess.TimeoutExpired) as error:
-        said = getattr(error, "strerror", None) or "it does not answer"
-    if isinstance(said, str):
-        raise InputError(
-            f"hardware.python is {python}, which is no Python that runs: {said}",
-            fix="Name an environment's bin/python; `mar doctor` lists those of AWS's machine images.",
-        )
-    return said[0], tuple(path for path in said[1:] if path)
-
-
 def interpreter(asked: str | None) -> str:
     """The interpreter that `hardware.python` means. Raises InputError if there is none."""
     if asked is None:
@@ -134,10 +113,19 @@ def interpreter(asked: str | None) -> str:
     return str(Path.cwd() / path)
 
 
+def started(asked: str | None) -> str:
+    """The same, for a build, which runs it. Raises InputError too if it does not run."""
+    python = interpreter(asked)
+    if python != sys.executable:
+        interpreters.start(python)
+    return python
+
+
 def versions(python: str, names: Iterable[str]) -> dict[str, str]:
-    """Its Python's and its distributions' versions ("absent" if there is none), read off its folders."""
-    release, path = _asked(python)
-    found = {"python": ".".join(release.split(".")[:2])}
+    """Its Python's and its distributions' versions ("absent" if there is none), read off its folders. Raises InputError
+    if it is in no environment."""
+    release, path = interpreters.read(python)
+    found = {"python": release}
     for name in names:
         each = next(iter(metadata.distributions(name=name, path=list(path))), None)
         found[name] = each.version if each else "absent"

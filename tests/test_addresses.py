@@ -8,7 +8,6 @@ import errno
 import hashlib
 import os
 import random
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import _registry
 
-from pipeline import child, housekeeping, process, server_settings, sources
+from pipeline import housekeeping, sources
 from pipeline.errors import InputError, StageError
 from pipeline.model_source import find
 from pipeline.partial import Partial
@@ -256,20 +255,6 @@ def test_a_part_of_a_range_is_a_line_that_broke(tmp_path: Path) -> None:
     flaky = Flaky(b"x" * 100, 0)
     with Partial(tmp_path / "w", lambda _: None) as into, pytest.raises(ConnectionError):
         Ranges(flaky, "w", 200)(into)
-
-
-# What stays here
-
-
-def test_what_loads_and_serves_models_gets_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = [*server_settings.SECRETS, "FSSPEC_S3_SECRET", "FSSPEC_GS_TOKEN"]
-    for name in names:
-        monkeypatch.setenv(name, "a secret")
-    for environment in (child.environment(), process.environment()):
-        assert "a secret" not in environment.values()
-    blacklist = server_settings.read_properties(server_settings.config_properties([]))["blacklist_env_vars"]
-    assert all(re.fullmatch(blacklist, name) for name in names)
-    assert not re.fullmatch(blacklist, "PATH")
 
 
 def test_an_address_of_the_hub_goes_through_the_hubs_own_client(tmp_path: Path) -> None:

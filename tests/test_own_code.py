@@ -131,7 +131,7 @@ def expected(own: Path) -> list[dict[str, Any]]:
 def mar(tmp_path_factory: pytest.TempPathFactory) -> Mar:
     """One whose models leave lines in the file "ran"."""
     found = Mar(tmp_path_factory.mktemp("mar"))
-    found.env |= {"OWN_CODE_RAN": str(found.folder / "ran")}
+    found.env |= {"OWN_CODE_RAN": str(found.folder / "ran"), "MAR_PASS_ENV": "OWN_CODE_RAN"}
     return found
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-import shlex
+import os
+import shutil
+import subprocess
 import sys
+import sysconfig
 import venv
 from collections.abc import Callable
 from importlib import metadata
@@ -12,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import doctor, toolchain
+from pipeline import doctor, interpreters, toolchain
 from pipeline.errors import InputError
 from pipeline.toolchain import CHIPS, Chip, known
 from tests.conftest import Mar
@@ -21,6 +24,7 @@ from tests.neuron_stand_in import install, install_placeholders
 AWS = "--extra-index-url https://pip.repos.neuron.amazonaws.com"
 PLACES = {"neuron": "aws_neuron_venv_pytorch_inf1", "neuronx": "aws_neuronx_venv_pytorch_2_9"}
 TORCH = metadata.version("torch").partition("+")[0]
+RELEASE = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 pytestmark = pytest.mark.slow
 
@@ -31,11 +35,15 @@ def chip(request: pytest.FixtureRequest) -> Chip:
 
 
 def interpreter(folder: Path, packages: Path) -> Path:
-    """An environment's bin/python that finds `packages` beside what ours has."""
+    """An environment's bin/python that finds `packages` before what ours has."""
+    own = Path(sys.executable).resolve()
+    site_packages = folder / "lib" / f"python{RELEASE}" / "site-packages"
+    site_packages.mkdir(parents=True)
+    (folder / "pyvenv.cfg").write_text(f"home = {own.parent}\nversion = {RELEASE}.0\n")
+    (site_packages / "beside.pth").write_text(f"{packages}\n{sysconfig.get_paths()['purelib']}\n")
     python = folder / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(packages))} exec {sys.executable} "$@"\n')
-    python.chmod(0o755)
+    python.parent.mkdir()
+    python.symlink_to(own)
     return python
 
 
@@ -192,22 +200,122 @@ def test_the_doctor_says_what_the_build_says(
     ("name", "said"),
     [
         ("gone/python", "there is no such file"),
-        ("false", "it ended with exit code 1"),
-        ("true", "it does not answer as one"),
-        ("text", "Exec format error"),
+        ("bin/true", "there is no "),
+        ("bin/text", "there is no "),
+        ("bin/not-a-program", "it cannot be run"),
         ("folder", "a folder without bin/python"),
     ],
 )
 def test_an_interpreter_that_is_none_is_refused(tmp_path: Path, name: str, said: str) -> None:
-    (tmp_path / "text").write_text("no program")
-    (tmp_path / "text").chmod(0o755)
+    (tmp_path / "bin").mkdir()
+    for program in ("text", "not-a-program"):
+        (tmp_path / "bin" / program).write_text("no program")
+    (tmp_path / "bin/text").chmod(0o755)
     (tmp_path / "folder").mkdir()
-    for program in ("false", "true"):
-        (tmp_path / program).symlink_to(f"/bin/{program}")
+    (tmp_path / "bin/true").symlink_to(copy_of_true(tmp_path))
     with pytest.raises(InputError) as caught:
         toolchain.tools(CHIPS["neuronx"], str(tmp_path / name))
     assert said in str(caught.value)
     assert "`mar doctor` lists" in str(caught.value)
+
+
+def copy_of_true(folder: Path) -> Path:
+    """A program that is no Python, and in no folder with one."""
+    there = folder / "elsewhere" / "bin" / "true"
+    there.parent.mkdir(parents=True)
+    shutil.copy("/bin/true", there)
+    return there
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("exit 3", "it ended with exit code 3"),
+        ("echo 'no such option' >&2; exit 2", "no such option"),
+        ("echo hello", "it answers 'hello'"),
+        ("echo 2.7", "it answers '2.7'"),
+        (None, "Exec format error"),
+    ],
+)
+def test_a_build_refuses_an_interpreter_that_is_not_what_its_files_say(
+    tmp_path: Path, packages: Path, program: str | None, said: str
+) -> None:
+    python = interpreter(tmp_path / "environment", packages)
+    python.unlink()
+    python.write_text(f"#!/bin/sh\n{program}\n" if program else "no program")
+    python.chmod(0o755)
+    assert toolchain.versions(str(python), ["torch"])["torch"].startswith(TORCH)
+    with pytest.raises(InputError) as caught:
+        toolchain.started(str(python))
+    assert said in str(caught.value)
+
+
+def test_a_plan_and_what_fails_before_a_build_start_no_program_that_a_config_names(
+    fresh_mar: Mar, packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(packages, torch_version=TORCH)
+    python, ran = interpreter(tmp_path / "environment", packages), tmp_path / "ran"
+    python.unlink()
+    paths = os.pathsep.join([str(packages), sysconfig.get_paths()["purelib"]])
+    python.write_text(f'#!/bin/sh\nenv > {ran}\nPYTHONPATH={paths} exec {Path(sys.executable).resolve()} "$@"\n')
+    python.chmod(0o755)
+    words = ("--task", "seq_classification", "--set", "handler.hardware=neuronx", "--set", f"hardware.python={python}")
+    assert not fresh_mar.plan(*words)["serialize"]["cached"]
+    assert not ran.exists()
+    (tmp_path / "environment/lib").rename(tmp_path / "environment/gone")
+    for command in ("plan", "build"):
+        assert fresh_mar(command, *words).returncode == 2
+        assert not ran.exists()
+    (tmp_path / "environment/gone").rename(tmp_path / "environment/lib")
+
+    # A build runs it, with nothing of the builder's.
+    for name in ("HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "SOMEBODYS_SETTING"):
+        monkeypatch.setenv(name, "planted")
+    assert toolchain.started(str(python)) == str(python)
+    assert "planted" not in ran.read_text()
+
+
+def as_it_says_itself(python: str, names: tuple[str, ...]) -> dict[str, str]:
+    """The versions that an interpreter tells when it is run."""
+    code = (
+        "import json, sys\nfrom importlib import metadata\nfound = {'python': '%d.%d' % sys.version_info[:2]}\n"
+        f"for name in {names!r}:\n"
+        "    try: found[name] = metadata.version(name)\n"
+        "    except metadata.PackageNotFoundError: found[name] = 'absent'\n"
+        "print(json.dumps(found))"
+    )
+    done = subprocess.run([python, "-c", code], cwd="/", capture_output=True, text=True, check=True)
+    return dict(json.loads(done.stdout))
+
+
+NAMES = ("torch", "transformers", "torch-neuronx", "neuronx-cc", "pip", "none-of-that-name")
+
+
+@pytest.mark.parametrize("system_packages", [False, True])
+def test_versions_read_off_the_files_are_those_that_the_interpreter_tells(
+    tmp_path: Path, packages: Path, system_packages: bool
+) -> None:
+    install(packages, torch_version=TORCH)
+    made = tmp_path / "made"
+    venv.EnvBuilder(symlinks=True, system_site_packages=system_packages).create(made)
+    site_packages = made / "lib" / f"python{RELEASE}" / "site-packages"
+    (site_packages / "a.pth").write_text(f"# more\nimport sys; sys.path.append('/nowhere')\n{packages}\n/not/there\n")
+    base = str(Path(sys.executable).resolve())
+    for python in (str(made / "bin/python"), str(interpreter(tmp_path / "other", packages)), base, sys.executable):
+        assert toolchain.versions(python, NAMES) == as_it_says_itself(python, NAMES)
+
+
+def test_what_pythonpath_names_goes_before_an_environments_own(
+    tmp_path: Path, packages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = str(interpreter(tmp_path / "environment", packages))
+    other = tmp_path / "other"
+    other.mkdir()
+    install(other, torch_version="1.2.3", only={"torch-neuronx"})
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(other), str(tmp_path)]))
+    interpreters.read.cache_clear()
+    assert toolchain.versions(python, ["torch-neuronx"])["torch-neuronx"].startswith("1.2.3")
+    assert toolchain.versions(python, NAMES) == as_it_says_itself(python, NAMES)
 
 
 def test_a_build_with_placeholders_ends_in_three_lines_and_leaves_nothing(

@@ -103,7 +103,7 @@ def serialize(job: Job) -> Iterable[Entry]:
             "The checkpoint is in float16, which is no type to compile from.",
             fix="Set handler.dtype: float32 (and hardware.auto_cast: all for speed), or bfloat16.",
         )
-    python = toolchain.interpreter(hardware.python)
+    python = toolchain.started(hardware.python)
     saved, compiled = job.scratch / "saved", job.scratch / "compiled"
     saved.mkdir()
     compiled.mkdir()

@@ -45,7 +45,7 @@ def _worker(build: Build) -> dict[str, Any]:
     """Where an archive's handler runs: here, or where a graph was compiled."""
     if not _compiled(build):
         return {}
-    python = toolchain.interpreter(build.config.hardware.python)
+    python = toolchain.started(build.config.hardware.python)
     return {"python": python, "script": toolchain.WORKER}
 
 

@@ -147,6 +147,7 @@ def server(
     # What a user's shell may hold; nothing of it reaches the tests of the rest of the session.
     with pytest.MonkeyPatch.context() as shell:
         shell.setenv("HF_TOKEN", "hf_secret")
+        shell.setenv("SOMEBODYS_SETTING", "hf_secret")
         shell.setenv("TS_INFERENCE_ADDRESS", "http://0.0.0.0:8080")
         shell.setenv("TS_LOAD_MODELS", "all")
         made.start()

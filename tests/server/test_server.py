@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from pipeline import environment
 from pipeline.errors import InputError, StageError
 from pipeline.process import group_members
 from pipeline.server import Server, WorkerDied
@@ -96,9 +97,13 @@ def _listening(server: Server) -> list[tuple[str, str]]:
     return listening
 
 
-def test_workers_see_no_token_and_no_module_of_ours(server: Server) -> None:
+def test_workers_see_no_variable_that_is_not_on_the_list_and_no_module_of_ours(server: Server) -> None:
     found = server.predict(FORMATS[0], {"want": "environment"}).json()
     assert "hf_secret" not in str(found)
+    assert "SOMEBODYS_SETTING" not in found
+    allowed = re.compile(environment.allowed(), re.DOTALL)
+    # CUDA_VISIBLE_DEVICES and the like are TorchServe's own; LC_CTYPE is Python's.
+    assert [name for name in found if not allowed.fullmatch(name)] == []
     assert found["HF_HUB_OFFLINE"] == "1"
     assert str(ROOT) not in found["PYTHONPATH"].split(os.pathsep)
 
@@ -108,7 +113,7 @@ def test_the_server_reads_the_settings_as_they_were_meant(server: Server) -> Non
     for line in (
         f"Inference address: http://127.0.0.1:{server.ports.inference}",
         f"Management address: http://127.0.0.1:{server.ports.management}",
-        "Blacklist Regex: HF_TOKEN|",
+        "Blacklist Regex: (?s)(?!(?:PATH|HOME|",
         "Custom python dependency for model allowed: false",
         "Model API enabled: false",
     ):
