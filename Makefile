@@ -5,15 +5,16 @@ OUT    ?= build
 BIN    := $(VENV)/bin
 MAR    := $(BIN)/mar
 
-# `make mar` builds CONFIG, or the task's own config; MODEL, REVISION and SAVE_MODE override what it says. MODEL alone
-# will do where the model tells its task.
+# `make mar` builds CONFIG, or the task's own config; MODEL, REVISION, SAVE_MODE and NAME override what it says. MODEL
+# alone will do where the model tells its task. (NAME only as it is typed: some systems have it in the environment.)
 ifdef CONFIG
   what := $(CONFIG) $(if $(TASK),--task "$(TASK)")
 else ifdef TASK
   what := --task "$(TASK)"
 endif
 overrides := $(if $(MODEL),--model "$(MODEL)") $(if $(REVISION),--revision "$(REVISION)") \
-             $(if $(SAVE_MODE),--save-mode "$(SAVE_MODE)") $(if $(OFFLINE),--offline) $(if $(LOCKED),--locked)
+             $(if $(SAVE_MODE),--save-mode "$(SAVE_MODE)") $(if $(OFFLINE),--offline) $(if $(LOCKED),--locked) \
+             $(if $(findstring command,$(origin NAME)),--name "$(NAME)")
 
 .PHONY: help setup mar smoke serve release test test-fast test-matrix torture bench lint starters clean
 .DEFAULT_GOAL := help
@@ -22,8 +23,8 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "TASK is one of seq_classification, token_classification, question_answering, text_generation."
-	@echo "make mar TASK=... [MODEL=<Hub id, folder or address>] [REVISION=...] [SAVE_MODE=torchscript] [OUT=build]"
-	@echo "make mar CONFIG=file.yaml [LOCKED=1] [OFFLINE=1]"
+	@echo "make mar TASK=... [MODEL=<Hub id, folder or address>] [REVISION=...] [SAVE_MODE=torchscript] [NAME=...] [OUT=build]"
+	@echo "make mar CONFIG=file.yaml [NAME=...] [LOCKED=1] [OFFLINE=1]"
 
 # The stamp is written last, so an interrupted set-up starts again.
 $(VENV)/.ready: pyproject.toml

@@ -31,8 +31,7 @@ from packageurl import PackageURL
 from . import packing
 from .archive import PROVENANCE, Archive, digest
 from .errors import InputError, StageError
-from .model_store import FOLDER, SUMS, archives, held, read_sums, sum_lines
-from .notes import write_atomic
+from .model_store import FOLDER, SUMS, archives, held, read_sums, renew, sum_lines
 from .tree import text_digest
 
 NAME = "bom.cdx.json"
@@ -61,9 +60,9 @@ def write(out: Path, time: datetime | None) -> Path:
         sums = {f"{FOLDER}/{path}": sha for archive in found.values() for path, sha in archive.sums().items()}
         _compare(out, sums)
         text = _text(found, time)
-        write_atomic(out / NAME, text)
+        renew(out, NAME, text)
         sums[NAME] = text_digest(text)
-        write_atomic(out / SUMS, sum_lines(sums))
+        renew(out, SUMS, sum_lines(sums))
     return out / NAME
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import console, housekeeping
+from . import cache_folder, console, housekeeping
 from .errors import InputError
 from .store import Store
 
@@ -31,11 +31,19 @@ JsonOption = Annotated[
 app = typer.Typer(help="Look after the cache.", no_args_is_help=True, epilog=EPILOG, rich_markup_mode=None)
 
 
-def store(cache: Path | None) -> Store:
-    """The store in that folder, or in the user's own cache folder."""
+def folder(cache: Path | None) -> Path:
+    """That folder, or the user's own cache folder."""
     from platformdirs import user_cache_path
 
-    return Store((cache or user_cache_path("mar-pipeline")).expanduser().absolute(), warn=console.warning)
+    return (cache or user_cache_path("mar-pipeline")).expanduser().absolute()
+
+
+def store(cache: Path | None, *, read_only: bool = False) -> Store:
+    """The store in that folder, or in the user's own cache folder; `read_only` for a command that changes nothing.
+    Raises InputError if the folder holds other things."""
+    root = folder(cache)
+    cache_folder.check(root)
+    return Store(root, warn=console.warning, read_only=read_only)
 
 
 @app.command("list", epilog=EPILOG)
@@ -43,7 +51,7 @@ def cache_list(cache: CacheOption = None, as_json: JsonOption = False) -> None:
     """List what is cached, by model and stage: size, age, last use, and which configs use it."""
     from .plan import NAMES
 
-    opened = store(cache)
+    opened = store(cache, read_only=True)
     sizes = housekeeping.blobs(opened)
     found: list[dict[str, Any]] = []
     for result in housekeeping.results(opened):
@@ -120,7 +128,7 @@ def cache_gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
 ) -> None:
     """Remove what no result needs, and results by age or size; never while a build runs."""
-    opened = store(cache)
+    opened = store(cache, read_only=dry_run)
     limit = _bytes(max_size) if max_size else None
     age = _age(older_than) if older_than else None
     with _alone(opened, "mar cache gc"):
@@ -146,7 +154,7 @@ def cache_verify(
     repair: Annotated[bool, typer.Option("--repair", help="Remove what is damaged, so that it is made anew.")] = False,
 ) -> None:
     """Read the whole cache again and hold it against its digests."""
-    opened = store(cache)
+    opened = store(cache, read_only=not repair)
     with _alone(opened, "mar cache verify"):
         found = housekeeping.damage(opened, repair=repair)
     for line in found:

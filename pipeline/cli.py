@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +15,7 @@ from .archive_cli import check, diff, inspect
 from .build_cli import Configs, LockedOption, OfflineOption, OutOption, UnverifiedOption
 from .cache_cli import EPILOG, CacheOption, JsonOption
 from .cache_cli import app as cache_app
+from .cache_cli import folder as cache_place
 from .cache_cli import store as open_store
 from .errors import InputError
 from .lock_cli import lock
@@ -44,6 +44,9 @@ ModelOption = Annotated[
 ]
 RevisionOption = Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit on the Hub.")]
 SaveModeOption = Annotated[str | None, typer.Option("--save-mode", help="pretrained or torchscript.")]
+NameOption = Annotated[
+    str | None, typer.Option("--name", help="The archive's name, as --set archive.name=NAME; of one config.")
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any setting, as handler.max_length=256."),
@@ -76,6 +79,7 @@ def _configs(
     model: str | None,
     revision: str | None,
     save_mode: str | None,
+    name: str | None,
     settings: list[str] | None,
 ) -> list[BuildConfig]:
     from . import config
@@ -89,7 +93,13 @@ def _configs(
             )
         task = config.task_of(model, revision, tell)
     overrides = config.Overrides(
-        task=task, model=model, revision=revision, save_mode=save_mode, settings=tuple(settings or ()), tell=tell
+        task=task,
+        model=model,
+        revision=revision,
+        save_mode=save_mode,
+        name=name,
+        settings=tuple(settings or ()),
+        tell=tell,
     )
     return config.load_all(files or [config.packaged(str(task))], overrides)
 
@@ -116,6 +126,7 @@ def build(
     model: ModelOption = None,
     revision: RevisionOption = None,
     save_mode: SaveModeOption = None,
+    name: NameOption = None,
     settings: SetOption = None,
     out: OutOption = Path("build"),
     cache: CacheOption = None,
@@ -127,7 +138,7 @@ def build(
 ) -> None:
     """Build archives: download, serialize, handler, archive, verify, model_store; what is cached is not done again."""
     forced, store = _forced(force), open_store(cache)
-    loaded = _configs(store, offline, configs, task, model, revision, save_mode, settings)
+    loaded = _configs(store, offline, configs, task, model, revision, save_mode, name, settings)
     archives = build_cli.run(loaded, store, out, offline, forced, locked, allow_unverified)
     if as_json:
         print(json.dumps({"archives": archives}))
@@ -150,6 +161,7 @@ def plan(
     model: ModelOption = None,
     revision: RevisionOption = None,
     save_mode: SaveModeOption = None,
+    name: NameOption = None,
     settings: SetOption = None,
     out: OutOption = Path("build"),
     cache: CacheOption = None,
@@ -162,11 +174,11 @@ def plan(
     """Show what `build` would run, what is cached, and why; do nothing."""
     from . import plan as planning
 
-    forced, store = _forced(force), open_store(cache)
-    loaded = _configs(store, offline, configs, task, model, revision, save_mode, settings)
+    forced, store = _forced(force), open_store(cache, read_only=True)
+    loaded = _configs(store, offline, configs, task, model, revision, save_mode, name, settings)
     archives: list[dict[str, Any]] = []
-    # Nothing may be removed while it is looked at; where there is no cache, none is made.
-    with store.in_use() if store.root.is_dir() else nullcontext():
+    # Nothing may be removed while it is looked at.
+    with store.in_use():
         for one in build_cli.builds(loaded, store, out, offline, locked, allow_unverified):
             found = planning.plan(one, forced)
             stages = [
@@ -317,7 +329,7 @@ def doctor(cache: CacheOption = None, out: OutOption = Path("build"), as_json: J
 
     from .doctor import checks
 
-    found = checks(cache=open_store(cache).root, out=out)
+    found = checks(cache=cache_place(cache), out=out)
     if as_json:
         print(json.dumps({"checks": [asdict(check) for check in found]}))
     else:

@@ -75,6 +75,12 @@ def load_all(paths: Iterable[Path], overrides: Overrides | None = None) -> list[
     make archives of one name are such a problem."""
     configs: list[BuildConfig] = []
     wrong: list[str] = []
+    paths = list(paths)
+    if overrides is not None and overrides.name is not None and len(paths) > 1:
+        raise InputError(
+            f"--name {overrides.name} names one archive, and {len(paths)} configs are given.",
+            fix="Build them one by one, or set archive.name in each config.",
+        )
     for path in map(Path, paths):
         reader = ConfigReader(path, overrides or Overrides())
         checked = reader.read()

@@ -46,6 +46,7 @@ class Overrides:
     model: str | None = None
     revision: str | None = None
     save_mode: str | None = None
+    name: str | None = None
     settings: tuple[str, ...] = ()
     tell: TellTask | None = None
     """Asked where nothing says the task. Raises InputError if the model does not tell it either."""
@@ -136,6 +137,8 @@ class ConfigReader:
             value = getattr(self.overrides, option)
             if value is not None:
                 self._put(data, ("handler", key), value, f"--{option.replace('_', '-')} {value}")
+        if self.overrides.name is not None:
+            self._put(data, ("archive", "name"), self.overrides.name, f"--name {self.overrides.name}")
         for setting in self.overrides.settings:
             shown = f"--set {setting if setting.isprintable() else repr(setting)}"
             key, equals, text = setting.partition("=")

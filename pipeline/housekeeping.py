@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import notes
+from . import cache_folder, notes
 from .store import Record, Store
 from .tree import Tree, scan
 
 PARTS_KEPT = 7 * 86_400.0
 """Seconds that a file which is not all fetched stays unused."""
-NOTES = ("keys/*/*.json", "latest/*.json", "facts/*", "files/*/*.json")
-"""Where a store has its notes."""
+NOTES = ("keys", "latest", "facts", "files")
+"""The folders of a store that hold notes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +32,12 @@ class Result:
 def results(store: Store) -> list[Result]:
     """Every readable result, the longest unused first."""
     users: dict[tuple[str, str], list[str]] = {}
-    for _, value in _notes(store, "latest/*.json"):
+    for _, value in _notes(store, "latest"):
         if value is None:
             continue
         users.setdefault((value["stage"], value["key"]), []).append(value["subject"])
     found = []
-    for path, value in _notes(store, "keys/*/*.json"):
+    for path, value in _notes(store, "keys"):
         try:
             record = Record(**value)
             tree = store.tree(record.tree)
@@ -49,9 +49,9 @@ def results(store: Store) -> list[Result]:
     return sorted(found, key=lambda result: (result.used, result.record.key))
 
 
-def _notes(store: Store, pattern: str) -> Iterator[tuple[Path, Any]]:
-    """Every note with its value, None for a damaged one."""
-    for path in sorted(store.root.glob(pattern)):
+def _notes(store: Store, part: str) -> Iterator[tuple[Path, Any]]:
+    """Every note in a part of the store with its value, None for a damaged one."""
+    for path in cache_folder.paths(store.root, part):
         try:
             yield path, notes.read(path)
         except notes.DamagedNote:
@@ -60,7 +60,7 @@ def _notes(store: Store, pattern: str) -> Iterator[tuple[Path, Any]]:
 
 def blobs(store: Store) -> dict[str, int]:
     """Bytes of every blob, by its name."""
-    return {path.name: path.stat().st_size for path in store.root.glob("blobs/*/*")}
+    return {path.name: path.stat().st_size for path in cache_folder.paths(store.root, "blobs")}
 
 
 def collect(
@@ -79,18 +79,18 @@ def collect(
     wanted = {entry.sha256 for result in keep for entry in result.tree}
     going = [store.blob(sha) for sha in sizes.keys() - wanted]
     kept = {(result.record.stage, result.record.key) for result in keep}
-    going += [path for path in store.root.glob("keys/*/*.json") if (path.parent.name, path.stem) not in kept]
+    going += [path for path in cache_folder.paths(store.root, "keys") if (path.parent.name, path.stem) not in kept]
     trees = {result.record.tree for result in keep}
-    going += [path for path in store.root.glob("trees/*/*.json") if path.stem not in trees]
-    latest = ((path, value) for path, value in _notes(store, "latest/*.json") if value is not None)
+    going += [path for path in cache_folder.paths(store.root, "trees") if path.stem not in trees]
+    latest = ((path, value) for path, value in _notes(store, "latest") if value is not None)
     going += [path for path, value in latest if (value["stage"], value["key"]) not in kept]
-    outside = _notes(store, "files/*/*.json")
+    outside = _notes(store, "files")
     going += [path for path, value in outside if value is None or not Path(value["file"]).exists()]
-    going += [path for path in store.root.glob("*/**/.*") if path.is_file()]
+    going += cache_folder.leftovers(store.root)
     old = time.time() - min(PARTS_KEPT if older_than is None else older_than, PARTS_KEPT)
-    going += [path for path in store.root.glob("partial/*") if path.stat().st_mtime < old]
-    going += [path for path in (store.root / "tmp").rglob("*") if path.is_file() and not path.is_symlink()]
-    freed = sum(path.stat().st_size for path in going)
+    going += [path for path in cache_folder.paths(store.root, "partial") if path.stat().st_mtime < old]
+    left = [path for folder in cache_folder.paths(store.root, "tmp") for path in folder.rglob("*")]
+    freed = sum(path.lstat().st_size for path in [*going, *left] if path.is_file() and not path.is_symlink())
     if not dry_run:
         for path in going:
             path.unlink(missing_ok=True)
@@ -124,18 +124,18 @@ def damage(store: Store, *, repair: bool = False) -> list[str]:
             path.unlink(missing_ok=True)
 
     whole: set[str] = set()
-    for path in sorted(store.root.glob("blobs/*/*")):
+    for path in cache_folder.paths(store.root, "blobs"):
         if scan(path, path.name).sha256 == path.name:
             whole.add(path.name)
         else:
             wrong(path, f"blob {path.name} does not hold the bytes of its name")
     trees: dict[str, Tree] = {}
-    for path in sorted(store.root.glob("trees/*/*.json")):
+    for path in cache_folder.paths(store.root, "trees"):
         try:
             trees[path.stem] = store.tree(path.stem)
         except ValueError:
             wrong(path, f"tree {path.stem} is damaged")
-    for path, value in (note for pattern in NOTES for note in _notes(store, pattern)):
+    for path, value in (note for part in NOTES for note in _notes(store, part)):
         if value is None:
             wrong(path, f"{path.relative_to(store.root)} is not as it was written")
         elif path.parts[-3] == "keys":

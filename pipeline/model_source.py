@@ -29,6 +29,11 @@ REGISTERED = re.compile(r"models:/+(?P<model>[^/@'\"]+)(?:/(?P<version>[^/@'\"]+
 """A registered model of MLflow: its version, number or stage, or its alias."""
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^\s'\"]+")
 _LONGEST_PATH = 4096
+_CHECKPOINT = re.compile(r"checkpoint-\d+")
+"""As transformers' Trainer names the folders that it saves to, by the step."""
+_BETWEEN = ("checkpoints", "checkpoint")
+"""Folders between a run's and its checkpoints' that tell no run."""
+_LONGEST_RUN = 150
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +50,18 @@ class ModelSource:
 
     @property
     def short_name(self) -> str:
-        """The last part of the name: of the folder's, the repository's or the starter's."""
+        """The last part of the name: of the folder's, the repository's or the starter's. A Trainer's checkpoint has its
+        run's name before its own (run1-checkpoint-25): every run has a checkpoint-25."""
         if self.kind == "mlflow" and (registered := REGISTERED.fullmatch(self.name)):
             return registered["model"]
-        return self.path.name if self.path is not None else (self.repo or self.url or self.name).rpartition("/")[2]
+        if self.repo is not None:
+            return self.repo.rpartition("/")[2]
+        parts = self.path.parts if self.path is not None else (self.url or self.name).partition("://")[2].split("/")
+        *above, name = parts
+        if self.kind in ("folder", "url") and _CHECKPOINT.fullmatch(name):
+            run = next((part for part in reversed(above) if part not in _BETWEEN), "")
+            return f"{run[:_LONGEST_RUN]}-{name}" if run.strip("/") else name
+        return name
 
 
 def find(name: str, folders: Sequence[Path]) -> ModelSource:

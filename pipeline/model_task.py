@@ -18,9 +18,9 @@ def teller(store: Store, offline: bool) -> TellTask:
     """A function that looks into a model; no more of it is fetched than its config.json."""
 
     def tell(model: ModelSource, revision: str | None, locked: Locked | None) -> Task:
-        source = sources.of(store, offline, model, revision, locked)
-        source.may_fetch = True
         with store.in_use():
+            source = sources.of(store, offline, model, revision, locked)
+            source.may_fetch = True
             # Whether its weights can be used is told later, and better.
             files = select(source.sizes(), source.where, source.text, pickles=True).files
             name = f"{ADAPTER}/{ADAPTER_CONFIG}" if f"{ADAPTER}/{ADAPTER_CONFIG}" in files else checkpoint.CONFIG

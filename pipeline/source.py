@@ -12,6 +12,10 @@ Progress = Callable[[str, int, int | None], None]
 """Told what is being done, how much of it is done, and how much there is (bytes, or None where unknown)."""
 
 
+LARGEST_TEXT = 64 << 20
+"""Bytes of a text that is read into memory, where nothing is to be kept."""
+
+
 class NotReadYet(Exception):
     """What is asked cannot be told without reading or fetching something; the message is the reason."""
 

@@ -78,10 +78,12 @@ class Job:
     """Entries of files in `folder` that need not be read for them, by path."""
 
     def lay_out(self, stage: str, name: str | None = None) -> Path:
-        """A folder with (links to) a stage's result; not to be written to."""
+        """A folder with (links to) a stage's result; not to be written to. What lies in the store is read for its
+        digests first, unless it was made just now. Raises as `Store.use` does."""
         folder = self.scratch / (name or stage)
         if not folder.exists():
-            self.build.store.lay_out(self.build.trees[stage], self.build.places, folder)
+            whole = stage not in self.build.made
+            self.build.store.lay_out(self.build.trees[stage], self.build.places, folder, whole=whole)
         return folder
 
 

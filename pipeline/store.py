@@ -8,6 +8,7 @@
     files/ab/abcd....json     digests of files outside the store, with the stat that they were read at
     partial/....incomplete    files on their way here from an object store, by address, path and the store's own mark
     locks/, tmp/              one lock a key; folders being filled
+    CACHEDIR.TAG              that this is a cache of ours (`cache_folder`)
 
 Whatever exists under its final name is whole: it was written beside it and renamed. What was damaged since is told to
 `warn`, and is as good as not there: notes hold their own digests, a blob that was written to has another time than
@@ -23,12 +24,12 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from . import notes
+from . import cache_folder, notes
 from .errors import InputError, StageError, disk_is_full
 from .tree import Entry, Tick, Tree, canonical, scan, text_digest, walk
 
@@ -36,10 +37,11 @@ SCHEMA = 1
 
 SEALED = 315_532_800 * 10**9
 """Nanoseconds since the epoch: the first of 1980, which no clock shows any more, so that whoever writes to a blob
-changes its time. (The model store's files are links to blobs where they can be.)"""
+changes its time."""
 
 SMALL = 32 << 20
-"""Bytes of a file that is read for its digest each time it is used; whoever uses a larger one reads it all anyway."""
+"""Bytes of a file that is read for its digest each time it is used. A larger one is read for it where it is laid out
+(`Store.lay_out`); packed in an archive, it is when that is verified."""
 
 
 def key_of(material: dict[str, Any]) -> str:
@@ -81,12 +83,17 @@ def changed(entry: Entry) -> StageError:
 
 
 class Store:
-    """The cache in the folder `root`. Raises OSError where the disk does; `warn` is told of damage."""
+    """The cache in the folder `root`. Raises OSError where the disk does; `warn` is told of damage. One that is
+    `read_only` neither writes nor removes anything: what it learns it knows itself alone."""
 
-    def __init__(self, root: Path, warn: Callable[[str], None] = lambda _: None) -> None:
-        self.root = root
+    def __init__(self, root: Path, warn: Callable[[str], None] = lambda _: None, *, read_only: bool = False) -> None:
+        self.root, self.read_only = root, read_only
         self._warn = warn
         self._warned: set[str] = set()
+        # Of a read-only one:
+        self._learned: dict[str, str] = {}
+        self._seen: dict[Path, tuple[list[int], Entry]] = {}
+        self._damaged: set[str] = set()
 
     def warn(self, text: str) -> None:
         if text not in self._warned:
@@ -118,23 +125,37 @@ class Store:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Hold the store for a build, beside other builds. What killed builds left is swept first, if none runs."""
+        """Hold the store for a build, beside other builds. What killed builds left is swept first, if none runs.
+        Raises InputError where there can be no store; others' right to write to it is warned of."""
         with self._lock_file() as lock:
-            if lock.writable():
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    self.sweep()
-                except BlockingIOError:
-                    pass
-            fcntl.flock(lock, fcntl.LOCK_SH)
+            if danger := cache_folder.risk(self.root):
+                self.warn(danger)
+            if lock is not None:
+                if lock.writable():
+                    try:
+                        self._flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        self.sweep()
+                    except BlockingIOError:
+                        pass
+                self._flock(lock, fcntl.LOCK_SH)
             yield
 
-    def _lock_file(self) -> IO[bytes]:
-        """The store's lock, open. Raises InputError if there can be no store at its place."""
-        file = self.root / "in-use.lock"
+    def _lock_file(self) -> AbstractContextManager[IO[bytes] | None]:
+        """The store's lock, open, and its folder marked as a cache; None if none is there, and none is to be made.
+        Raises InputError if there can be no store at its place."""
+        cache_folder.check(self.root)
+        file = self.root / cache_folder.LOCK
+        if self.read_only:
+            try:
+                return file.open("rb")
+            except OSError:
+                return nullcontext()
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            return file.open("ab")
+            # Not through a link, which could be to anybody's file.
+            lock = os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "r+b", 0)
+            cache_folder.mark(self.root)
+            return lock
         except OSError as error:
             if disk_is_full(error):
                 raise StageError(
@@ -148,11 +169,23 @@ class Store:
                 fix="Use --cache, or MAR_CACHE, for a folder that can be written to.",
             ) from None
 
+    def _flock(self, lock: IO[bytes], how: int) -> None:
+        try:
+            fcntl.flock(lock, how)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise InputError(
+                f"The cache cannot be at {self.root}: its file system has no locks ({error.strerror}).",
+                fix="Use --cache, or MAR_CACHE, for a folder on a disk of this machine.",
+            ) from None
+
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """Hold the store alone; BlockingIOError while a build runs."""
         with self._lock_file() as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if lock is not None:
+                self._flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
 
     @contextmanager
@@ -167,8 +200,10 @@ class Store:
 
     def sweep(self) -> None:
         """Remove what killed builds left; only while nobody else uses the store."""
-        shutil.rmtree(self.root / "tmp", ignore_errors=True)
-        shutil.rmtree(self.root / "locks", ignore_errors=True)
+        for folder in cache_folder.paths(self.root, "tmp"):
+            shutil.rmtree(folder, ignore_errors=True)
+        for file in cache_folder.paths(self.root, "locks"):
+            file.unlink(missing_ok=True)
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -219,7 +254,9 @@ class Store:
         blob = self.blob(entry.sha256)
         try:
             stat = blob.stat()
-            if (stat.st_size == entry.size and stat.st_mtime_ns == SEALED) or self.intact(entry):
+            if entry.sha256 in self._damaged:
+                pass
+            elif (stat.st_size == entry.size and stat.st_mtime_ns == SEALED) or self.intact(entry):
                 return blob
         except OSError:
             pass
@@ -235,25 +272,35 @@ class Store:
         blob = self.blob(entry.sha256)
         try:
             if scan(blob, entry.path).sha256 == entry.sha256:
-                with suppress(OSError):
-                    os.utime(blob, ns=(time.time_ns(), SEALED))
+                if not self.read_only:
+                    with suppress(OSError):
+                        os.utime(blob, ns=(time.time_ns(), SEALED))
                 return True
         except FileNotFoundError:
             return False
         self.warn(
             f"The cache is damaged: {entry.path} ({entry.sha256[:12]}) is not what was written. It is made again."
         )
-        with suppress(OSError):
-            blob.unlink()
+        self.discard(entry)
         return False
 
-    def use(self, entry: Entry, places: Places) -> Path:
-        """The file of an entry, for whoever reads it now; a SMALL one was read to see whether it is what it should be.
-        Raises Damaged; StageError if it is gone, or changed where it lies outside."""
+    def discard(self, entry: Entry) -> None:
+        """Remove the blob of an entry, so that every result that needs it is made anew."""
+        blob = self.blob(entry.sha256)
+        if self.read_only or cache_folder.leads_out(self.root, blob):
+            self._damaged.add(entry.sha256)
+            return
+        with suppress(OSError):
+            blob.unlink()
+
+    def use(self, entry: Entry, places: Places, *, whole: bool = False) -> Path:
+        """The file of an entry, for whoever reads it now; a SMALL one in the store, and a larger one too if it is to be
+        known `whole`, was read to see whether it is what it should be. Raises Damaged; StageError if it is gone, or
+        changed where it lies outside."""
         source = self.locate(entry, places)
         if source is None:
             raise changed(entry)
-        if source == self.blob(entry.sha256) and entry.size <= SMALL and not self.intact(entry):
+        if source == self.blob(entry.sha256) and (whole or entry.size <= SMALL) and not self.intact(entry):
             raise Damaged(entry.path)
         return source
 
@@ -293,26 +340,33 @@ class Store:
         file.chmod(0o444)
         os.utime(file, ns=(time.time_ns(), SEALED))
         file.replace(blob)
+        self._damaged.discard(entry.sha256)
 
-    def lay_out(self, tree: Tree, places: Places, folder: Path) -> Path:
-        """Fill `folder` with symbolic links to the tree's files, not to be written to. Raises as `use` does."""
+    def lay_out(self, tree: Tree, places: Places, folder: Path, *, whole: bool = True) -> Path:
+        """Fill `folder` with symbolic links to the tree's files, not to be written to. All that lie in the store are
+        read for their digests first, or the SMALL ones alone if the others are known to be `whole`. Raises as `use`
+        does."""
         folder.mkdir(parents=True, exist_ok=True)
         for entry in tree:
             place = folder / entry.path
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.symlink_to(self.use(entry, places).resolve())
+            place.symlink_to(self.use(entry, places, whole=whole).resolve())
         return folder
 
     # Small facts
 
     def remember(self, name: str, value: str) -> None:
         """Keep a fact that was learned, such as the commit that a branch was, as far as the store can be written to."""
-        if self.recall(name) != value:
+        if self.read_only:
+            self._learned[name] = value
+        elif self.recall(name) != value:
             with _if_writable():
                 notes.write(self._fact(name), {"name": name, "value": value})
 
     def recall(self, name: str) -> str | None:
         """The fact that was last kept under `name`."""
+        if name in self._learned:
+            return self._learned[name]
         found = self._note(self._fact(name), f"what {name} was")
         return None if found is None else str(found["value"])
 
@@ -324,6 +378,8 @@ class Store:
             stamp = _stamp(file)
         except OSError:
             return None
+        if file in self._seen and self._seen[file][0] == stamp:
+            return self._seen[file][1]
         found = self._note(self._outside(file), f"the digest of {file}")
         return Entry(**found["entry"]) if found is not None and found["stat"] == stamp else None
 
@@ -342,8 +398,19 @@ class Store:
     def know(self, file: Path, entry: Entry) -> None:
         """Keep the digest of a file outside the store, for as long as its stat stays what it is; as far as the store
         can be written to."""
+        if self.read_only:
+            self._seen[file] = _stamp(file), entry
+            return
         with _if_writable():
             notes.write(self._outside(file), {"stat": _stamp(file), "entry": asdict(entry), "file": str(file)})
+
+    def forget(self, file: Path) -> None:
+        """Know no digest of a file outside the store any more, so that it is read again."""
+        self._seen.pop(file, None)
+        note = self._outside(file)
+        if not self.read_only and not cache_folder.leads_out(self.root, note):
+            with _if_writable():
+                note.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import uuid
 import zlib
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def told() -> list[str]:
     return []
 
 
-def put(store: Store, files: dict[str, bytes], key: str = "k" * 64, stage: str = "archive") -> Record:
+def put(store: Store, files: dict[str, bytes], key: str = "c" * 64, stage: str = "archive") -> Record:
     with store.scratch() as scratch:
         for path, data in files.items():
             (scratch / path).parent.mkdir(parents=True, exist_ok=True)
@@ -197,7 +198,7 @@ def test_a_result_whose_files_lie_outside_is_a_miss_once_they_change(store: Stor
     file.write_bytes(b"first")
     tree = Tree.of([store.read(file, "weights")])
     places = {"weights": str(file)}
-    record = Record(key="k" * 64, stage="download", tree=tree.digest, material={}, subject="s#n", places=places)
+    record = Record(key="c" * 64, stage="download", tree=tree.digest, material={}, subject="s#n", places=places)
     store.commit(record, tree)
     assert store.find("download", record.key) == record
     file.write_bytes(b"other")
@@ -254,9 +255,11 @@ def test_two_builds_use_the_store_side_by_side(store: Store) -> None:
 
 
 def test_leftovers_of_killed_builds_go_with_the_next_one(store: Store) -> None:
-    (store.root / "tmp" / "left").mkdir(parents=True)
+    left = store.root / "tmp" / uuid.uuid4().hex
     with store.in_use():
-        assert not (store.root / "tmp" / "left").exists()
+        left.mkdir(parents=True)
+    with store.in_use():
+        assert not left.exists()
 
 
 def test_the_latest_run_of_a_subject_is_remembered(store: Store) -> None:
@@ -294,11 +297,14 @@ def test_a_clock_that_was_ahead_makes_nothing_older(store: Store) -> None:
 def test_garbage_collection_finds_what_killed_builds_left_beside_files(store: Store) -> None:
     put(store, {"a": b"x"})
     before = {path for path in store.root.rglob("*") if path.is_file()}
-    for folder in ("keys/archive", "trees/ab", "latest", "files/cd", "facts"):
-        (store.root / folder).mkdir(parents=True, exist_ok=True)
-        (store.root / folder / ".name.json.0123").write_text("half")
-    (store.root / "tmp" / "left").mkdir(parents=True)
-    (store.root / "tmp" / "left" / "weights").write_text("half")
+    digest = "ab" * 32
+    names = ("keys/archive/{0}.json", "trees/ab/{0}.json", "latest/archive-{1}.json", "files/ab/{0}.json", "facts/{1}")
+    for name in (Path(name.format(digest, digest[:24])) for name in names):
+        (store.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (store.root / name).with_name(f".{name.name}.{uuid.uuid4().hex}").write_text("half")
+    left = store.root / "tmp" / uuid.uuid4().hex
+    left.mkdir(parents=True)
+    (left / "weights").write_text("half")
     assert housekeeping.collect(store, dry_run=True) == 6 * 4
     assert housekeeping.collect(store) == 6 * 4
     assert {path for path in store.root.rglob("*") if path.is_file()} == before

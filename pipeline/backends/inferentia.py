@@ -154,6 +154,8 @@ _LARGEST = 1 << 20
 def _with_the_compilers_words(job: Job, error: StageError) -> StageError:
     """The error, with where the compiler's own logs are kept: in the cache, until it fails for this archive again."""
     kept = job.build.store.root / "compiler" / job.build.config.archive.name
+    if kept.is_symlink():
+        kept.unlink()
     shutil.rmtree(kept, ignore_errors=True)
     kept.mkdir(parents=True)
     printed = next(job.scratch.glob("compile-*/log.txt"), None)

@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial as partial_of
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,7 +27,7 @@ from ..notes import write_atomic
 from ..parallel import each
 from ..partial import Partial
 from ..selection import card as card_of
-from ..source import Fetched, NotReadYet, Progress
+from ..source import LARGEST_TEXT, Fetched, NotReadYet, Progress
 from ..store import Store
 from ..tree import CHUNK, Entry, Tick, canonical
 from . import hub_client
@@ -199,11 +200,39 @@ class Hub:
         if self._cached_entry(path, lambda _: None) is None:
             if not self.may_fetch and not self.no_network:
                 raise NotReadYet(f"{path} of {self.repo} was not fetched yet")
+            if self.store.read_only and not self.no_network:
+                return self._read(path)
             self.fetch({path: path}, lambda *_: None)
         try:
             return file.read_text(encoding="utf-8")
         except ValueError:
-            raise InputError(f"{path} of {self.repo} is no text.", fix="Name another revision.") from None
+            raise self._no_text(path) from None
+
+    def _read(self, path: str) -> str:
+        """A text of the commit, which is not kept."""
+        from huggingface_hub import hf_hub_url
+        from huggingface_hub.file_download import http_get
+        from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+        self._complete_facts([path])
+        facts, into = self._files()[path], BytesIO()
+        url = hf_hub_url(self.repo, path, revision=self.commit)
+        headers = build_hf_headers(library_name=_US, library_version=__version__)
+        if facts["size"] > LARGEST_TEXT:
+            raise self._no_text(path)
+        hub_client.quiet()
+        with hub_client.errors(self.repo, self.commit):
+            http_get(url, into, headers=headers, expected_size=facts["size"])
+        data = into.getvalue()
+        if facts["sha256"] and hashlib.sha256(data).hexdigest() != facts["sha256"]:
+            raise StageError(f"{path} of {self.repo} is not what the commit has.", fix="Try again.")
+        try:
+            return data.decode("utf-8")
+        except ValueError:
+            raise self._no_text(path) from None
+
+    def _no_text(self, path: str) -> InputError:
+        return InputError(f"{path} of {self.repo} is no text.", fix="Name another revision.")
 
     def fetch(self, files: Mapping[str, str], progress: Progress) -> list[Fetched]:
         absent = [path for path in files.values() if not (self._snapshot / path).is_file()]

@@ -16,7 +16,7 @@ from typing import Any
 from .. import card, lock
 from ..errors import InputError
 from ..selection import card as card_of
-from ..source import Fetched, NotReadYet, Progress
+from ..source import LARGEST_TEXT, Fetched, NotReadYet, Progress
 from ..store import Store, key_of
 from ..tree import Entry, canonical, text_digest
 from .transfer import Object, Reader, Transfer, changed, errors
@@ -128,15 +128,29 @@ class Url:
         if kept is None:
             if not self.may_fetch:
                 raise NotReadYet(f"{path} of {self.where} was not fetched yet")
+            if self.store.read_only and not self.no_network:
+                return self._read(path)
             entry = self._brought({path: path}, {}, lambda *_: None)[path]
             try:
                 kept = self.store.blob(entry.sha256).read_text(encoding="utf-8")
             except ValueError:
-                what = f"{self.where}/{path} is no text."
-                raise InputError(what, fix="Restore it, or save the model again.") from None
+                raise self._no_text(path) from None
             # Not before: what is there may have been asked for again.
             self.store.remember(self._fact("text", path), kept)
         return kept
+
+    def _read(self, path: str) -> str:
+        """A text that is there now, which is not kept."""
+        size = self._ask()[path].size if path in self._ask() else -1
+        with errors(self.reader):
+            data = self.reader.start(path, size) if 0 <= size <= LARGEST_TEXT else b"\xff"
+        try:
+            return data.decode("utf-8")
+        except ValueError:
+            raise self._no_text(path) from None
+
+    def _no_text(self, path: str) -> InputError:
+        return InputError(f"{self.where}/{path} is no text.", fix="Restore it, or save the model again.")
 
     def fetch(self, files: Mapping[str, str], progress: Progress) -> list[Fetched]:
         known = self.locked.files if self.locked is not None else {}

@@ -97,6 +97,11 @@ def provenance(build: Build) -> dict[str, Any]:
     }
 
 
+def provenance_text(build: Build) -> str:
+    """The text of provenance.json."""
+    return json.dumps(provenance(build), indent=2) + "\n"
+
+
 def _tools(build: Build) -> tuple[str, ...]:
     return (*TOOLS, *resolve.merging(build))
 
@@ -110,7 +115,7 @@ def run(job: Job) -> Iterable[Entry]:
     seconds = build.params["archive"]["epoch"]
     members = [
         *(Member(entry, build.store.use(entry, build.places)) for entry in _entries(build)),
-        Member.of(PROVENANCE, json.dumps(provenance(build), indent=2).encode() + b"\n"),
+        Member.of(PROVENANCE, provenance_text(build).encode()),
     ]
     members.sort(key=lambda member: member.entry.path)
     members.append(Member.of(MANIFEST, _manifest(job, seconds).encode()))

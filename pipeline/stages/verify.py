@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from .. import resolve, toolchain
@@ -16,7 +17,7 @@ from ..neuron_worker import NO_CHIP
 from ..settings import COMPILED
 from ..stage import Build, Job, Stage
 from ..store import Damaged
-from ..tree import Entry
+from ..tree import Entry, scan
 from .archive import filename
 from .archive import sha256 as archive_digest
 
@@ -51,10 +52,9 @@ def _worker(build: Build) -> dict[str, Any]:
 
 def run(job: Job) -> Iterable[Entry]:
     build, tolerance = job.build, resolve.tolerance(job.build)
-    if not build.intact("archive"):
-        raise Damaged(filename(build))
     archive = Archive(job.lay_out("archive") / filename(build))
     unpacked = archive.unpack(job.scratch / "model")
+    _refuse_other_bytes(build, unpacked)
     requests = json.loads((unpacked / "samples.json").read_text(encoding="utf-8"))
     ask = {
         "folder": str(unpacked),
@@ -106,6 +106,23 @@ def run(job: Job) -> Iterable[Entry]:
     ]
     (job.folder / REPORT).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return []
+
+
+def _refuse_other_bytes(build: Build, unpacked: Path) -> None:
+    """Hold every file of the archive against the SHA-256 that its stage recorded: it was packed by CRC-32. Raises
+    Damaged, when what is wrong is gone from the cache."""
+    for entry in (entry for stage in ("serialize", "handler") for entry in build.trees[stage]):
+        file = unpacked / entry.path
+        if file.is_file() and scan(file, entry.path).sha256 == entry.sha256:
+            continue
+        name, store = filename(build), build.store
+        store.warn(f"The cache is damaged: {name} holds another {entry.path} than was recorded. It is made again.")
+        if whole := build.trees["archive"].get(name):
+            store.discard(whole)
+        store.intact(entry)  # which removes a blob that is not
+        if entry.path in build.places:
+            store.forget(Path(build.places[entry.path]))
+        raise Damaged(entry.path)
 
 
 def _agreed(name: str, expected: list[Any], got: dict[str, Any], tolerance: float) -> float:
@@ -168,7 +185,7 @@ def table(found: list[Difference], most: int = 12) -> str:
 
 STAGE = Stage(
     name="verify",
-    version=2,
+    version=3,
     inputs=("download", "archive"),
     params=params,
     tools=lambda build: ("torch", "transformers", "tokenizers", *resolve.merging(build)),

@@ -178,8 +178,8 @@ def test_the_archive_is_named_for_the_last_part_of_the_model(build):
     names = {
         "distilbert/distilbert-base-cased-distilled-squad": "distilbert-base-cased-distilled-squad",
         "starter:text_generation": "text_generation",
-        "deep/checkpoint-500": "checkpoint-500",
-        "deep/checkpoint-500/": "checkpoint-500",
+        "deep/checkpoint-500": "deep-checkpoint-500",
+        "deep/checkpoint-500/": "deep-checkpoint-500",
     }
     for name, archive in names.items():
         assert build(TEXT.format(name="gpt2"), model=name).archive.name == archive
