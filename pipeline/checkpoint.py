@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ SIDE_FILES = (
     "tokenizer.model",
     "chat_template.jinja",
 )
+SUFFIXES = (".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json")
+"""Of files of weights, and of their indices."""
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "bpe.codes", "*.model")
 PICKLES = ("pytorch_model*.bin", "adapter_model.bin", "*.pt", "*.pth", "*.ckpt")
 FOREIGN = {
@@ -79,6 +82,22 @@ def tensors(file: Path, name: str) -> dict[str, Any]:
             "Fetch the file again (`git lfs pull` in a clone).",
         ) from None
     return header
+
+
+def refuse_other_weights(config: bytes, names: Collection[str]) -> None:
+    """Raises InputError if config.json (its bytes) names weights that are not among the `names` of a checkpoint's
+    files: transformers loads them and no others. What is no JSON object is left to whoever reads more of it."""
+    try:
+        named = json.loads(config)["transformers_weights"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return
+    if named is not None and named not in names:
+        raise InputError(
+            f"config.json names {str(named)[:80]!r} as the model's weights (transformers_weights), which is not among "
+            f"those that are taken here: {', '.join(name for name in names if name.endswith(SUFFIXES))}.",
+            "transformers would load the file that it names.",
+            f"Rename that file to {WEIGHTS}, and take transformers_weights out of config.json.",
+        )
 
 
 def task_of(config: dict[str, Any]) -> Task | None:

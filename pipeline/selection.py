@@ -183,20 +183,22 @@ def _side_files(present: Collection[str], home: str) -> dict[str, str]:
 
 
 def _weights(home: str, present: Collection[str], where: str, text: Text, pickles: bool) -> list[str]:
-    """The files of the weights, with their index. Raises InputError if there are none to be used."""
-    indices = {INDEX: WEIGHTS, **({PICKLE_INDEX: PICKLE} if pickles else {})}
-    for index, single in indices.items():
+    """The files of the weights, with their index if they have one: those that transformers' from_pretrained loads of a
+    folder (`_get_resolved_checkpoint_files` in its modeling_utils.py). A single file comes before an index, which may
+    be left of an older save, and safetensors before pickles. Raises InputError if there are none to be used."""
+    indices = {WEIGHTS: INDEX, **({PICKLE: PICKLE_INDEX} if pickles else {})}
+    for single, index in indices.items():
+        if home + single in present:
+            return [single]
         if home + index in present:
             parts = shards(text(home + index), f"{where}/{home}{index}", PurePosixPath(single).suffix)
             if absent := [part for part in parts if home + part not in present]:
                 raise InputError(
                     f"{where} lacks {absent[0]}, which its index of weights names.",
-                    "A copy of it stopped half-way.",
+                    f"A copy of it stopped half-way, or {index} is left of an older save.",
                     "Copy the missing shards, save the model again, or name another revision.",
                 )
             return [index, *parts]
-        if home + single in present:
-            return [single]
     raise InputError(f"{where} holds no model.safetensors.", *_why_no_weights(present, pickles))
 
 

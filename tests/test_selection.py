@@ -113,11 +113,20 @@ def test_the_shards_of_an_index_are_taken_and_one_that_is_missing_is_named(index
     assert found == sorted(["config.json", "tokenizer.json", index, first, second])
 
 
-def test_an_index_of_shards_comes_before_a_single_file() -> None:
+def test_a_single_file_comes_before_an_index_which_may_be_left_of_an_older_save() -> None:
     index = {"weight_map": {"a": "model-1.safetensors"}}
-    files = {**dict.fromkeys(WHOLE, ""), INDEX: index, "model-1.safetensors": ""}
-    assert checkpoint.WEIGHTS not in taken(files)
-    assert INDEX in taken(files)
+    for shards in (["model-1.safetensors"], []):
+        files = {**dict.fromkeys([*WHOLE, *shards], ""), INDEX: index}
+        assert taken(files) == taken(WHOLE)
+
+
+def test_a_single_pickle_comes_before_an_index_of_pickles_and_after_one_of_safetensors() -> None:
+    kept = ["config.json", "tokenizer.json"]
+    old = {PICKLE_INDEX: {"weight_map": {"a": "pytorch_model-1.bin"}}}
+    pickled = {**dict.fromkeys([*kept, "pytorch_model.bin"], ""), **old}
+    assert taken(pickled, pickles=True) == ["config.json", "pytorch_model.bin", "tokenizer.json"]
+    sharded = {**pickled, INDEX: {"weight_map": {"a": "model-1.safetensors"}}, "model-1.safetensors": ""}
+    assert taken(sharded, pickles=True) == sorted([*kept, INDEX, "model-1.safetensors"])
 
 
 def test_the_shards_of_an_index_are_named_once_each() -> None:
@@ -149,7 +158,8 @@ def test_an_index_that_is_none_or_leads_out_of_the_folder_is_refused(index: str)
     with pytest.raises(InputError) as caught:
         selection.shards(index, "x")
     assert str(caught.value).replace("\n", "").isprintable()
-    refused({**dict.fromkeys(WHOLE, ""), INDEX: index})
+    files = {name: "" for name in WHOLE if name != checkpoint.WEIGHTS}
+    refused({**files, INDEX: index})
 
 
 @pytest.mark.parametrize("name", ["../config.json", "a/../../b", "/etc/passwd", "..", ""])

@@ -110,6 +110,9 @@ def run(job: Job) -> Iterable[Entry]:
     for entry in entries:
         if entry.path.endswith(".safetensors"):
             checkpoint.tensors(build.store.use(entry, build.places), entry.path)
+        elif entry.path == checkpoint.CONFIG:
+            names = [entry.path for entry in entries]
+            checkpoint.refuse_other_weights(build.store.use(entry, build.places).read_bytes(), names)
     return entries
 
 
