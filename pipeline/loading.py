@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import adapter
+from . import adapter, untrained
 from .errors import InputError
 from .selection import ADAPTER
 
@@ -26,16 +27,18 @@ def model(job: dict[str, Any]) -> Any:
     class does not fit, or if the checkpoint lacks weights of the model.
     """
     folder = Path(job["checkpoint"])
-    for file in sorted(folder.rglob("*.bin")):
-        _refuse_all_but_tensors(file)
-    loaded, info = _from_pretrained(job, _config(job))
-    missing, others = set(info["missing_keys"]), _of_other_shapes(loaded, info)
+    pickles = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*.bin"))}
+    files = {name: _refuse_all_but_tensors(file) for name, file in pickles.items()} | untrained.stored(folder)
+    config = _config(job)
+    untrained.refuse_empty(files, lambda: _shapes(_blank(job, config)))
+    loaded, info = _from_pretrained(job, config)
+    expected = untrained.Expected.of(loaded)
+    missing, others = set(info["missing_keys"]), _of_other_shapes(loaded, info, files)
     if (folder / ADAPTER).is_dir():
         loaded, brought = adapter.laid_over(loaded, folder / ADAPTER, merge=bool(job.get("merge")))
         missing -= brought
         others = {name: shapes for name, shapes in others.items() if name not in brought}
-    if not job["allow_untrained_head"]:
-        _refuse_untrained(loaded, sorted(missing - others.keys()), others)
+    untrained.refuse(expected, files, missing - others.keys(), others, head_too=not job["allow_untrained_head"])
     return loaded.eval()
 
 
@@ -104,35 +107,34 @@ def _from_pretrained(job: dict[str, Any], config: Any) -> tuple[Any, dict[str, A
     return found
 
 
-def _of_other_shapes(loaded: Any, info: dict[str, Any]) -> dict[str, str]:
+def _blank(job: dict[str, Any], config: Any) -> Any:
+    """The model with no values at all."""
+    import torch
+    import transformers
+
+    with torch.device("meta"):
+        return getattr(transformers, job["auto_class"]).from_config(config, **_code(job))
+
+
+def _shapes(model: Any) -> untrained.Shapes:
+    return {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
+
+
+def _of_other_shapes(loaded: Any, info: dict[str, Any], files: Mapping[str, untrained.Shapes]) -> dict[str, str]:
     """The weights that the checkpoint has in other shapes than the model, and what these are."""
     found, weights = {}, loaded.state_dict()
+    held = {name: shape for shapes in files.values() for name, shape in shapes.items()}
     for told in info["mismatched_keys"]:
         # Before version 5, transformers tells the names alone.
-        name, shape = (told, "") if isinstance(told, str) else (told[0], f"{list(told[1])} and ")
+        name, given = (told, held.get(told)) if isinstance(told, str) else (told[0], told[1])
+        shape = f"{list(given)} and " if given is not None else ""
         found[name] = f"{shape}not {list(weights[name].shape)}" if name in weights else f"{shape}another"
     return found
 
 
-def _refuse_untrained(loaded: Any, missing: list[str], others: dict[str, str]) -> None:
-    """Raises InputError if weights of the model are not the checkpoint's."""
-    if others:
-        name, shapes = min(others.items())
-        raise InputError(
-            f"The checkpoint's head has another shape than its settings say: {name} is {shapes}.",
-            fix="Leave handler.num_labels and labels out, or set allow_untrained_head: true for a new head.",
-        )
-    if missing:
-        shown = ", ".join(missing[:6]) + (f" and {len(missing) - 6} more" if len(missing) > 6 else "")
-        raise InputError(
-            f"The checkpoint does not hold the weights {shown}: {type(loaded).__name__} would answer at random.",
-            "It was not fine-tuned for this task, or was saved by another class.",
-            "Use a fine-tuned model, or set handler.allow_untrained_head: true if that is meant.",
-        )
-
-
-def _refuse_all_but_tensors(file: Path) -> None:
-    """Raises InputError for a pickle that torch does not read with weights_only."""
+def _refuse_all_but_tensors(file: Path) -> untrained.Shapes:
+    """The shapes of a pickle's weights. Raises InputError for one that torch does not read with weights_only, and for
+    one that holds no tensors under their names."""
     import torch
 
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 6):
@@ -142,7 +144,7 @@ def _refuse_all_but_tensors(file: Path) -> None:
             "Upgrade torch to 2.6 or newer, or ask whoever made the model for safetensors.",
         )
     try:
-        torch.load(file, map_location="meta", weights_only=True)
+        held = torch.load(file, map_location="meta", weights_only=True)
     except Exception as error:  # whatever torch raises for what is no such file
         what = re.search(r"GLOBAL (\S+)", str(error))
         if what:
@@ -156,6 +158,17 @@ def _refuse_all_but_tensors(file: Path) -> None:
             "A download or a copy was cut short, or it is a Git LFS pointer, or no weights at all.",
             "Fetch the file again (`git lfs pull` in a clone), or ask whoever made the model for safetensors.",
         ) from None
+    items = held.items() if isinstance(held, dict) else ()
+    shapes = {str(name): tuple(value.shape) for name, value in items if isinstance(value, torch.Tensor)}
+    if not shapes:
+        within = [name for name, value in items if isinstance(value, dict) and value]
+        raise InputError(
+            f"{file.name} holds no weights by their names"
+            + (f": it has {', '.join(map(repr, within[:4]))}." if within else "."),
+            "It is the file of a training program, which keeps the weights in one of its parts.",
+            "Load the model with that program, and save it with save_pretrained().",
+        )
+    return shapes
 
 
 def _refuse_untrusted(error: Exception) -> None:

@@ -91,7 +91,7 @@ def loaded(folder: Path) -> str:
     from transformers import AutoModelForSequenceClassification
 
     model = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True)
-    return list(FORMS)[round(float(model.classifier.bias[0]))]
+    return list(FORMS)[round(model.classifier.bias[0].item())]
 
 
 def selected(folder: Path) -> list[str]:
