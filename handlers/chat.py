@@ -17,11 +17,13 @@ class Chat:
     """The chat template of an unpacked archive: chat_template.jinja, or what tokenizer_config.json says."""
 
     def __init__(self, model_dir: Path, settings: dict[str, Any]) -> None:
-        self.words = {
-            name: word.get("content") if isinstance(word, dict) else word
-            for name, word in settings.items()
-            if name.endswith("_token") and word
-        }
+        named = {name: word for name, word in settings.items() if name.endswith("_token")}
+        for group in ("extra_special_tokens", "model_specific_special_tokens"):
+            # A model's own, by name. Where they are a list, they have none.
+            named.update(settings[group] if isinstance(settings.get(group), dict) else {})
+        words = {name: word.get("content") if isinstance(word, dict) else word for name, word in named.items()}
+        # Some settings are called as tokens are: add_bos_token is a switch, and no word of a template.
+        self.words = {name: word for name, word in words.items() if isinstance(word, str) and word}
         self._template: Any = None
         self._missing = "this model's tokenizer has no chat template: give a prompt"
         try:
@@ -42,7 +44,9 @@ class Chat:
         if self._template is None:
             raise Problem(self._missing, "messages")
         try:
-            return str(self._template.render(messages=messages, add_generation_prompt=True, **self.words))
+            # All that transformers' render_jinja_template gives: what is None is defined, and not the same as left out.
+            given = {"messages": messages, "tools": None, "documents": None, "add_generation_prompt": True}
+            return str(self._template.render({**self.words, **given}))
         except Exception as error:
             # Its own refusal, or what goes wrong in it on messages that it was not written for.
             raise Problem(f"the chat template refuses these messages: {error}"[:300], "messages") from None

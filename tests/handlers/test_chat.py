@@ -32,6 +32,11 @@ TEMPLATES = {
         "{{ word | trim }}{{ eos_token }}\n    {%- endgeneration %}\n{{ word }}\n{%- endfor %}"
     ),
 }
+WORDS = ("tools", "documents", "add_generation_prompt", "add_bos_token", "bos_token", "image_token", "tool_token")
+TEMPLATES |= {
+    "tools": "{% if tools is not none %}tools{% endif %}{% if documents is none %}no documents{% endif %}",
+    "words": "".join(f"{{{{ {word} is defined }}}} {{{{ {word} }}}}, " for word in WORDS),
+}
 TALKS: list[list[dict[str, Any]]] = [
     [{"role": "user", "content": " Hello <b>there</b> & 'you' 😀\n"}],
     [
@@ -72,6 +77,20 @@ def test_a_template_in_the_settings_counts_where_there_is_no_file_of_it(tmp_path
     for given in ("{{ messages[0].content }}!", [{"name": "default", "template": "{{ messages[0].content }}!"}]):
         file.write_text(json.dumps({**settings, "chat_template": given}))
         assert chat(folder).prompt([{"role": "user", "content": "So"}]) == "So!"
+
+
+def test_special_tokens_of_the_models_own_are_words_and_switches_are_none(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    folder = checkpoint(tmp_path / "one", TEMPLATES["words"])
+    file = folder / "tokenizer_config.json"
+    more = {"add_bos_token": True, "image_token": "<image>", "extra_special_tokens": {"tool_token": "<tool>"}}
+    file.write_text(json.dumps({**json.loads(file.read_text()), **more}))
+    written = AutoTokenizer.from_pretrained(folder).apply_chat_template(
+        TALKS[0], tokenize=False, add_generation_prompt=True
+    )
+    assert "True <image>, True <tool>" in written
+    assert chat(folder).prompt(TALKS[0]) == written
 
 
 def test_what_a_template_refuses_is_the_requests_fault(tmp_path: Path) -> None:
