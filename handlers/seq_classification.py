@@ -22,8 +22,7 @@ class SequenceClassification(Handler):
         self.kind = config.get("problem_type") or alone
 
     def answer(self, inputs: list[dict[str, Any]]) -> list[Any]:
-        texts = [(one["text"], one["text_pair"]) if "text_pair" in one else one["text"] for one in inputs]
-        encodings = self.tokenizer.encode(texts, self.max_length)
+        encodings = self.tokenizer.encode([_texts(one) for one in inputs], self.max_length)
         answers: list[Any] = [Problem("the text has no token of the model's", "text") for _ in inputs]
         known = [index for index, encoding in enumerate(encodings) if len(encoding)]
         for run in self.batches([len(encodings[index]) for index in known]):
@@ -34,8 +33,7 @@ class SequenceClassification(Handler):
         return answers
 
     def target(self, one: dict[str, Any]) -> Target:
-        pair = (one["text"], one["text_pair"]) if "text_pair" in one else one["text"]
-        (encoding,) = self.tokenizer.encode([pair], self.max_length)
+        (encoding,) = self.tokenizer.encode([_texts(one)], self.max_length)
         if "target" not in one:
             logits = self.model.run(self.tokenizer.batch([encoding]))["logits"][0]
             label = int(logits.argmax())
@@ -55,3 +53,8 @@ class SequenceClassification(Handler):
         found = [{"label": self.labels[int(place)], "score": float(value)} for value, place in zip(values, places)]
         many = int(one.get("top_k", self.settings.get("top_k", 1))) > 1
         return found if many else found[0]
+
+
+def _texts(one: dict[str, Any]) -> str | tuple[str, str]:
+    """A text, or two. An empty second one is none, as to transformers' tokenizers."""
+    return (one["text"], one["text_pair"]) if one.get("text_pair") else one["text"]

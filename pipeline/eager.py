@@ -6,25 +6,35 @@ where it has one for the task, and the plainest arithmetic where it has none.
 
 from __future__ import annotations
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from . import loading
-from .tokenizer_files import set_lower_case
+from . import loading, original_tokens
 
 if TYPE_CHECKING:
     from .worker import Report
 
 
-def answers(job: dict[str, Any], report: Report) -> list[Any]:
+Loaded = tuple[Any, Any]
+"""A model, and its tokenizer."""
+
+
+def expected(job: dict[str, Any], report: Report) -> dict[str, Any]:
+    """What an archive is held against: {"answers": as `answers` has them, "tokens": as `original_tokens` has them}."""
+    loaded = _load(job, report)
+    return {"answers": answers(job, report, loaded), "tokens": original_tokens.expected(job, *loaded)}
+
+
+def _load(job: dict[str, Any], report: Report) -> Loaded:
+    report("loading the original model", 0, None)
+    return loading.model(job), original_tokens.tokenizer(job)
+
+
+def answers(job: dict[str, Any], report: Report, loaded: Loaded | None = None) -> list[Any]:
     """The answer to each of the job's `requests`, in the handlers' format (less what only a server can know)."""
     import torch
 
-    report("loading the original model", 0, None)
-    model = loading.model(job)
+    model, tokenizer = loaded or _load(job, report)
     settings = job["settings"]
-    tokenizer = _tokenizer(job["checkpoint"], settings.get("do_lower_case"), bool(job.get("trust_remote_code")))
     task = {
         "seq_classification": _classify,
         "token_classification": _tag,
@@ -46,17 +56,6 @@ def answers(job: dict[str, Any], report: Report) -> list[Any]:
             report("asking the original model", number, len(job["requests"]))
             found.append(ask(request))
     return found
-
-
-def _tokenizer(checkpoint: str, lower: bool | None, code: bool) -> Any:
-    """The original's tokenizer, heeding do_lower_case if it is set: many do not by themselves."""
-    own = loading.tokenizer(checkpoint, trust_remote_code=code)
-    if lower is None:
-        return own
-    with TemporaryDirectory() as folder:
-        own.save_pretrained(folder)
-        set_lower_case(Path(folder), lower)
-        return loading.tokenizer(folder)
 
 
 def _inputs(model: Any, encoded: Any) -> dict[str, Any]:

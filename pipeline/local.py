@@ -10,12 +10,17 @@ import importlib
 import json
 import os
 import sys
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import yaml
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .worker import Report
 
 
@@ -85,7 +90,7 @@ def load(model_dir: Path) -> tuple[Any, LocalContext]:
 def answers(job: dict[str, Any], report: Report) -> dict[str, Any]:
     """Answer `requests` (JSON values) by the unpacked archive in `folder`, one by one and, if `batched`, all in one
     batch too: {"single": [...], "batched": [...], "statuses": [HTTP code of each], "notes": what the handler says of
-    its settings}.
+    its settings}. With a `corpus`, "tokens" are what its tokenizer makes of that, as `tokens` has them.
 
     With `explain`, what is asked for is the answers' explanations. With `without_transformers`, that package cannot be
     imported: what a TorchScript archive promises to do without.
@@ -110,4 +115,43 @@ def answers(job: dict[str, Any], report: Report) -> dict[str, Any]:
         context.statuses = {}
         context.request_ids = {index: f"batch-{index}" for index in range(len(requests))}
         batched = handler.handle([{"body": request} for request in requests], context)
-    return {"single": single, "batched": batched, "statuses": statuses, "notes": notes}
+    found = {"single": single, "batched": batched, "statuses": statuses, "notes": notes}
+    return {**found, "tokens": tokens(handler, job["corpus"])} if job.get("corpus") else found
+
+
+def tokens(handler: Any, corpus: dict[str, Any]) -> dict[str, Any]:
+    """What a handler's tokenizer and its chat template make of a corpus: {"texts", "pairs": the ids of each, "talks":
+    the [prompt, ids] of each}; of one that is refused, what is said."""
+
+    def ids(text: Any, special: bool = True) -> Any:
+        try:
+            return list(handler.tokenizer.encode([text], corpus["max_length"], special=special)[0].ids)
+        except Exception as error:  # what the tokenizers package raises
+            return str(error)
+
+    def rendered(talk: Any) -> Any:
+        try:
+            prompt = handler.chat.prompt(talk)
+        except Exception as error:
+            return str(error)
+        return [prompt, ids(prompt, special=False)]
+
+    found = {"texts": [ids(text) for text in corpus["texts"]], "pairs": [ids(tuple(p)) for p in corpus["pairs"]]}
+    talks = corpus["talks"]
+    if talks:
+        with at_noon(importlib.import_module("handlers.chat")):
+            talks = [rendered(talk) for talk in talks]
+    return {**found, "talks": talks}
+
+
+@contextmanager
+def at_noon(module: Any) -> Iterator[None]:
+    """Let a module that has the class `datetime` see one hour that stands still: templates may write the time."""
+
+    class Noon(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:  # noqa: ARG003 (as the class has it)
+            return cls(2024, 2, 29, 12)
+
+    with patch.object(module, "datetime", Noon):
+        yield

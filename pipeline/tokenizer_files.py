@@ -52,7 +52,7 @@ def set_lower_case(folder: Path, lower: bool) -> None:
     """
     file = folder / "tokenizer.json"
     data = read_json(file)
-    normalizer = _switched(data.get("normalizer"), lower)
+    normalizer = with_lower_case(data.get("normalizer"), lower)
     if normalizer != data.get("normalizer"):
         data["normalizer"] = normalizer
         file.write_text(json.dumps(data, ensure_ascii=False, indent=2), encoding="utf-8")
@@ -63,7 +63,8 @@ def set_lower_case(folder: Path, lower: bool) -> None:
         stated.write_text(json.dumps(settings, ensure_ascii=False, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _switched(normalizer: dict[str, Any] | None, lower: bool) -> dict[str, Any] | None:
+def with_lower_case(normalizer: dict[str, Any] | None, lower: bool) -> dict[str, Any] | None:
+    """A normalizer, as tokenizer.json has it, that lowers case or does not."""
     steps = _steps(normalizer)
     if any(step["type"] == "BertNormalizer" for step in steps):
         steps = [{**step, "lowercase": lower} if step["type"] == "BertNormalizer" else step for step in steps]

@@ -24,7 +24,7 @@ OPERATIONS = {
     "save": "pipeline.loading:save",
     "prepare": "pipeline.loading:prepare",
     "trace": "pipeline.backends.torchscript:trace",
-    "eager": "pipeline.eager:answers",
+    "eager": "pipeline.eager:expected",
     "answer": "pipeline.local:answers",
 }
 

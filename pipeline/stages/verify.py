@@ -1,4 +1,5 @@
-"""Verify: the finished archive answers its samples; so does the original model; the two must agree."""
+"""Verify: the finished archive answers its samples and tokenizes texts of every kind; so does the original model;
+the two must agree."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from .. import resolve, toolchain
+from .. import resolve, same_tokens, toolchain
 from ..archive import Archive
 from ..child import stop, work
 from ..compare import Difference, differences
@@ -56,16 +57,25 @@ def run(job: Job) -> Iterable[Entry]:
     unpacked = archive.unpack(job.scratch / "model")
     _refuse_other_bytes(build, unpacked)
     requests = json.loads((unpacked / "samples.json").read_text(encoding="utf-8"))
+    texts = same_tokens.asked(
+        unpacked,
+        pairs=build.config.task.name in ("seq_classification", "question_answering"),
+        talks=build.config.task.name == "text_generation",
+        # The others read a longer text in windows, or refuse it.
+        max_length=resolve.max_length(build) if build.config.task.name == "seq_classification" else None,
+    )
     ask = {
         "folder": str(unpacked),
         "requests": requests,
         "batched": True,
+        "corpus": texts,
         "without_transformers": params(build)["without_transformers"],
     }
     reference = {
         **resolve.load_settings(build, job.lay_out("download")),
         "task": build.config.task.name,
         "requests": requests,
+        "corpus": texts,
         "settings": build.params["handler"]["settings"]["handler"]
         | {"do_lower_case": build.config.handler.do_lower_case},
     }
@@ -85,7 +95,8 @@ def run(job: Job) -> Iterable[Entry]:
                 _refuse_bad_samples(requests, got)
             elif not build.allow_unverified:
                 raise _unverified(build, got["unverified"], got["said"])
-            expected = expecting.result()
+            told = expecting.result()
+            expected = told["answers"]
         except BaseException:
             stop()
             raise
@@ -94,9 +105,12 @@ def run(job: Job) -> Iterable[Entry]:
         report |= {"verified": False, "unverified": got["unverified"], "notes": []}
         answers: list[dict[str, Any]] = [{} for _ in expected]
     else:
+        # First, since other tokens are why answers differ.
+        counts = same_tokens.compared(archive.name, unpacked, texts, told["tokens"], got["tokens"])
         report |= {
             "verified": True,
-            "notes": got["notes"],
+            "notes": [*got["notes"], *told["tokens"]["notes"]],
+            "tokenized": counts,
             "largest_difference": _agreed(archive.name, expected, got, tolerance),
         }
         answers = [{"answer": answer} for answer in got["single"]]
