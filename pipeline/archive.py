@@ -3,72 +3,48 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import shutil
-import tarfile
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from functools import lru_cache
+from pathlib import Path
 from typing import IO, Any
 
+from . import tar_reader, zip_reader
 from .errors import InputError
+from .findings import printable
+from .members import STORED, Damage, Fault, Index, Member, Refused, as_file, fault, part, unpacked
 from .tree import CHUNK, Tree, scan, walk
 
 MANIFEST = "MAR-INF/MANIFEST.json"
 PROVENANCE = "provenance.json"
 """What an archive of ours was made of."""
 
-# What zipfile, tarfile and gzip raise for bytes that make no sense, or that they cannot read: of an encrypted member
-# RuntimeError, of a compression that they do not know NotImplementedError.
-DAMAGE = (
-    OSError,
-    EOFError,
-    ValueError,
-    RuntimeError,
-    NotImplementedError,
-    zlib.error,
-    zipfile.BadZipFile,
-    tarfile.TarError,
-)
+# What reading an archive raises for damage, and what zipfile raises for a zip file in it that makes no sense, or that
+# it cannot read: of an encrypted member RuntimeError, of an unknown compression NotImplementedError.
+DAMAGE = (OSError, EOFError, ValueError, RuntimeError, NotImplementedError, zlib.error, zipfile.BadZipFile)
 
 LARGEST_TEXT = 64 << 20
 """Bytes of a file that is read as a whole."""
 
 
-@dataclass(frozen=True)
-class Member:
-    """A file of an archive: its path in it, and its size in bytes, unpacked and as stored."""
-
-    path: str
-    size: int
-    stored: int
-
-
 class Archive:
-    """An archive at `path`. Raises InputError if it is none."""
+    """An archive at `path`, read as TorchServe reads it. Raises InputError if it is none, and Refused, which is one, if
+    it could be read in two ways."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._kept: dict[str, bytes] = {}
-        if not path.exists():
-            raise InputError(f"{path} does not exist.", fix="Build it first: mar build configs/<task>.yaml.")
-        if path.is_dir():
-            self.kind = "no-archive"
-        elif zipfile.is_zipfile(path):
-            self.kind = "zip"
-        elif path.name.endswith((".tar.gz", ".tgz")) and tarfile.is_tarfile(path):
-            self.kind = "tgz"
-        else:
-            raise InputError(
-                f"{path} is no archive: neither a zip file, nor a .tar.gz, nor a folder.",
-                "It was cut short by a copy or a full disk, or is another file.",
-                "Build it again, or copy it again.",
-            )
+        try:
+            self.kind, self._index = _index(path)
+        except Fault as fault:
+            raise Refused(path, fault.found) from None
+        except (Damage, OSError) as error:
+            raise _damaged(path, error) from None
+        self._by_path = {member.path: member for member in self._index.members}
         try:
             self.manifest: dict[str, Any] = json.loads(self.read(MANIFEST))
         except KeyError:
@@ -87,61 +63,31 @@ class Archive:
 
     def members(self) -> list[Member]:
         """Every file, sorted by path."""
-        with self._readable():
-            return sorted(self._members(), key=lambda member: member.path)
-
-    def _members(self) -> list[Member]:
-        if self.kind == "zip":
-            with zipfile.ZipFile(self.path) as opened:
-                return [Member(i.filename, i.file_size, i.compress_size) for i in opened.infolist() if not i.is_dir()]
-        if self.kind == "tgz":
-            with tarfile.open(self.path) as opened_tar:
-                return [Member(i.name.partition("/")[2], i.size, i.size) for i in opened_tar if i.isfile()]
-        return [Member(path, file.stat().st_size, file.stat().st_size) for file, path in walk(self.path)]
+        return sorted(self._index.members, key=lambda member: member.path)
 
     def read(self, name: str) -> bytes:
         """A small file's bytes. Raises KeyError if there is no such file, InputError if it is damaged or large."""
-        with self._readable():
-            if self.kind == "zip":
-                with zipfile.ZipFile(self.path) as opened, opened.open(name) as stream:
-                    data = stream.read(LARGEST_TEXT + 1)
-            elif self.kind == "tgz":
-                data = self._read_tar(name)
-            else:
-                with self._plain(name) as stream:
-                    data = stream.read(LARGEST_TEXT + 1)
-        if len(data) > LARGEST_TEXT:
+        member = self._by_path[name]
+        if member.size > LARGEST_TEXT:
             raise InputError(f"{self.path} holds a {name} of more than {LARGEST_TEXT >> 20} MiB, which is no text.")
-        return data
+        if name in self._index.kept:
+            return self._index.kept[name]
+        with self._readable(), self._stream(member) as stream:
+            return stream.read()
 
-    def _read_tar(self, name: str) -> bytes:
-        """A file of a .tar.gz; small ones are kept on the way, since each look at it unpacks it from its beginning."""
-        if name in self._kept:
-            return self._kept[name]
-        room = LARGEST_TEXT - sum(len(data) for data in self._kept.values())
-        with tarfile.open(self.path) as opened_tar:
-            for info in opened_tar:
-                path = info.name.partition("/")[2]
-                if path == name and (stream := opened_tar.extractfile(info)):
-                    return stream.read(LARGEST_TEXT + 1)
-                if (
-                    path not in self._kept
-                    and info.size <= min(room, CHUNK)
-                    and (stream := opened_tar.extractfile(info))
-                ):
-                    self._kept[path] = stream.read()
-                    room -= info.size
-        raise KeyError(name)
-
-    def _plain(self, name: str) -> IO[bytes]:
-        """A file of a folder, open. Raises KeyError if it has no such file; one beside the folder is none of its."""
-        file = self.path / name
-        if not file.is_relative_to(self.path) or ".." in file.relative_to(self.path).parts:
-            raise KeyError(name)
-        try:
-            return file.open("rb")
-        except (FileNotFoundError, IsADirectoryError):
-            raise KeyError(name) from None
+    @contextmanager
+    def _stream(self, member: Member) -> Iterator[IO[bytes]]:
+        """A file's bytes, from its beginning to its end. Reading them raises Damage if they are not as they should."""
+        if self.kind == "zip":
+            with self.path.open("rb") as file:
+                yield as_file(unpacked(file, member), member.size)
+        elif self.kind == "tgz":
+            for found, stream in tar_reader.streams(self.path, (member,)):
+                assert found is member
+                yield stream
+        else:
+            with (self.path / member.path).open("rb") as plain:
+                yield plain
 
     def json(self, name: str) -> Any:
         """A JSON file's value, None if the archive has no such file. Raises InputError if it is no JSON."""
@@ -157,9 +103,8 @@ class Archive:
         """Raises InputError for what a damaged archive raises."""
         try:
             yield
-        except DAMAGE as error:
-            said = str(error).rstrip(".") or type(error).__name__
-            raise InputError(f"{self.path} is damaged: {said}.", fix="Build it again, or copy it again.") from None
+        except (Damage, OSError) as error:
+            raise _damaged(self.path, error) from None
 
     def digests(self) -> dict[str, str]:
         """Hexadecimal SHA-256 of every file by its path, sorted. Raises InputError if the archive is damaged."""
@@ -173,15 +118,19 @@ class Archive:
         return dict(sorted(found.items()))
 
     def unpack(self, folder: Path) -> Path:
-        """Unpack into `folder`, as TorchServe does; that folder. Raises InputError for a path that leads out."""
+        """Unpack into `folder`, as TorchServe does; that folder. Raises InputError if the archive is damaged."""
         folder.mkdir(parents=True, exist_ok=True)
-        for path, stream in self.streams():
-            if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
-                raise InputError(f"{self.path} holds {path!r}, which leads out of its folder.")
-            target = folder / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("wb") as out:
-                shutil.copyfileobj(stream, out, CHUNK)
+        for path in self._index.folders:
+            (folder / path).mkdir(parents=True, exist_ok=True)
+        where = ""
+        try:
+            for path, stream in self.streams():
+                where, target = path, folder / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with target.open("wb") as out:
+                    shutil.copyfileobj(stream, out, CHUNK)
+        except Damage as damage:
+            raise _damaged(self.path, damage, where) from None
         return folder
 
     @contextmanager
@@ -190,85 +139,103 @@ class Archive:
 
         Compressed ones are unpacked into a temporary file: to go back in them would be to unpack them again.
         """
-        if self.kind == "no-archive":
-            with self._plain(name) as plain:
-                yield plain
+        member = self._by_path[name]
+        if self.kind == "zip" and member.method == STORED:
+            with self.path.open("rb") as whole:
+                yield part(whole, member.place, member.size)
             return
-        if self.kind == "zip":
-            with zipfile.ZipFile(self.path) as opened:
-                info = opened.getinfo(name)
-            if info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1:
-                with self.path.open("rb") as whole:
-                    yield io.BufferedReader(_Part(whole, info))
+        with self._stream(member) as stream:
+            if self.kind == "no-archive":
+                yield stream
                 return
-        for path, stream in self.streams():
-            if path == name:
-                with tempfile.TemporaryFile() as copy:
-                    shutil.copyfileobj(stream, copy, CHUNK)
-                    copy.seek(0)
-                    yield copy
-                return
-        raise KeyError(name)
+            with tempfile.TemporaryFile() as copy:
+                shutil.copyfileobj(stream, copy, CHUNK)
+                copy.seek(0)
+                yield copy
 
     def streams(self) -> Iterator[tuple[str, IO[bytes]]]:
-        """Every file in the archive's own order, each to be read before the next; a path twice if it is there twice.
-        Raises one of DAMAGE."""
-        if self.kind == "zip":
-            with zipfile.ZipFile(self.path) as opened:
-                for info in opened.infolist():
-                    if not info.is_dir():
-                        with opened.open(info) as stream:
-                            yield info.filename, stream
-        elif self.kind == "tgz":
-            with tarfile.open(self.path) as opened_tar:
-                for member in opened_tar:
-                    if member.isfile() and (found := opened_tar.extractfile(member)) is not None:
-                        yield member.name.partition("/")[2], found
-        else:
-            for file, path in walk(self.path):
-                with file.open("rb") as stream:
-                    yield path, stream
+        """Every file in the archive's own order, each to be read before the next. Reading it raises one of DAMAGE if
+        its bytes are not as they should be."""
+        if self.kind == "tgz":
+            for member, stream in tar_reader.streams(self.path, self._index.members):
+                yield member.path, stream
+            return
+        for member in self._index.members:
+            with self._stream(member) as stream:
+                yield member.path, stream
+
+    def verify(self) -> None:
+        """Read everything. Raises InputError if the archive is damaged."""
+        where = ""
+        try:
+            for path, stream in self.streams():
+                where = path
+                while stream.read(CHUNK):
+                    pass
+        except (Damage, OSError) as error:
+            raise _damaged(self.path, error, where) from None
 
 
-HEADER = 30
-"""Bytes that a zip file has in front of each member, before the member's name and extra field (APPNOTE.TXT 4.3.7)."""
+def _damaged(path: Path, error: Exception, where: str = "") -> InputError:
+    about = f"{printable(where)}: " if where else ""
+    if isinstance(error, OSError):
+        return InputError(f"{path} cannot be read: {about}{error.strerror or error}.")
+    return InputError(f"{path} is damaged: {about}{error}.", fix="Build it again, or copy it again.")
 
 
-def header_size(header: bytes) -> int:
-    """How far behind its header's beginning a member's own bytes begin, by the header's first HEADER bytes."""
-    return HEADER + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+def _kind(path: Path) -> str:
+    """What an archive is by its first bytes and its name. Raises InputError if it is none."""
+    if not path.exists():
+        raise InputError(f"{path} does not exist.", fix="Build it first: mar build configs/<task>.yaml.")
+    if path.is_dir():
+        return "no-archive"
+    why = "It is a pipe or a device."
+    if path.is_file():
+        with path.open("rb") as file:
+            start = file.read(4)
+            # One with other bytes in front is refused with that reason.
+            if start in (zip_reader.LOCAL, zip_reader.END) or zip_reader.has_end(file):
+                return "zip"
+        if start[:2] == b"\x1f\x8b" and path.name.endswith((".tar.gz", ".tgz")):
+            return "tgz"
+        why = "It was cut short by a copy or a full disk, or is another file."
+    raise InputError(
+        f"{path} is no archive: neither a zip file, nor a .tar.gz, nor a folder.",
+        why,
+        "Build it again, or copy it again.",
+    )
 
 
-class _Part(io.RawIOBase):
-    """The bytes of a zip file's member that is stored as it is, in the open zip file."""
+def _index(path: Path) -> tuple[str, Index]:
+    """The kind and the members, which are looked for once as long as the file is the same one."""
+    kind = _kind(path)
+    if kind == "no-archive":
+        return kind, _folder(path)
+    told = path.stat()
+    return kind, _read(path, kind, (told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns))
 
-    def __init__(self, whole: IO[bytes], info: zipfile.ZipInfo) -> None:
-        self._whole, self._size, self._at = whole, info.file_size, 0
-        whole.seek(info.header_offset)
-        header = whole.read(HEADER)
-        if header[:4] != b"PK\3\4":
-            raise zipfile.BadZipFile(f"no member begins where {info.filename} should")
-        self._start = info.header_offset + header_size(header)
 
-    def readable(self) -> bool:
-        return True
+@lru_cache(maxsize=8)
+def _read(path: Path, kind: str, _file: tuple[int, ...]) -> Index:
+    return zip_reader.index(path) if kind == "zip" else tar_reader.index(path, MANIFEST)
 
-    def seekable(self) -> bool:
-        return True
 
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, place: int, whence: int = 0) -> int:
-        self._at = max(0, place + (0, self._at, self._size)[whence])
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        self._whole.seek(self._start + self._at)
-        data = self._whole.read(max(0, min(len(buffer), self._size - self._at)))
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
+def _folder(path: Path) -> Index:
+    """A folder's files. Raises Fault for what is neither a file nor a folder, and for links to folders, whose files no
+    listing of this one shows."""
+    members = []
+    for file in sorted(path.rglob("*")):
+        name = file.relative_to(path).as_posix()
+        if file.is_file():
+            size = file.stat().st_size
+            members.append(Member(name, size, size))
+        elif file.is_dir() and file.is_symlink():
+            raise fault(
+                name, "is a link to a folder, whose files are served and not checked", "Put the folder in its place."
+            )
+        elif file.exists() and not file.is_dir():
+            raise fault(name, "is a pipe or a device, and not a file", "Put a file in its place.")
+    return Index(tuple(members))
 
 
 def digest(path: Path) -> str:

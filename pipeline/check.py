@@ -19,6 +19,7 @@ from . import handler_code, layout, pickles, server_rules
 from .archive import DAMAGE, MANIFEST, PROVENANCE, Archive
 from .checkpoint import VOCABULARIES
 from .findings import SHOWN, Finding, Findings, printable, some
+from .members import Refused
 from .survey import Survey, survey
 
 _OURS = (PROVENANCE, MANIFEST)
@@ -41,9 +42,13 @@ _GET_AGAIN = "Build it again, or copy it again from where it was built."
 def check(path: Path) -> dict[str, Any]:
     """What is found in an archive, the worst first, and how many of its files are as recorded.
 
-    Raises InputError for what is no archive at all.
+    One that is refused, since it could be read in two ways, has the reasons as its only findings. Raises InputError for
+    what is not an archive at all.
     """
-    archive = Archive(path)
+    try:
+        archive = Archive(path)
+    except Refused as refused:
+        return _result(path, path.name.partition(".")[0], Survey(), list(refused.found))
     read = survey(archive)
     found = [
         *_damage(read),
@@ -56,12 +61,16 @@ def check(path: Path) -> dict[str, Any]:
         *_tokenizer(read),
         *_own_code(read),
     ]
+    return _result(path, archive.name, read, found)
+
+
+def _result(path: Path, name: str, read: Survey, found: list[Finding]) -> dict[str, Any]:
     found.sort(key=lambda finding: _LEVELS.index(finding.level))
     told = _digests(read) or {}
     counts = {f"{level}s": sum(finding.level == level for finding in found) for level in _LEVELS}
     return {
         "path": str(path),
-        "name": archive.name,
+        "name": name,
         "ok": not counts["errors"],
         "files": len(read.files),
         "recorded": len(told),

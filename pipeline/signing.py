@@ -37,10 +37,11 @@ def signature_path(archive: Path) -> Path:
 def sign(archive: Path, private_key: Path) -> Path:
     """Sign an archive; the signature's path. An older signature of it is replaced.
 
-    Raises InputError for what is no archive and for a key that cannot sign, StageError if the disk refuses.
+    Raises InputError for what is not an archive, or is damaged, and for a key that cannot sign, StageError if the disk
+    refuses.
     """
     library = _library()
-    Archive(archive)
+    Archive(archive).verify()
     _load(library, private_key, private=True)
     target = signature_path(archive)
     with tempfile.TemporaryDirectory() as folder, _readable(archive):
