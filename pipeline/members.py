@@ -159,7 +159,7 @@ def unpacked(file: IO[bytes], member: Member) -> Iterator[bytes]:
         if not packed:
             raise Damage("it is cut short")
         left -= len(packed)
-        for chunk in _inflated(unpacker, packed) if unpacker else (packed,):
+        for chunk in inflated(unpacker, packed) if unpacker else (packed,):
             size, crc = size + len(chunk), zlib.crc32(chunk, crc)
             if size > member.size:
                 raise Damage(f"it unpacks to more than the {member.size} bytes that the archive says")
@@ -174,13 +174,13 @@ def unpacked(file: IO[bytes], member: Member) -> Iterator[bytes]:
         raise Damage("its CRC-32 is not the one that the archive says")
 
 
-def _inflated(unpacker: Any, packed: bytes) -> Iterator[bytes]:
+def inflated(unpacker: Any, packed: bytes) -> Iterator[bytes]:
     """What packed bytes become, never more than CHUNK at once."""
     while True:
         try:
             chunk = unpacker.decompress(packed, CHUNK)
-        except zlib.error:
-            raise Damage("its packed bytes make no sense") from None
+        except zlib.error as error:
+            raise Damage(f"its packed bytes make no sense ({error})") from None
         if chunk:
             yield chunk
         packed = unpacker.unconsumed_tail

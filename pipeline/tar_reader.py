@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from .findings import SHOWN, Finding, printable
-from .members import MOST, Damage, Fault, Index, Member, as_file, check_names, fault
+from .members import MOST, Damage, Fault, Index, Member, as_file, check_names, fault, inflated
 from .tree import CHUNK
 
 BLOCK = 512
@@ -44,26 +44,17 @@ _PAX_KEYS: dict[str, re.Pattern[str]] = {
 
 
 def unpacked(path: Path) -> Iterator[bytes]:
-    """The bytes of a gzip file of one member, in chunks. Raises Damage if it is cut short, has other bytes than its
-    CRC-32 and size tell, or goes on behind its end."""
+    """The bytes of a gzip file of one member, in chunks. Raises Damage if it is cut short or has other bytes than its
+    CRC-32 and size tell, Fault if it goes on behind its end."""
     unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
     with path.open("rb") as file:
         while not unpacker.eof:
             packed = file.read(CHUNK // 4)
             if not packed:
                 raise Damage("it is cut short")
-            while True:
-                try:
-                    chunk = unpacker.decompress(packed, CHUNK)
-                except zlib.error as error:
-                    raise Damage(f"its packed bytes make no sense ({error})") from None
-                if chunk:
-                    yield chunk
-                packed = unpacker.unconsumed_tail
-                if unpacker.eof or (not packed and len(chunk) < CHUNK):
-                    break
+            yield from inflated(unpacker, packed)
         if unpacker.unused_data or file.read(1):
-            raise Damage("it goes on behind its gzip member, where TorchServe stops reading")
+            raise fault("", "goes on behind its gzip member, where TorchServe stops reading and other programs go on")
 
 
 def streams(path: Path, members: Iterable[Member]) -> Iterator[tuple[Member, IO[bytes]]]:
