@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import adapter, untrained
 from .errors import InputError
+from .model_types import refuse_unknown
 from .selection import ADAPTER
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def _config(job: dict[str, Any]) -> Any:
         changes["label2id"] = {name: int(index) for index, name in job["labels"].items()}
     elif job.get("num_labels"):
         changes["num_labels"] = job["num_labels"]
+    if not job.get("trust_remote_code"):
+        refuse_unknown(Path(job["checkpoint"]))
     try:
         return transformers.AutoConfig.from_pretrained(
             job["checkpoint"], local_files_only=True, **_code(job), **changes
@@ -186,8 +189,10 @@ def tokenizer(folder: str | Path, kind: Any = None, **settings: Any) -> Any:
     transformers can load."""
     import transformers
 
+    settings = {"trust_remote_code": False, **settings}
+    if not settings["trust_remote_code"]:
+        refuse_unknown(Path(folder))
     try:
-        settings = {"trust_remote_code": False, **settings}
         return (kind or transformers.AutoTokenizer).from_pretrained(folder, local_files_only=True, **settings)
     except Exception as error:
         _refuse_untrusted(error)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from .checkpoint import CONFIG
 from .errors import InputError
 from .selection import Selection, Text, read_object, refuse_outside
+from .settings_files import keys_of
 from .tasks import TASKS
 
 _RELATIVE_IMPORT = re.compile(r"^\s*from\s+\.(\w+)\s+import\b", re.MULTILINE)
@@ -56,8 +57,9 @@ def _named(model: Selection, where: str, text: Text) -> list[str]:
     for config in (CONFIG, "tokenizer_config.json"):
         if config not in model.files:
             continue
-        told = read_object(text(model.files[config]), model.files[config], where).get("auto_map")
-        places = list(told.values()) if isinstance(told, dict) else [told]
+        told = read_object(text(model.files[config]), model.files[config], where)
+        maps = [value for _, key, value in keys_of(told, "") if key == "auto_map"]
+        places = [place for each in maps for place in (each.values() if isinstance(each, dict) else [each])]
         for place in [one for item in places for one in (item if isinstance(item, list) else [item]) if one]:
             if "--" in str(place):
                 raise InputError(

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from . import checkpoint
+from . import checkpoint, settings_files
 from .config import BuildConfig
 from .lock import Lock
 from .source import Progress, Source
-from .store import Store
-from .tree import Entry, Tree
+from .store import Store, changed
+from .tree import Entry, Tree, scan
 
 
 @dataclass
@@ -79,12 +80,30 @@ class Job:
 
     def lay_out(self, stage: str, name: str | None = None) -> Path:
         """A folder with (links to) a stage's result; not to be written to. What lies in the store is read for its
-        digests first, unless it was made just now. Raises as `Store.use` does."""
+        digests first, unless it was made just now. Of the checkpoint's settings it has what a loader may read. Raises
+        InputError where they ask for code that is not trusted; as `Store.use` does."""
         folder = self.scratch / (name or stage)
         if not folder.exists():
             whole = stage not in self.build.made
             self.build.store.lay_out(self.build.trees[stage], self.build.places, folder, whole=whole)
+            if stage == "download":
+                self._settle(folder)
         return folder
+
+    def _settle(self, folder: Path) -> None:
+        build = self.build
+        for entry in build.trees["download"]:
+            # What lies outside could be another file by the time that a worker reads it. Weights are held against their
+            # digests when they are packed.
+            if not entry.path.endswith((".safetensors", ".bin")):
+                link = folder / entry.path
+                shutil.copyfile(link, copy := link.with_name(f"{link.name}.copy"))
+                if scan(copy, entry.path) != entry:
+                    raise changed(entry)
+                copy.replace(link)
+        name = build.config.model.name
+        for note in settings_files.settle(folder, name, trusted=build.config.handler.trust_remote_code):
+            build.store.warn(f"{name} is built without some of its settings, which could name files or code: {note}.")
 
 
 @dataclass(frozen=True, kw_only=True)

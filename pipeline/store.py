@@ -383,13 +383,19 @@ class Store:
         found = self._note(self._outside(file), f"the digest of {file}")
         return Entry(**found["entry"]) if found is not None and found["stat"] == stamp else None
 
-    def read(self, file: Path, path: str, tick: Tick | None = None) -> Entry:
-        """The entry of a file outside the store, reading it only if it is not `known`."""
+    def read(self, file: Path, path: str, tick: Tick | None = None, *, links: bool = True) -> Entry:
+        """The entry of a file outside the store, reading it only if it is not `known`. Without `links`, one that became
+        a link meanwhile is not followed: it has changed."""
         known = self.known(file)
         if known is not None:
             return Entry(path, known.sha256, known.size, known.crc32)
         before = _stamp(file)
-        entry = scan(file, path, tick)
+        try:
+            entry = scan(file, path, tick, links=links)
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            raise changed(Entry(path, "", 0, 0)) from None
         if before != _stamp(file):
             raise changed(entry)
         self.know(file, entry)

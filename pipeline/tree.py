@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -102,10 +103,10 @@ def _times(one: int, other: int) -> int:
     return product
 
 
-def scan(file: Path, path: str, tick: Tick | None = None) -> Entry:
-    """Read `file` once and make its entry under `path`."""
+def scan(file: Path, path: str, tick: Tick | None = None, *, links: bool = True) -> Entry:
+    """Read `file` once and make its entry under `path`. Without `links`, an OSError (ELOOP) for one."""
     sha, crc, size = hashlib.sha256(), 0, 0
-    with file.open("rb") as stream:
+    with os.fdopen(os.open(file, os.O_RDONLY | (0 if links else os.O_NOFOLLOW)), "rb") as stream:
         while chunk := stream.read(CHUNK):
             sha.update(chunk)
             crc = zlib.crc32(chunk, crc)

@@ -158,13 +158,16 @@ def test_a_cross_encoder_builds(mar: Mar, tmp_path: Path) -> None:
 
 def test_a_folder_of_links_is_the_same_model(mar: Mar, bert: Path, tmp_path: Path) -> None:
     # As the Hugging Face cache has its snapshots.
-    (tmp_path / "snapshot").mkdir()
+    repository = tmp_path / "models--acme--bert"
+    folder = repository / "snapshots" / ("0123456789" * 4)
+    folder.mkdir(parents=True)
+    (repository / "blobs").mkdir()
     for number, file in enumerate(sorted(bert.iterdir())):
-        blob = shutil.copyfile(file, tmp_path / f"blob{number}")
-        (tmp_path / "snapshot" / file.name).symlink_to(os.path.relpath(blob, tmp_path / "snapshot"))
+        blob = shutil.copyfile(file, repository / "blobs" / f"{number:040}")
+        (folder / file.name).symlink_to(os.path.relpath(blob, folder))
     name = ("--set", "archive.name=links")
     (plain,) = mar.build("--model", bert, *name)
-    (archive,) = mar.build("--model", tmp_path / "snapshot", *name)
+    (archive,) = mar.build("--model", folder, *name)
     assert archive["sha256"] == plain["sha256"]
 
 

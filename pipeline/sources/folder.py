@@ -1,8 +1,11 @@
-"""A folder on this machine: its files are read where they lie, and never copied."""
+"""A folder on this machine: its files are read where they lie, and never copied. What git or tar brought may have links
+to any file of whoever builds: one that leads out of the folder is refused, but for those of the Hugging Face cache."""
 
 from __future__ import annotations
 
 import os
+import re
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -15,6 +18,7 @@ from ..selection import card as card_of
 from ..source import Fetched, NotReadYet, Progress
 from ..store import Store, key_of
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 DEEPEST = 3
 """Folders below which nothing of a checkpoint lies."""
 
@@ -35,20 +39,45 @@ class Folder:
 
     def text(self, path: str) -> str:
         try:
-            return (self.path / path).read_text(encoding="utf-8")
+            return self._bytes(path).decode()
         except ValueError:
             raise InputError(f"{self.path / path} is no text.", fix="Restore it, or save the model again.") from None
+
+    def _bytes(self, path: str) -> bytes:
+        # Not through a link, nor a pipe, that somebody puts there meanwhile.
+        with os.fdopen(os.open(self._file(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as stream:
+            return stream.read() if stat.S_ISREG(os.fstat(stream.fileno()).st_mode) else b""
+
+    def _file(self, path: str) -> Path:
+        """A file of the folder, where it lies: with no link on the way. Raises InputError for one that leads out."""
+        link = self.path / path
+        try:
+            file, home = link.resolve(strict=True), self.path.resolve(strict=True)
+        except (OSError, RuntimeError):  # before Python 3.13, a RuntimeError for links in a circle
+            raise InputError(
+                f"{link} is a link that leads nowhere.",
+                "A snapshot of the Hugging Face cache was copied without its blobs, or what it led to was removed.",
+                "Copy the checkpoint again with what its links lead to: cp -rL FROM TO",
+            ) from None
+        # What ships with the package is as its installer has it: uv can make links into its cache.
+        if file.is_relative_to(home) or _is_blob(file, home) or self._provenance["kind"] == "starter":
+            return file
+        raise InputError(
+            f"{link} is a link out of the folder, to {file}.",
+            "What a link leads to would be read, and go into the archive, wherever on this machine it lies.",
+            f"If that is meant, copy the checkpoint with it, and build the copy: cp -rL {self.path} COPY",
+        )
 
     def license(self) -> str | None:
         if self._provenance["kind"] == "starter":
             return "Apache-2.0"  # as this package
         about = card_of(self.sizes())
-        return card.license_in((self.path / about).read_text(encoding="utf-8", errors="replace")) if about else None
+        return card.license_in(self._bytes(about).decode(errors="replace")) if about else None
 
     def identity(self, files: Mapping[str, str]) -> dict[str, Any]:
         digests = {}
         for name, path in files.items():
-            known = self.store.known(self.path / path)
+            known = self.store.known(self._file(path))
             if known is None:
                 raise NotReadYet(f"{path} is new, or changed since it was last read")
             digests[name] = known.sha256
@@ -67,18 +96,33 @@ class Folder:
 
         # Builds that begin together read it once.
         with self.store.lock(key_of({"read": str(self.path)})):
-            home = self.path.resolve()
-            return [
-                Fetched(entry=replace(self.store.read(self.path / path, path, tick), path=name), place=str(home / path))
-                for name, path in files.items()
-            ]
+            found = []
+            for name, path in files.items():
+                file = self._file(path)
+                entry = self.store.read(file, path, tick, links=False)
+                found.append(Fetched(entry=replace(entry, path=name), place=str(file)))
+            return found
+
+
+def _is_blob(file: Path, home: Path) -> bool:
+    """Whether a file is a blob of the Hugging Face cache, and `home` a snapshot of its repository, or a folder in one:
+    models--ORGANISATION--NAME/snapshots/COMMIT/..., whose files are links to models--ORGANISATION--NAME/blobs/ETAG."""
+    for snapshot in (home, *home.parents[:DEEPEST]):
+        repository = snapshot.parent.parent
+        if snapshot.parent.name == "snapshots" and repository.name.startswith("models--"):
+            return _COMMIT.fullmatch(snapshot.name) is not None and file.parent == repository / "blobs"
+    return False
 
 
 def _walk(folder: Path, depth: int) -> Iterator[tuple[Path, int]]:
+    """Every file of a folder with its size in bytes, which is 0 for a link that leads nowhere: whoever wants the file
+    is told so."""
     with os.scandir(folder) as items:
         for item in items:
-            with suppress(OSError):  # links in a circle, folders that are closed to us: no part of a checkpoint
-                if item.is_file():
+            with suppress(OSError):  # folders that are closed to us: no part of a checkpoint
+                if item.is_symlink() and not Path(item.path).exists():
+                    yield Path(item.path), 0
+                elif item.is_file():
                     yield Path(item.path), item.stat().st_size
                 elif depth > 1 and item.is_dir() and not item.name.startswith("."):
                     yield from _walk(Path(item.path), depth - 1)

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterable
 from typing import Any
 
-from .. import backends, resolve, tokenizer_files
+from .. import backends, resolve, settings_files, tokenizer_files
 from ..checkpoint import CONFIG, SIDE_FILES, read_json
 from ..checkpoint import labels as labels_of
 from ..child import work
@@ -36,6 +36,8 @@ def run(job: Job) -> Iterable[Entry]:
     _tokenizer(job)
     kept = list(backends.of(build.config.handler).serialize(job))
     _config(job)
+    # What transformers saves names folders of this machine.
+    settings_files.settle(job.folder, build.config.model.name, trusted=build.config.handler.trust_remote_code)
     # Code of the model's own, which is taken from its source only where it is trusted.
     return [*kept, *(entry for entry in build.trees["download"] if entry.path.endswith(".py"))]
 
@@ -87,7 +89,7 @@ def _config(job: Job) -> None:
 
 STAGE = Stage(
     name="serialize",
-    version=3,
+    version=4,
     inputs=("download",),
     params=params,
     tools=lambda build: (*backends.of(build.config.handler).TOOLS, *resolve.merging(build)),
