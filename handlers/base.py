@@ -1,19 +1,25 @@
-"""What every task's handler shares: loading, requests one by one, batches by length, one line of log a batch."""
+"""What every task's handler shares: loading, requests one by one, batches by length and against the clock, one line of
+log a batch."""
 
 from __future__ import annotations
 
 import importlib
 import json
 import logging
+import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Encoding
 
-from handlers.explanation import STEPS, WORK, Target, check, explain
+from handlers import limits
+from handlers.explanation import STEPS, Target, check, explain
+from handlers.pace import SMALL, UNHURRIED, Clock, Late, Pace, groups
 from handlers.problem import Problem
 from handlers.requests import Request, parse
 from handlers.runtimes import named, workers
@@ -41,6 +47,7 @@ class Handler:
         self.settings: dict[str, Any] = dict(config.get("handler") or {})
         self.task = TASKS[self.settings["mode"]]
         self.max_length = int(self.settings["max_length"])
+        self.pace = Pace(config)
         self.device = _device(context.system_properties.get("gpu_id"))
         if self.device.type == "cpu":
             _share_cores(workers(config))
@@ -51,6 +58,42 @@ class Handler:
         found = json.loads(names.read_text(encoding="utf-8")) if names.exists() else {}
         self.labels = [found[str(index)] for index in range(len(found))]
         self.prepare()
+        if math.isfinite(self.pace.timeout):
+            self._measure()
+
+    def _measure(self) -> None:
+        """Measure the pace, and tell in the log what it allows."""
+        try:
+            # What is compiled is compiled at the first requests, and no slower then.
+            with getattr(self.model, "uncompiled", nullcontext)():
+                self.trial()
+        except Exception as error:
+            logger.warning("requests are held against the clock alone, since a trial failed: %s", _where(error))
+            return
+        half, allowed = self.pace.request, self.pace.allowed
+        logger.info("a request may have %d tokens here, which take half of responseTimeout, %g s", allowed, half)
+        if self.max_length * self.pace.token > half:
+            logger.warning(
+                "an input of %d tokens takes %.1f s here, which is more than half of responseTimeout, %g s: raise it",
+                self.max_length,
+                self.max_length * self.pace.token,
+                half,
+            )
+
+    def trial(self) -> None:
+        """Measure what a token takes on the whole way from a text to its answer."""
+
+        def ask(words: int) -> int:
+            request = Request([self.words(words)])
+            self.begin(request, None, 0)
+            self.answer(request.inputs)
+            return int(request.inputs[0]["tokens"])
+
+        self.pace.measure(ask, self.max_length)
+
+    def words(self, count: int) -> dict[str, Any]:
+        """An input of so many words, which are a token each or a few."""
+        return {"text": "the " * count}
 
     def prepare(self) -> None:
         """What a task does once, when all is loaded."""
@@ -72,19 +115,15 @@ class Handler:
             reply = request.answer(self.name)
         return request.stream.last(reply) if request.stream else reply
 
-    def target(self, one: dict[str, Any]) -> Target:
-        """What of the answer to an input `explain` explains. Raises Problem."""
+    def target(self, one: dict[str, Any], clock: Clock) -> Target:
+        """What of the answer to an input `explain` explains. Raises Problem, also if there is no time."""
         raise NotImplementedError
 
-    def _explained(self, request: Request, index: int, context: Any) -> Any:
-        work = 0
+    def _explained(self, request: Request, index: int, context: Any, clock: Clock) -> Any:
         for one in request.inputs:
             try:
-                steps, target = int(one.get("steps", STEPS)), self.target(one)
-                work += steps * len(target.encoding)
-                if work > WORK:
-                    raise Problem(f"{work} tokens times steps so far, and a request may take {WORK}", "steps", 413)
-                request.answers.append(explain(self.model, self.tokenizer, target, one, steps))
+                steps, target = int(one.get("steps", STEPS)), self.target(one, clock)
+                request.answers.append(explain(self.model, self.tokenizer, target, one, steps, self.pace, clock))
             except Problem as problem:
                 request.answers.append(problem)
             except Exception as error:
@@ -93,61 +132,106 @@ class Handler:
         return self._reply(request, index, context)
 
     def begin(self, request: Request, context: Any, index: int) -> None:
-        """What a task does with a request before it is answered among its batch's. Raises Problem."""
+        """Tokenize a request's inputs, each of which then has its `tokens`, as many as the model reads, and `longest`,
+        those of its longest window. Raises Problem, also if they are too many."""
+        raise NotImplementedError
 
-    def answer(self, inputs: list[dict[str, Any]]) -> list[Any]:
-        """The answer to each input, a Problem where that input is at fault."""
+    def seconds(self, inputs: Sequence[dict[str, Any]]) -> float:
+        """What inputs that were begun take together, as reckoned at loading."""
+        tokens: int = sum(one["tokens"] for one in inputs)
+        return self.pace.token * tokens
+
+    def run(self, encodings: Sequence[Encoding], clock: Clock) -> dict[str, torch.Tensor]:
+        """The model's outputs for encodings that go through it together. Raises Late if there is no time for them."""
+        if not clock.begins(self.pace.token * sum(map(len, encodings))):
+            raise Late
+        found: dict[str, torch.Tensor] = self.model.run(self.tokenizer.batch(encodings))
+        return found
+
+    def answer(self, inputs: list[dict[str, Any]], clock: Clock = UNHURRIED) -> list[Any]:
+        """The answer to each input, a Problem where that input is at fault, or where there is no time for it."""
         raise NotImplementedError
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[Any]:
         """One entry for each row: its answer, or what is wrong with it, with its own HTTP code."""
-        began = time.perf_counter()
+        began, clock = time.perf_counter(), self.pace.clock()
         replies: list[Any] = [None] * len(data)
         requests: dict[int, Request] = {}
         for index, row in enumerate(data):
+            at = "a request"
             try:
-                asked = context.get_request_header(index, "explain") == "True"
-                request = parse(row, self.task, explain=asked)
-                if asked:
+                if not clock.open:
+                    raise Late
+                explained = context.get_request_header(index, "explain") == "True"
+                request = parse(row, self.task, explain=explained)
+                if explained:
                     check(self.model)
-                    replies[index] = self._explained(request, index, context)
-                    continue
+                at = "an input"
                 self.begin(request, context, index)
+                request.seconds = limits.work(request, self.pace) if explained else self.seconds(request.inputs)
                 requests[index] = request
             except Problem as problem:
                 replies[index] = _refuse(context, index, problem)
             except Exception as error:
-                logger.error("a request failed: %s", _where(error))
+                # Our fault, not the request's: its text is not logged, where it happened is.
+                logger.error("%s failed: %s", at, _where(error))
                 replies[index] = _refuse(context, index, _failed())
-        answers = iter(self._answers([one for request in requests.values() for one in request.inputs]))
-        for index, request in requests.items():
-            request.answers = [next(answers) for _ in request.inputs]
-            replies[index] = self._reply(request, index, context)
+        order = list(requests)
+        for group in groups([requests[index].seconds for index in order], SMALL * self.pace.timeout):
+            for index, reply in self._group({order[place]: requests[order[place]] for place in group}, context, clock):
+                replies[index] = reply
         logger.info(
             "requests=%d refused=%d inputs=%d ms=%.1f",
             len(data),
             sum(1 for reply in replies if isinstance(reply, dict) and "error" in reply),
-            sum(len(request.inputs) for request in requests.values()),
+            sum(len(request.inputs) for request in requests.values() if not request.explain),
             1000 * (time.perf_counter() - began),
         )
         return replies
 
-    def _answers(self, inputs: list[dict[str, Any]]) -> list[Any]:
+    def _group(self, requests: dict[int, Request], context: Any, clock: Clock) -> Iterator[tuple[int, Any]]:
+        """The replies to requests, which stand in order of what they take: as many as there is time for are answered
+        together."""
+        order = list(requests)
+        count = len(order) if clock.open else 0
+        while count and not clock.fits(self._together([requests[index] for index in order[:count]])):
+            count -= 1
+        if not count and clock.idle and clock.open:
+            count = 1  # which has all the time that there is
+        begun = order[:count]
+        answered = [index for index in begun if not requests[index].explain]
+        answers = iter(self._answers([one for index in answered for one in requests[index].inputs], clock))
+        for index in answered:
+            requests[index].answers = [next(answers) for _ in requests[index].inputs]
+        for index in order:
+            if index in begun and requests[index].explain:
+                yield index, self._explained(requests[index], index, context, clock)
+                continue
+            if index not in begun:
+                requests[index].answers = [Late()]
+            yield index, self._reply(requests[index], index, context)
+
+    def _together(self, requests: Sequence[Request]) -> float:
+        """Seconds that requests take together."""
+        answered = [one for request in requests if not request.explain for one in request.inputs]
+        return self.seconds(answered) + sum(request.seconds for request in requests if request.explain)
+
+    def _answers(self, inputs: list[dict[str, Any]], clock: Clock) -> list[Any]:
         if not inputs:
             return []
         try:
-            return self.answer(inputs)
+            return self.answer(inputs, clock)
         except Exception as error:
             # Each by itself, then. But whoever has had a part of an answer cannot be told another.
             again = [len(inputs) > 1 and not (one.get("stream") and one["stream"].sent) for one in inputs]
             if not all(again):
                 # Our fault, not the request's: its text is not logged, where it happened is.
                 logger.error("an input failed: %s", _where(error))
-            return [self._answers([one])[0] if once_more else _failed() for one, once_more in zip(inputs, again)]
+            return [self._answers([one], clock)[0] if once_more else _failed() for one, once_more in zip(inputs, again)]
 
     def batches(self, lengths: Sequence[int]) -> list[list[int]]:
         """Indices of encodings of these lengths, as they go through the model together."""
-        found: list[list[int]] = self.model.batches(lengths)
+        found: list[list[int]] = self.model.batches(lengths, self.pace.run)
         return found
 
 
@@ -160,7 +244,13 @@ def _failed() -> Problem:
     return Problem("the model failed on this input; the server's log says where", status=500)
 
 
-_PHRASES = {400: "Bad Request", 413: "Content Too Large", 500: "Internal Server Error", 501: "Not Implemented"}
+_PHRASES = {
+    400: "Bad Request",
+    413: "Content Too Large",
+    500: "Internal Server Error",
+    501: "Not Implemented",
+    503: "Service Unavailable",
+}
 
 
 def _where(error: BaseException) -> str:

@@ -15,17 +15,21 @@ from typing import Any
 import torch
 from tokenizers import Encoding
 
+from handlers.pace import Clock, Late, Pace
 from handlers.problem import Problem
 
 STEPS = 50
 """Points on the way from the baseline to the text where a request does not say."""
 
 AT_ONCE = 16
-"""Of them, run as one batch."""
+"""Of them, run as one batch, or fewer where a run would take too long."""
 
 WORK = 65_536
-"""Tokens times steps of one request at most: 50 steps of 1,300 tokens. Each goes through the model forward and back, a
-minute or two on one core for a model as large as BERT, while everybody else waits."""
+"""Tokens times steps of one request at most, on the fastest machine: 50 steps of 1,300 tokens."""
+
+EXPLAINED = 3
+"""How many times as long as a token of an answer one of a step takes, which goes through the model forward and back,
+without what makes answers fast."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,10 @@ def check(runtime: Any) -> None:
         raise Problem("explanations need captum on the server: pip install captum", status=501)
 
 
-def explain(runtime: Any, tokenizer: Any, target: Target, texts: dict[str, Any], steps: int) -> dict[str, Any]:
-    """The explanation of a target, by a runtime that `check` lets through."""
+def explain(
+    runtime: Any, tokenizer: Any, target: Target, texts: dict[str, Any], steps: int, pace: Pace, clock: Clock
+) -> dict[str, Any]:
+    """The explanation of a target, by a runtime that `check` lets through. Raises Late if the time does not last."""
     from captum.attr import LayerIntegratedGradients
 
     model = runtime.model
@@ -56,6 +62,8 @@ def explain(runtime: Any, tokenizer: Any, target: Target, texts: dict[str, Any],
     inputs = [batch[name].to(runtime.device) for name in runtime.inputs]
 
     def forward(*tensors: torch.Tensor) -> torch.Tensor:
+        if not clock.begins(EXPLAINED * pace.token * tensors[0].numel()):
+            raise Late
         # The class's own forward: a compiled one would be compiled again, with the hooks that read the gradients.
         out = type(model).forward(model, **dict(zip(runtime.inputs, tensors)), return_dict=True)
         return target.choose(out).float()
@@ -69,7 +77,7 @@ def explain(runtime: Any, tokenizer: Any, target: Target, texts: dict[str, Any],
             baselines=empty,
             additional_forward_args=tuple(inputs[1:]),
             n_steps=steps,
-            internal_batch_size=min(AT_ONCE, steps),
+            internal_batch_size=max(1, int(min(AT_ONCE, steps, pace.run / EXPLAINED / inputs[0].numel()))),
         )
     importances = found.detach().float().sum(-1)[0].tolist()
     with torch.inference_mode():

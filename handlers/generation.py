@@ -14,6 +14,11 @@ MAX_NEW_TOKENS = 64
 """Where neither the request nor the archive says how many."""
 
 
+def never() -> bool:
+    """For a text that nobody waits for."""
+    return False
+
+
 @dataclass
 class Parameters:
     """How to go on with a prompt; the names and meanings are transformers'. `seed` None draws a new one."""

@@ -12,6 +12,7 @@ from tokenizers import Encoding
 from handlers.base import Handler
 from handlers.explanation import Target
 from handlers.limits import Cut, cut, cut_all
+from handlers.pace import UNHURRIED, Clock, Late
 from handlers.problem import Problem
 from handlers.requests import Request
 from handlers.spans import Span, best
@@ -22,16 +23,20 @@ class QuestionAnswering(Handler):
     "start", "end"}, or a list of them, best first, for a top_k above 1. A span is widened to whole words."""
 
     def begin(self, request: Request, _context: Any, _index: int) -> None:
-        cut_all(request, self._cut, "context")
+        cut_all(request, self._cut, self.pace.allowed, "context")
 
     def _cut(self, one: dict[str, Any]) -> Cut:
         stride = int(self.settings.get("stride", self.max_length // 4))
         try:
-            return cut(self.tokenizer, (one["question"], one["context"]), self.max_length, stride, "context")
+            texts = (one["question"], one["context"])
+            return cut(self.tokenizer, texts, self.max_length, stride, self.pace.allowed, "context")
         except ValueError:
             raise Problem(f"the question fills the model's {self.max_length} tokens", "question", 413) from None
 
-    def answer(self, inputs: list[dict[str, Any]]) -> list[Any]:
+    def words(self, count: int) -> dict[str, Any]:
+        return {"question": "the", "context": "the " * count}
+
+    def answer(self, inputs: list[dict[str, Any]], clock: Clock = UNHURRIED) -> list[Any]:
         answers: list[Any] = [None] * len(inputs)
         wholes: dict[int, Encoding] = {}
         windows: list[Encoding] = []
@@ -47,7 +52,12 @@ class QuestionAnswering(Handler):
         spans: list[dict[tuple[int, int], float]] = [{} for _ in inputs]
         nothing = [1.0] * len(inputs)
         for run in self.batches([len(window) for window in windows]):
-            out = self.model.run(self.tokenizer.batch([windows[index] for index in run]))
+            try:
+                out = self.run([windows[index] for index in run], clock)
+            except Late as late:
+                for index in run:
+                    answers[owners[index]] = late
+                continue
             for row, index in enumerate(run):
                 owner = owners[index]
                 length = len(windows[index])
@@ -63,7 +73,7 @@ class QuestionAnswering(Handler):
                 answers[index] = self._best(spans[index], nothing[index], one)
         return answers
 
-    def target(self, one: dict[str, Any]) -> Target:
+    def target(self, one: dict[str, Any], clock: Clock) -> Target:
         """The sum of the logits of an answer's two ends: of `target`, where it first stands, or the best."""
         if "target" in one:
             start = one["context"].find(one["target"])
@@ -71,11 +81,11 @@ class QuestionAnswering(Handler):
                 raise Problem("the context does not hold this answer", "target")
             answer = {"answer": one["target"], "start": start, "end": start + len(one["target"])}
         else:
-            (found,) = self.answer([{"question": one["question"], "context": one["context"], "top_k": 1}])
+            (found,) = self.answer([{**one, "top_k": 1}], clock)
             if isinstance(found, Problem):
                 raise found
             answer = found
-        _, windows = self._cut(one)
+        _, windows = one["cut"]
         # The model's own answer may be of a word that goes on in the next window: then the one that has most of it.
         held: list[tuple[int, Encoding, int, int]] = []
         for window in windows:

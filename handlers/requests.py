@@ -23,6 +23,10 @@ class Request:
     stream: Any = None
     """Where parts of the answer go, if they were asked for."""
     answers: list[Any] = field(default_factory=list)
+    explain: bool = False
+    """Whether it asks for explanations."""
+    seconds: float = 0.0
+    """What it takes by itself, as reckoned."""
 
     def place(self, number: int) -> str:
         """Where in the request the input of that number stands."""
@@ -49,7 +53,12 @@ def _place(form: str, number: int) -> str:
 def parse(row: dict[str, Any], task: str, *, explain: bool = False) -> Request:
     """The request in one of TorchServe's rows, for an explanation of its answers if `explain`. Raises Problem."""
     rule = EXPLAINED[task] if explain else INPUTS[task]
-    value = _value(_body(row, rule), task)
+    request = _parsed(_value(_body(row, rule), task), task, rule)
+    request.explain = explain
+    return request
+
+
+def _parsed(value: Any, task: str, rule: dict[str, Any]) -> Request:
     if isinstance(value, dict) and "instances" in value and "instances" not in rule["properties"]:
         unknown = sorted(value.keys() - {"instances"})
         if unknown:

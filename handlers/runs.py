@@ -16,15 +16,16 @@ NESTED = 1 / 32
 layers 768 wide take 1.5 ms for a token, and 36 us for one of padding."""
 
 
-def split(lengths: Sequence[int], padding: float = 1) -> list[list[int]]:
+def split(lengths: Sequence[int], padding: float = 1, most: float = RUN_TOKENS) -> list[list[int]]:
     """Indices of `lengths` in runs that take the least time together, if a run takes OVERHEAD, its tokens, and its
-    `padding` tokens as many times that."""
+    `padding` tokens as many times that; of `most` tokens each, or one text, and never more than RUN_TOKENS."""
+    most = int(min(most, RUN_TOKENS))
     order = sorted(range(len(lengths)), key=lambda index: lengths[index])
     # cost[n]: the least for the n shortest, less their tokens; begin[n]: where the last of their runs begins.
     cost, begin = [0.0], [0]
     for end in range(1, len(order) + 1):
         longest = lengths[order[end - 1]]
-        lowest = max(0, end - max(1, RUN_TOKENS // max(1, longest)))
+        lowest = max(0, end - max(1, most // max(1, longest)))
         least, start = min(
             (cost[start] + OVERHEAD + padding * (end - start) * longest, start) for start in range(lowest, end)
         )
@@ -51,18 +52,20 @@ def filled(lengths: Sequence[int], traced: Sequence[int], rows: int) -> list[lis
     return [order[at : at + rows] for at in range(0, len(order), rows)]
 
 
-def together(rows: Sequence[tuple[int, int]], limit: int) -> list[list[int]]:
+def together(rows: Sequence[tuple[int, int]], limit: int, prompts: float = RUN_TOKENS) -> list[list[int]]:
     """Indices of `rows` (tokens of the prompt, tokens to come) in as few runs of a generator as may be.
 
     A step takes hardly longer for many rows than for one, so padding is cheaper than a run more. But a row that has
     ended goes on with its run: so the longest prompt and the most tokens to come have to be in the `limit` together.
+    The `prompts` of a run, which go through the model at once, have so many tokens at most, or are one.
     """
     found: list[list[int]] = []
     most = 0
     for index in sorted(range(len(rows)), key=lambda index: rows[index]):
         prompt, new = rows[index]  # the longest prompt so far
         most = max(most, new)
-        if not found or prompt + most > limit or (len(found[-1]) + 1) * (prompt + most) > RUN_TOKENS:
+        count = len(found[-1]) + 1 if found else 0
+        if not found or prompt + most > limit or count * (prompt + most) > RUN_TOKENS or count * prompt > prompts:
             found.append([])
             most = new
         found[-1].append(index)

@@ -6,10 +6,14 @@ import json
 from typing import Any
 
 import torch
+from tokenizers import Encoding
 
+from handlers import limits
 from handlers.base import Handler
 from handlers.explanation import Target
+from handlers.pace import UNHURRIED, Clock, Late
 from handlers.problem import Problem
+from handlers.requests import Request
 
 
 class SequenceClassification(Handler):
@@ -21,21 +25,39 @@ class SequenceClassification(Handler):
         alone = "multi_label_classification" if len(self.labels) == 1 else "single_label_classification"
         self.kind = config.get("problem_type") or alone
 
-    def answer(self, inputs: list[dict[str, Any]]) -> list[Any]:
-        encodings = self.tokenizer.encode([_texts(one) for one in inputs], self.max_length)
+    def begin(self, request: Request, _context: Any, _index: int) -> None:
+        encodings = self._encode(request.inputs)
+        limits.hold(request, [len(encoding) for encoding in encodings], self.pace.allowed, "text")
+        request.inputs = [
+            {**one, "encoding": encoding, "tokens": len(encoding), "longest": len(encoding)}
+            for one, encoding in zip(request.inputs, encodings)
+        ]
+
+    def _encode(self, inputs: list[dict[str, Any]]) -> list[Encoding]:
+        return self.tokenizer.encode([_texts(one) for one in inputs], self.max_length)
+
+    def answer(self, inputs: list[dict[str, Any]], clock: Clock = UNHURRIED) -> list[Any]:
+        encodings = [one.get("encoding") or self._encode([one])[0] for one in inputs]
         answers: list[Any] = [Problem("the text has no token of the model's", "text") for _ in inputs]
         known = [index for index, encoding in enumerate(encodings) if len(encoding)]
         for run in self.batches([len(encodings[index]) for index in known]):
             chosen = [known[place] for place in run]
-            logits = self.model.run(self.tokenizer.batch([encodings[index] for index in chosen]))["logits"]
+            try:
+                logits = self.run([encodings[index] for index in chosen], clock)["logits"]
+            except Late as late:
+                for index in chosen:
+                    answers[index] = late
+                continue
             for index, scores in zip(chosen, self._scores(logits)):
                 answers[index] = self._best(scores, inputs[index])
         return answers
 
-    def target(self, one: dict[str, Any]) -> Target:
-        (encoding,) = self.tokenizer.encode([_texts(one)], self.max_length)
+    def target(self, one: dict[str, Any], clock: Clock) -> Target:
+        encoding = one["encoding"]
+        if not len(encoding):
+            raise Problem("the text has no token of the model's", "text")
         if "target" not in one:
-            logits = self.model.run(self.tokenizer.batch([encoding]))["logits"][0]
+            logits = self.run([encoding], clock)["logits"][0]
             label = int(logits.argmax())
         else:
             label = self.label(one["target"])

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
-
-from tokenizers import Encoding
 
 from handlers.base import Handler
 from handlers.chat import Chat
 from handlers.explanation import Target
 from handlers.generation import Parameters, Row
+from handlers.pace import FLOOR, UNHURRIED, Clock, Late
 from handlers.problem import Problem
 from handlers.requests import Request
 from handlers.runs import together
+from handlers.steps import Steps, measured
 from handlers.streaming import Stream
 
 
@@ -36,63 +37,101 @@ class TextGeneration(Handler):
         ends = [] if ends is None else [ends] if isinstance(ends, int) else ends
         self.ends = frozenset(int(end) for end in ends)
         self.chat = Chat(self.folder, self.tokenizer.settings)
+        self.steps = Steps()
 
     def begin(self, request: Request, context: Any, index: int) -> None:
         streamed = [one for one in request.inputs if one.get("stream")]
-        if not streamed:
-            return
-        if request.form != "one":
+        if streamed and request.form != "one":
             raise Problem("only a request of one prompt can be streamed", "stream")
-        streamed[0]["stream"] = request.stream = Stream(context, index)
-
-    def answer(self, inputs: list[dict[str, Any]]) -> list[Any]:
-        answers: list[Any] = [None] * len(inputs)
-        prompts: dict[int, str] = {}
-        encodings: dict[int, Encoding] = {}
-        rows: dict[int, Row] = {}
-        for index, one in enumerate(inputs):
+        for number, one in enumerate(request.inputs):
             try:
-                # A template writes the special tokens itself.
-                chat = "messages" in one
-                prompts[index] = self.chat.prompt(one["messages"]) if chat else one["prompt"]
-                (encodings[index],) = self.tokenizer.encode([prompts[index]], None, special=not chat)
-                rows[index] = self._row(one, encodings[index])
+                request.inputs[number] = {**one, **self._read(one, explain=request.explain)}
             except Problem as problem:
-                answers[index] = problem
-        places = list(rows)
-        sizes = [(len(row.prompt), row.parameters.max_new_tokens) for row in rows.values()]
-        for run in together(sizes, self.max_length):
-            chosen = [places[index] for index in run]
-            batch = self.tokenizer.batch([encodings[place] for place in chosen], left=True)
-            self.model.generate([rows[place] for place in chosen], batch, self.tokenizer.pad)
-        for place, row in rows.items():
-            answers[place] = {
-                "generated_text": (prompts[place] if row.parameters.return_full_text else "") + row.text,
+                raise problem.at(request.place(number)) from None
+        if request.explain:
+            return
+        self._hold(request)
+        if streamed:
+            request.inputs[0]["stream"] = request.stream = Stream(context, index)
+
+    def answer(self, inputs: list[dict[str, Any]], clock: Clock = UNHURRIED) -> list[Any]:
+        inputs = [one if "encoding" in one else {**one, **self._read(one)} for one in inputs]
+        answers: list[Any] = [Late() for _ in inputs]
+        rows = [self._row(one) for one in inputs]
+        for run in self._runs(inputs):
+            if not clock.begins(self._run_seconds(inputs, run)):
+                continue
+            batch = self.tokenizer.batch([inputs[index]["encoding"] for index in run], left=True)
+            self.model.generate([rows[index] for index in run], batch, self.tokenizer.pad, lambda: clock.over)
+        for index, (one, row) in enumerate(zip(inputs, rows)):
+            if row.finish is None:
+                continue  # its run was not begun, or did not end in time
+            answers[index] = {
+                "generated_text": (one["written"] if row.parameters.return_full_text else "") + row.text,
                 "tokens": len(row.new),
-                "finish_reason": row.finish or "length",
+                "finish_reason": row.finish,
             }
         return answers
 
-    def target(self, one: dict[str, Any]) -> Target:
+    def seconds(self, inputs: Sequence[dict[str, Any]]) -> float:
+        return sum(self._run_seconds(inputs, run) for run in self._runs(inputs))
+
+    def _runs(self, inputs: Sequence[dict[str, Any]]) -> list[list[int]]:
+        sizes = [(len(one["encoding"]), one["chosen"].max_new_tokens) for one in inputs]
+        return together(sizes, self.max_length, self.pace.run)
+
+    def _run_seconds(self, inputs: Sequence[dict[str, Any]], run: Sequence[int]) -> float:
+        """What a run takes: its padded prompts, and a step for each token of the longest text."""
+        longest = max(len(inputs[index]["encoding"]) for index in run)
+        return len(run) * longest * self.pace.token + self._steps(inputs, run) * self.steps.seconds(len(run))
+
+    def _steps(self, inputs: Sequence[dict[str, Any]], run: Sequence[int]) -> int:
+        found: int = max(inputs[index]["chosen"].max_new_tokens for index in run)
+        return found
+
+    def _hold(self, request: Request) -> None:
+        """Raises Problem if a request takes longer than it may."""
+        tokens = sum(len(one["encoding"]) + one["chosen"].max_new_tokens for one in request.inputs)
+        seconds, allowed = self.seconds(request.inputs), self.pace.request
+        if seconds <= allowed or tokens <= FLOOR:
+            return
+        runs = self._runs(request.inputs)
+        step = sum(self.steps.seconds(len(run)) for run in runs)
+        steps = sum(self._steps(request.inputs, run) * self.steps.seconds(len(run)) for run in runs)
+        new = int((allowed - (seconds - steps)) / step)
+        each = " each" if len(request.inputs) > 1 else ""
+        raise Problem(
+            f"{tokens} tokens, of prompts and to come, take this server {seconds:.0f} s or so, and a request may take "
+            f"{allowed:g} s: " + (f"{new} new tokens{each} fit" if new > 0 else "send fewer, or shorter, prompts"),
+            "parameters.max_new_tokens" if request.form == "one" and new > 0 else "",
+            413,
+        )
+
+    def trial(self) -> None:
+        self.pace.token, self.steps = measured(self.model, self.tokenizer, self.max_length)
+
+    def target(self, one: dict[str, Any], clock: Clock) -> Target:
         """The logit of the next token: of `target`'s first, or the most likely one."""
-        (encoding,) = self.tokenizer.encode([one["prompt"]], None)
-        if not 0 < len(encoding) <= self.max_length:
-            raise Problem(
-                f"the prompt has {len(encoding)} tokens, and the model takes {self.max_length}", "prompt", 413
-            )
+        encoding = one["encoding"]
         if "target" in one:
             token = self.tokenizer.encode([one["target"]], None, special=False)[0].ids[0]
         else:
-            token = int(self.model.run(self.tokenizer.batch([encoding]))["logits"][0, -1].argmax())
+            token = int(self.run([encoding], clock)["logits"][0, -1].argmax())
         return Target(self.tokenizer.decode([token]), encoding, ("prompt",), lambda out: out.logits[:, -1, token])
 
-    def _row(self, one: dict[str, Any], encoding: Encoding) -> Row:
+    def _read(self, one: dict[str, Any], *, explain: bool = False) -> dict[str, Any]:
+        """What an input is to the model: the prompt as it is `written`, its `encoding`, the parameters that are
+        `chosen`. Raises Problem."""
+        # A template writes the special tokens itself.
+        chat = "messages" in one
+        written = self.chat.prompt(one["messages"]) if chat else one["prompt"]
+        (encoding,) = self.tokenizer.encode([written], None, special=not chat)
         asked = one.get("parameters", {})
         parameters = Parameters.of(self.defaults, asked)
         room = self.max_length - len(encoding)
         if not len(encoding):
             raise Problem("the prompt has no token of the model's", "prompt")
-        if room < 1:
+        if room < (0 if explain else 1):
             raise Problem(
                 f"the prompt has {len(encoding)} tokens, and the model takes {self.max_length}", "prompt", 413
             )
@@ -102,5 +141,9 @@ class TextGeneration(Handler):
                 "parameters.max_new_tokens",
             )
         parameters.max_new_tokens = min(parameters.max_new_tokens, room)
+        count = len(encoding)
+        return {"written": written, "encoding": encoding, "chosen": parameters, "tokens": count, "longest": count}
+
+    def _row(self, one: dict[str, Any]) -> Row:
         send = one["stream"].send if one.get("stream") else None
-        return Row(list(encoding.ids), parameters, self.tokenizer, self.ends, send=send)
+        return Row(list(one["encoding"].ids), one["chosen"], self.tokenizer, self.ends, send=send)

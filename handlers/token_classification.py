@@ -11,6 +11,7 @@ from handlers.base import Handler
 from handlers.entities import Piece, entities
 from handlers.explanation import Target
 from handlers.limits import Cut, cut, cut_all
+from handlers.pace import UNHURRIED, Clock, Late
 from handlers.problem import Problem
 from handlers.requests import Request
 
@@ -23,16 +24,16 @@ class TokenClassification(Handler):
     """
 
     def begin(self, request: Request, _context: Any, _index: int) -> None:
-        cut_all(request, self._cut, "text")
+        cut_all(request, self._cut, self.pace.allowed, "text")
 
     def _cut(self, one: dict[str, Any]) -> Cut:
-        return cut(self.tokenizer, one["text"], self.max_length, self._stride(), "text")
+        return cut(self.tokenizer, one["text"], self.max_length, self._stride(), self.pace.allowed, "text")
 
     def _stride(self) -> int:
         asked = int(self.settings.get("stride", self.max_length // 4))
         return min(asked, self.max_length - self.tokenizer.specials - 1)
 
-    def answer(self, inputs: list[dict[str, Any]]) -> list[Any]:
+    def answer(self, inputs: list[dict[str, Any]], clock: Clock = UNHURRIED) -> list[Any]:
         windows: list[Encoding] = []
         owners: list[int] = []
         for index, one in enumerate(inputs):
@@ -40,25 +41,33 @@ class TokenClassification(Handler):
             windows += found
             owners += [index] * len(found)
         scores: list[torch.Tensor] = [torch.empty(0)] * len(windows)
+        late: set[int] = set()
         for run in self.batches([len(window) for window in windows]):
-            logits = self.model.run(self.tokenizer.batch([windows[index] for index in run]))["logits"]
+            try:
+                logits = self.run([windows[index] for index in run], clock)["logits"]
+            except Late:
+                late |= {owners[index] for index in run}
+                continue
             for index, rows in zip(run, logits.softmax(-1)):
                 scores[index] = rows[: len(windows[index])]
-        answers = []
+        answers: list[Any] = []
         for index, one in enumerate(inputs):
+            if index in late or clock.over:
+                answers.append(Late())
+                continue
             mine = [(windows[w], scores[w]) for w, owner in enumerate(owners) if owner == index]
             pieces = self._pieces(one["text"], mine, self._stride())
             strategy = one.get("aggregation_strategy", self.settings.get("aggregation_strategy", "simple"))
             answers.append(entities(pieces, self.labels, strategy, one["text"]))
         return answers
 
-    def target(self, one: dict[str, Any]) -> Target:
+    def target(self, one: dict[str, Any], clock: Clock) -> Target:
         """The label `target`, or the best that is not O, of the token at character `at`, or of the one surest of it."""
         wanted = self.label(one["target"]) if "target" in one else None
         others = [label for label, name in enumerate(self.labels) if name != "O"] or list(range(len(self.labels)))
         best: tuple[float, Encoding, int, int] | None = None
-        for window in self._cut(one)[1]:
-            scores = self.model.run(self.tokenizer.batch([window]))["logits"][0].softmax(-1)
+        for window in one["cut"][1]:
+            scores = self.run([window], clock)["logits"][0].softmax(-1)
             for index, special in enumerate(window.special_tokens_mask):
                 start, end = window.offsets[index]
                 if special or ("at" in one and not start <= one["at"] < end):

@@ -25,13 +25,16 @@ if TYPE_CHECKING:
 
 
 class LocalContext:
-    """What TorchServe's `ts.context.Context` offers a handler, without a server."""
+    """What TorchServe's `ts.context.Context` offers a handler, without a server. Unless `hurried`, nobody ends the
+    process after responseTimeout."""
 
-    def __init__(self, model_dir: Path) -> None:
+    def __init__(self, model_dir: Path, *, hurried: bool = True) -> None:
         self.manifest = json.loads((model_dir / "MAR-INF" / "MANIFEST.json").read_text(encoding="utf-8"))
         config_file = self.manifest["model"].get("configFile")
         text = (model_dir / config_file).read_text(encoding="utf-8") if config_file else ""
         self.model_yaml_config: dict[str, Any] = yaml.safe_load(text) or {}
+        if not hurried:
+            self.model_yaml_config["responseTimeout"] = None
         self.model_name = self.manifest["model"]["modelName"]
         self.system_properties: dict[str, Any] = {
             "model_dir": str(model_dir),
@@ -70,12 +73,12 @@ class NotOneClass(ValueError):
     environments by its path.)"""
 
 
-def load(model_dir: Path) -> tuple[Any, LocalContext]:
-    """The initialized handler of an unpacked archive, and its context. Raises what the handler raises if it does not
-    load, and NotOneClass unless its file defines one."""
+def load(model_dir: Path, *, hurried: bool = True) -> tuple[Any, LocalContext]:
+    """The initialized handler of an unpacked archive, and its context, which has `hurried`. Raises what the handler
+    raises if it does not load, and NotOneClass unless its file defines one."""
     os.chdir(model_dir)
     sys.path.insert(0, str(model_dir))
-    context = LocalContext(model_dir)
+    context = LocalContext(model_dir, hurried=hurried)
     name = context.manifest["model"]["handler"].split(":")[0]
     name = name[: -len(".py")] if name.endswith(".py") else name
     module = importlib.import_module(name)
@@ -98,7 +101,8 @@ def answers(job: dict[str, Any], report: Report) -> dict[str, Any]:
     if job.get("without_transformers"):
         sys.modules["transformers"] = None  # type: ignore[assignment]
     report("loading the archive's handler", 0, None)
-    handler, context = load(Path(job["folder"]))
+    # However slow this machine is, it answers: no limit depends on it.
+    handler, context = load(Path(job["folder"]), hurried=False)
     context.explain = bool(job.get("explain"))
     requests = job["requests"]
     single, statuses = [], []

@@ -49,6 +49,9 @@ _SPINS = "3000"
 looks for 3 ms. A hundred times for each batch, it would keep a core from whoever it waits for: what a busy process
 beside a model costs either way is in benchmarks/busy.py."""
 
+_KERNELS = "64"
+"""How many kernels oneDNN keeps in a worker, as handlers/runtimes/linear.py has it: for archives of other handlers."""
+
 _POLL = 0.15  # seconds
 _SILENCE = 5.0  # seconds; TorchServe may stop reading before a dying worker's last words, which the next one repeats
 
@@ -173,6 +176,8 @@ class Server:
         env = environment({"LOG_LOCATION": str(self.logs), "METRICS_LOCATION": str(self.logs), **self._env})
         if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & env.keys():
             env["GOMP_SPINCOUNT"] = _SPINS
+        if not {"ONEDNN_PRIMITIVE_CACHE_CAPACITY", "DNNL_PRIMITIVE_CACHE_CAPACITY"} & env.keys():
+            env["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] = _KERNELS
         self._started = time.monotonic()
         with (self.folder / "output.txt").open("wb") as output:
             self._process = subprocess.Popen(

@@ -1,7 +1,8 @@
 """Runtimes: what runs the model. Each has `load(model_dir, config, device, pad)`, `config` being model-config.yaml's
-contents, whose result offers `run(batch) -> outputs` for encoders, `generate(rows, batch, pad)` for decoders,
-`batches(lengths)`: which inputs are to go together, `notes`: settings that have no effect on this model, a line each,
-and `unexplained`: why it cannot explain its answers, if it cannot (else it has the `model`)."""
+contents, whose result offers `run(batch) -> outputs` for encoders, `generate(rows, batch, pad, over)` for decoders,
+`batches(lengths, most)`: which inputs are to go together, `most` tokens at once, `notes`: settings that have no effect
+on this model, a line each, and `unexplained`: why it cannot explain its answers, if it cannot (else it has the
+`model`)."""
 
 from __future__ import annotations
 

@@ -98,8 +98,10 @@ class Neuron:
         graph(*(batch[name] for name in self.inputs))
         self.graphs[length] = graph
 
-    def batches(self, lengths: Sequence[int]) -> list[list[int]]:
-        """Indices of inputs of these lengths, as they go through a graph together."""
+    def batches(self, lengths: Sequence[int], most: float = 0) -> list[list[int]]:
+        """Indices of inputs of these lengths, as they go through a graph together, which takes the same whatever is in
+        it."""
+        del most
         return filled(lengths, self.lengths, self.rows)
 
     # Not inference_mode: DataParallel's threads are outside of it.

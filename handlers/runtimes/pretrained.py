@@ -9,15 +9,15 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from handlers.generation import Row
-from handlers.runs import NESTED, split
+from handlers.generation import Row, never
+from handlers.runs import NESTED, RUN_TOKENS, split
 from handlers.runtimes import linear, shares_weights
 from handlers.runtimes.nested import Nested, NoForm
 
@@ -42,7 +42,7 @@ def load(model_dir: Path, config: dict[str, Any], device: torch.device, pad: int
     if compiled.get("enable"):
         chosen = {name: value for name, value in compiled.items() if name != "enable" and value is not None}
         model.forward = torch.compile(model.forward, **{"dynamic": True, **chosen})
-        return Pretrained(model, inputs)
+        return Pretrained(model, inputs, compiled=True)
     nested, notes = None, []
     asked = settings.get("BetterTransformer")
     # On a GPU, attention text by text is many small kernels: there it has to be asked for.
@@ -112,14 +112,32 @@ class Pretrained:
 
     unexplained = ""
 
-    def __init__(self, model: Any, inputs: list[str], nested: Nested | None = None, notes: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        model: Any,
+        inputs: list[str],
+        nested: Nested | None = None,
+        notes: Sequence[str] = (),
+        *,
+        compiled: bool = False,
+    ) -> None:
         self.model, self.device, self.inputs, self.nested = model, model.device, inputs, nested
-        self.notes = list(notes)
+        self.notes, self.compiled = list(notes), compiled
         self.padding_is_free = nested is not None
 
-    def batches(self, lengths: Sequence[int]) -> list[list[int]]:
-        """Indices of inputs of these lengths, as they go through the model together."""
-        return split(lengths, NESTED if self.padding_is_free else 1)
+    @contextmanager
+    def uncompiled(self) -> Iterator[None]:
+        """While it lasts, the model runs as its class has it."""
+        compiled = vars(self.model).pop("forward") if self.compiled else None
+        try:
+            yield
+        finally:
+            if compiled:
+                self.model.forward = compiled
+
+    def batches(self, lengths: Sequence[int], most: float = RUN_TOKENS) -> list[list[int]]:
+        """Indices of inputs of these lengths, as they go through the model together, `most` tokens at once."""
+        return split(lengths, NESTED if self.padding_is_free else 1, most)
 
     @torch.inference_mode()
     def run(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -131,8 +149,11 @@ class Pretrained:
         return {name: found[name].float().cpu() for name in names if name in found}
 
     @torch.inference_mode()
-    def generate(self, rows: Sequence[Row], batch: dict[str, torch.Tensor], pad: int) -> None:
-        """Let transformers write on behind each prompt, left-padded in `batch`, until every row has ended.
+    def generate(
+        self, rows: Sequence[Row], batch: dict[str, torch.Tensor], pad: int, over: Callable[[], bool] = never
+    ) -> None:
+        """Let transformers write on behind each prompt, left-padded in `batch`, until every row has ended, or it is
+        `over`.
 
         Each row chooses its own tokens, so transformers is left with nothing but the chosen one.
         """
@@ -149,7 +170,8 @@ class Pretrained:
             return only
 
         def ended(ids: torch.Tensor, _scores: Any, **_: Any) -> torch.Tensor:
-            return torch.tensor([row.finish is not None for row in rows], device=ids.device)
+            late = over()
+            return torch.tensor([late or row.finish is not None for row in rows], device=ids.device)
 
         self.model.generate(
             input_ids=batch["input_ids"].to(self.device),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from handlers.generation import Row
-from handlers.runs import split
+from handlers.generation import Row, never
+from handlers.runs import RUN_TOKENS, split
 from handlers.runtimes import facts as graph_json
 from handlers.runtimes import linear, shares_weights, traced_linear
 from handlers.runtimes.weights import damaged, mapped, present
@@ -80,9 +80,9 @@ class Traced:
     def __init__(self, graph: Any, facts: dict[str, Any], device: torch.device) -> None:
         self.graph, self.facts, self.device = graph, facts, device
 
-    def batches(self, lengths: Sequence[int]) -> list[list[int]]:
-        """Indices of inputs of these lengths, as they go through the graph together."""
-        return split(lengths)
+    def batches(self, lengths: Sequence[int], most: float = RUN_TOKENS) -> list[list[int]]:
+        """Indices of inputs of these lengths, as they go through the graph together, `most` tokens at once."""
+        return split(lengths, most=most)
 
     @torch.inference_mode()
     def run(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -91,8 +91,11 @@ class Traced:
         return {name: value.float().cpu() for name, value in zip(self.facts["outputs"], found)}
 
     @torch.inference_mode()
-    def generate(self, rows: Sequence[Row], batch: dict[str, torch.Tensor], pad: int) -> None:
-        """Write on behind each prompt, left-padded in `batch`, until every row has ended; ended rows leave."""
+    def generate(
+        self, rows: Sequence[Row], batch: dict[str, torch.Tensor], pad: int, over: Callable[[], bool] = never
+    ) -> None:
+        """Write on behind each prompt, left-padded in `batch`, until every row has ended, or it is `over`; ended rows
+        leave."""
         del pad  # nothing is padded once a row has ended
         ids, mask = batch["input_ids"].to(self.device), batch["attention_mask"].to(self.device)
         cache = self.facts["cache"]
@@ -100,7 +103,7 @@ class Traced:
         dtype = getattr(torch, cache["dtype"])
         past = [torch.zeros(shape, dtype=dtype, device=self.device) for _ in range(2 * cache["layers"])]
         live = list(rows)
-        while live:
+        while live and not over():
             logits, *past = self.graph(ids, mask, *past)
             tokens = []
             for index, row in enumerate(live):
