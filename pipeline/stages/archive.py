@@ -143,11 +143,14 @@ def run(job: Job) -> Iterable[Entry]:
 
 
 def _folder(build: Build, members: list[Member], target: Path, job: Job, tick: Tick) -> list[Entry]:
-    """An archive that is a folder: what lies in the store already is not written again. Raises packing.Wrong."""
+    """An archive that is a folder: what lies in the store already is not written again. Raises packing.Wrong,
+    Damaged."""
     kept = []
     for member in members:
         entry = replace(member.entry, path=f"{target.name}/{member.entry.path}")
-        if member.source == build.store.blob(entry.sha256) and build.store.intact(entry):
+        if member.source == build.store.blob(entry.sha256):
+            if not build.store.intact(entry):
+                raise Damaged(member.entry.path)
             kept.append(entry)
         else:
             packing.write(job.folder / entry.path, member, tick)

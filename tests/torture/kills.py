@@ -74,7 +74,7 @@ def run(folder: Path, samples: Sequence[Sample], *, within: int, boundaries: int
         for number in range(lanes):
             out = folder / f"out{number}"
             if number % 2 and not refusal():
-                # The archive is copied there, and not linked, which leaves more time to be killed in.
+                # The archive is copied from another file system, which leaves more time to be killed in.
                 out = stack.enter_context(Mounted(out, 256 * MIB)).folder / "out"
             ways.append(Lane(folder / f"lane{number}", out, samples))
         side_by_side(lambda number, aim: _kill(ways[number], aim, report), aims, lanes)
