@@ -144,7 +144,7 @@ class Pace:
 
     def measure(self, ask: Callable[[int], int], most: int) -> None:
         """Time `ask`, which has the model read about so many tokens and returns how many it was, up to `most`: a long
-        text's tokens take more than a short one's. It takes a second or so with a model like BERT, and less with a smaller one."""
+        text's tokens take more than a short one's. A model like BERT takes a second or so, a smaller one less."""
         words = min(16, most)
         ask(words)  # warms up
         watch = Watch()

@@ -108,6 +108,11 @@ def test_workers_see_no_variable_that_is_not_on_the_list_and_no_module_of_ours(s
     assert str(ROOT) not in found["PYTHONPATH"].split(os.pathsep)
 
 
+def test_workers_keep_few_kernels_of_onednn(server: Server) -> None:
+    found = server.predict(FORMATS[0], {"want": "environment"}).json()
+    assert found["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "64"
+
+
 def test_the_server_reads_the_settings_as_they_were_meant(server: Server) -> None:
     log = (server.logs / "ts_log.log").read_text()
     for line in (
