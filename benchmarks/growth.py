@@ -111,6 +111,12 @@ def _child(folder: Path, capacity: str | None) -> Iterator[Any]:
         answers.close()
 
 
+def told(thousands: int, size: float) -> float:
+    """The size, which whoever waits is told."""
+    print(f"  after {thousands},000 requests {size:.0f} MB", file=sys.stderr, flush=True)
+    return size
+
+
 def report(name: str, sizes: list[float]) -> None:
     """A line of memory after each thousand, and whether it is flat."""
     half = len(sizes) // 2
@@ -127,14 +133,15 @@ def in_process(archive: Path, requests: int, against: str, pairs: int) -> None:
             opened.extractall(folder)
         with _child(folder, None) as ours, _child(folder, against) as theirs:
             for name, ask in (("as built", ours), (f"{CAPACITY}={against}", theirs)):
-                sizes = [ask("all", 1, 0)["rss"]]
-                sizes += [ask("all", 1000, seed)["rss"] for seed in range(requests // 1000)]
+                sizes = [told(0, ask("all", 1, 0)["rss"])]
+                for seed in range(requests // 1000):
+                    sizes.append(told(seed + 1, ask("all", 1000, seed)["rss"]))
                 report(f"{archive.stem}, {name}", sizes)
             for workload in ("short", "mixed", "all"):
                 ratios = []
                 for seed in range(pairs):
                     order = (ours, theirs) if seed % 2 else (theirs, ours)
-                    times = {ask: ask(workload, 400, 100 + seed)["seconds"] for ask in order}
+                    times = {ask: ask(workload, 200, 100 + seed)["seconds"] for ask in order}
                     ratios.append(times[theirs] / times[ours])
                 print(
                     f"{archive.stem}, {workload} texts: as built {statistics.median(ratios):.3f} times as fast as by "
@@ -150,13 +157,13 @@ def served(archive: Path, requests: int) -> None:
     with Server([archive]) as server, ThreadPoolExecutor(8) as pool:
         server.wait_ready()
         (pid,) = workers(server, archive.stem)
-        sizes = [memory(pid).rss]
+        sizes = [told(0, memory(pid).rss)]
         for seed in range(requests // 1000):
             asked = [one for batch in bodies(seed, task, "all", 1000) for one in batch]
             codes = {reply.status_code for reply in pool.map(lambda one: server.predict(archive.stem, one), asked)}
             if codes != {200}:
                 raise RuntimeError(f"answers of {codes}")
-            sizes.append(memory(pid).rss)
+            sizes.append(told(seed + 1, memory(pid).rss))
         report(f"{archive.stem}, served", sizes)
 
 

@@ -70,8 +70,8 @@ class Handler:
         except Exception as error:
             logger.warning("requests are held against the clock alone, since a trial failed: %s", _where(error))
             return
-        half, allowed = self.pace.request, self.pace.allowed
-        logger.info("a request may have %d tokens here, which take half of responseTimeout, %g s", allowed, half)
+        half = self.pace.request
+        logger.info("a request may have %s here, which take half of responseTimeout, %g s", self.allowance(), half)
         if self.max_length * self.pace.token > half:
             logger.warning(
                 "an input of %d tokens takes %.1f s here, which is more than half of responseTimeout, %g s: raise it",
@@ -90,6 +90,10 @@ class Handler:
             return int(request.inputs[0]["tokens"])
 
         self.pace.measure(ask, self.max_length)
+
+    def allowance(self) -> str:
+        """What a request may have, as the worker's log tells it."""
+        return f"{self.pace.allowed:.0f} tokens"
 
     def words(self, count: int) -> dict[str, Any]:
         """An input of so many words, which are a token each or a few."""

@@ -45,6 +45,10 @@ FLOOR = 64
 """Tokens that any request may have, however slow the machine is."""
 
 
+_SLOWEST = 8.0
+"""How many times slower than at loading a machine can seem: what is compiled is compiled in its first run."""
+
+
 class Late(Problem):
     """There is no time for a request in its batch."""
 
@@ -90,7 +94,7 @@ class Clock:
         machine may have more to do than at loading."""
         slowness = 1.0
         if self._first is not None and self._reckoned > 0:
-            slowness = max(1.0, (self._now() - self._first) / self._reckoned)
+            slowness = min(_SLOWEST, max(1.0, (self._now() - self._first) / self._reckoned))
         return self.spent + seconds * slowness <= END * self.timeout
 
     def begins(self, seconds: float) -> bool:

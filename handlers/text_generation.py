@@ -110,6 +110,9 @@ class TextGeneration(Handler):
     def trial(self) -> None:
         self.pace.token, self.steps = measured(self.model, self.tokenizer, self.max_length)
 
+    def allowance(self) -> str:
+        return f"{self.pace.request / self.steps.one:.0f} new tokens behind one prompt"
+
     def target(self, one: dict[str, Any], clock: Clock) -> Target:
         """The logit of the next token: of `target`'s first, or the most likely one."""
         encoding = one["encoding"]
