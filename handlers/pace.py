@@ -92,9 +92,14 @@ class Clock:
     def fits(self, seconds: float) -> bool:
         """Whether work that was reckoned to take so long would end in time, if it goes on as slowly as so far: the
         machine may have more to do than at loading."""
+        if math.isinf(self.timeout):
+            return True
         slowness = 1.0
-        if self._first is not None and self._reckoned > 0:
-            slowness = min(_SLOWEST, max(1.0, (self._now() - self._first) / self._reckoned))
+        if self._first is not None:
+            # A few milliseconds more or less say nothing, so a run's time is added to both.
+            some = RUN * self.timeout
+            slowness = (self._now() - self._first + some) / (self._reckoned + some)
+            slowness = min(_SLOWEST, max(1.0, slowness))
         return self.spent + seconds * slowness <= END * self.timeout
 
     def begins(self, seconds: float) -> bool:
