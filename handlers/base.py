@@ -119,7 +119,7 @@ class Handler:
             reply = request.answer(self.name)
         return request.stream.last(reply) if request.stream else reply
 
-    def target(self, one: dict[str, Any], clock: Clock) -> Target:
+    def target(self, one: dict[str, Any], clock: Clock = UNHURRIED) -> Target:
         """What of the answer to an input `explain` explains. Raises Problem, also if there is no time."""
         raise NotImplementedError
 

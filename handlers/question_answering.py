@@ -73,7 +73,7 @@ class QuestionAnswering(Handler):
                 answers[index] = self._best(spans[index], nothing[index], one)
         return answers
 
-    def target(self, one: dict[str, Any], clock: Clock) -> Target:
+    def target(self, one: dict[str, Any], clock: Clock = UNHURRIED) -> Target:
         """The sum of the logits of an answer's two ends: of `target`, where it first stands, or the best."""
         if "target" in one:
             start = one["context"].find(one["target"])
@@ -85,7 +85,7 @@ class QuestionAnswering(Handler):
             if isinstance(found, Problem):
                 raise found
             answer = found
-        _, windows = one["cut"]
+        _, windows = one.get("cut") or self._cut(one)
         # The model's own answer may be of a word that goes on in the next window: then the one that has most of it.
         held: list[tuple[int, Encoding, int, int]] = []
         for window in windows:

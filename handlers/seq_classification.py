@@ -52,8 +52,8 @@ class SequenceClassification(Handler):
                 answers[index] = self._best(scores, inputs[index])
         return answers
 
-    def target(self, one: dict[str, Any], clock: Clock) -> Target:
-        encoding = one["encoding"]
+    def target(self, one: dict[str, Any], clock: Clock = UNHURRIED) -> Target:
+        encoding = one.get("encoding") or self._encode([one])[0]
         if not len(encoding):
             raise Problem("the text has no token of the model's", "text")
         if "target" not in one:

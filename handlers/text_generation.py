@@ -113,9 +113,9 @@ class TextGeneration(Handler):
     def allowance(self) -> str:
         return f"{self.pace.request / self.steps.one:.0f} new tokens behind one prompt"
 
-    def target(self, one: dict[str, Any], clock: Clock) -> Target:
+    def target(self, one: dict[str, Any], clock: Clock = UNHURRIED) -> Target:
         """The logit of the next token: of `target`'s first, or the most likely one."""
-        encoding = one["encoding"]
+        encoding = one.get("encoding") or self._read(one, explain=True)["encoding"]
         if "target" in one:
             token = self.tokenizer.encode([one["target"]], None, special=False)[0].ids[0]
         else:

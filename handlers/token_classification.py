@@ -61,12 +61,12 @@ class TokenClassification(Handler):
             answers.append(entities(pieces, self.labels, strategy, one["text"]))
         return answers
 
-    def target(self, one: dict[str, Any], clock: Clock) -> Target:
+    def target(self, one: dict[str, Any], clock: Clock = UNHURRIED) -> Target:
         """The label `target`, or the best that is not O, of the token at character `at`, or of the one surest of it."""
         wanted = self.label(one["target"]) if "target" in one else None
         others = [label for label, name in enumerate(self.labels) if name != "O"] or list(range(len(self.labels)))
         best: tuple[float, Encoding, int, int] | None = None
-        for window in one["cut"][1]:
+        for window in (one.get("cut") or self._cut(one))[1]:
             scores = self.run([window], clock)["logits"][0].softmax(-1)
             for index, special in enumerate(window.special_tokens_mask):
                 start, end = window.offsets[index]
