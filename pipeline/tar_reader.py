@@ -179,6 +179,12 @@ class _Found:
 def _inside(name: str) -> str:
     """Where TorchServe unpacks what has this name: it takes the first part off, where there is more than one."""
     root, slash, rest = name.partition("/")
+    if root in ("", ".."):
+        raise fault(
+            name,
+            "leads out of the archive's folder: unpacked, it would be written over other files",
+            "Do not use this archive unless you know who made it.",
+        )
     return rest if slash else root
 
 
