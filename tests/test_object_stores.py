@@ -285,6 +285,8 @@ def test_who_is_killed_goes_on_where_the_download_ended(
         "fetch(source(Store(Path(sys.argv[1])), sys.argv[2]), 'a', 'b', 'c')"
     )
     size = sum(map(len, files.values()))
+    with store.in_use():  # as every command does first, which makes the folder a cache
+        pass
     process = subprocess.Popen([sys.executable, "-c", code, str(store.root), url])
     wait_for(lambda: proxy.sent > size / 2)
     process.kill()
