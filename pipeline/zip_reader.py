@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from .findings import printable
 from .members import (
     DEFLATED,
     MOST,
@@ -270,8 +271,8 @@ def _local(file: IO[bytes], entry: _Entry, at: int, end: int) -> int:
 def _differs(entry: _Entry, what: str, front: object, listed: object) -> Fault:
     return fault(
         entry.label,
-        f"has another {what} in front ({front}) than in the directory ({listed}): TorchServe takes the first, other "
-        "programs the second",
+        f"has the {what} {printable(str(front))} in front and {printable(str(listed))} in the directory: TorchServe "
+        "takes the first, other programs the second",
     )
 
 
