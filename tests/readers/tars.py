@@ -147,7 +147,7 @@ def _field(rng: random.Random, archive: Tar) -> None:
     name = rng.choice((*_VALUES, "name", "name", "name", "size", "kind"))
     if name == "name":
         raw = rng.choice(NAMES)
-        one.fields["name"] = rng.choice((raw, b"m/" + raw, b"other/" + raw, b"./" + raw, one.fields["name"] + b"\0x"))
+        one.fields.get("name", b"") = rng.choice((raw, b"m/" + raw, b"other/" + raw, b"./" + raw, one.fields.get("name", b"") + b"\0x"))
     else:
         one.fields[name] = rng.choice(_VALUES[name])
     if name == "checksum" or rng.random() < 0.1:
@@ -178,7 +178,7 @@ def _members(rng: random.Random, archive: Tar) -> None:
     one = archive.members[at]
     what = rng.choice(("twice", "removed", "swapped", "other", "clash", "padding", "data", "zeros", "folder"))
     if what == "twice":
-        archive.members.insert(rng.randrange(at, len(archive.members)), made(one.fields["name"], b"other"))
+        archive.members.insert(rng.randrange(at, len(archive.members)), made(one.fields.get("name", b""), b"other"))
     elif what == "removed":
         del archive.members[at]
     elif what == "swapped":
