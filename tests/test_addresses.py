@@ -268,14 +268,15 @@ def test_an_address_of_the_hub_goes_through_the_hubs_own_client(tmp_path: Path) 
 
 def test_parts_that_nobody_goes_on_with_are_removed_after_a_week(tmp_path: Path) -> None:
     store = Store(tmp_path / "cache")
-    for name, age in (("old", 8), ("new", 6)):
-        part = store.root / "partial" / f"{name}.incomplete"
+    new = f"{'1' * 64}.incomplete"
+    for name, age in ((f"{'0' * 64}.incomplete", 8), (new, 6)):
+        part = store.root / "partial" / name
         part.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(b"x" * 10)
         os.utime(part, (time.time() - age * 86_400,) * 2)
     assert housekeeping.collect(store, dry_run=True) == 10
     assert housekeeping.collect(store) == 10
-    assert [part.name for part in store.root.glob("partial/*")] == ["new.incomplete"]
+    assert [part.name for part in store.root.glob("partial/*")] == [new]
     assert housekeeping.collect(store, older_than=86_400.0) == 10
     assert not list(store.root.glob("partial/*"))
 
