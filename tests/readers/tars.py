@@ -147,7 +147,8 @@ def _field(rng: random.Random, archive: Tar) -> None:
     name = rng.choice((*_VALUES, "name", "name", "name", "size", "kind"))
     if name == "name":
         raw = rng.choice(NAMES)
-        one.fields.get("name", b"") = rng.choice((raw, b"m/" + raw, b"other/" + raw, b"./" + raw, one.fields.get("name", b"") + b"\0x"))
+        now = one.fields.get("name", b"")
+        one.fields["name"] = rng.choice((raw, b"m/" + raw, b"other/" + raw, b"./" + raw, now + b"\0x"))
     else:
         one.fields[name] = rng.choice(_VALUES[name])
     if name == "checksum" or rng.random() < 0.1:
