@@ -184,16 +184,15 @@ def _refuse_untrusted(error: Exception) -> None:
         ) from None
 
 
-def tokenizer(folder: str | Path, kind: Any = None, **settings: Any) -> Any:
-    """The checkpoint's tokenizer, as AutoTokenizer has it or as the class `kind`. Raises InputError if it has none that
-    transformers can load."""
+def tokenizer(folder: str | Path, **settings: Any) -> Any:
+    """The checkpoint's tokenizer. Raises InputError if it has none that transformers can load."""
     import transformers
 
     settings = {"trust_remote_code": False, **settings}
     if not settings["trust_remote_code"]:
         refuse_unknown(Path(folder))
     try:
-        return (kind or transformers.AutoTokenizer).from_pretrained(folder, local_files_only=True, **settings)
+        return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, **settings)
     except Exception as error:
         _refuse_untrusted(error)
         raise InputError(

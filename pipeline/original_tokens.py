@@ -8,58 +8,29 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from . import loading
-from .checkpoint import read_json
 from .local import at_noon
 from .same_tokens import PARTS
 from .tokenizer_files import set_lower_case
 
-_PLAIN = ("PreTrainedTokenizerFast", "TokenizersBackend")
-"""What transformers 4 and 5 call a tokenizer that is what tokenizer.json says, and nothing more."""
 
-
-def tokenizer(job: dict[str, Any], kind: Any = None) -> Any:
-    """The tokenizer of a job's `checkpoint`, as AutoTokenizer has it or as the class `kind`. It heeds do_lower_case if
-    the job's `settings` have it: many do not by themselves."""
+def tokenizer(job: dict[str, Any]) -> Any:
+    """The tokenizer of a job's `checkpoint`, as AutoTokenizer has it. It heeds do_lower_case if the job's `settings`
+    have it: many do not by themselves."""
     code, lower = bool(job.get("trust_remote_code")), job["settings"].get("do_lower_case")
-    own = loading.tokenizer(job["checkpoint"], kind, trust_remote_code=code)
+    own = loading.tokenizer(job["checkpoint"], trust_remote_code=code)
     if lower is None:
         return own
     with TemporaryDirectory() as folder:
         own.save_pretrained(folder)
         set_lower_case(Path(folder), lower)
-        return loading.tokenizer(folder, kind)
+        return loading.tokenizer(folder)
 
 
 def expected(job: dict[str, Any], model: Any, auto: Any) -> dict[str, Any]:
     """What the original makes of the job's `corpus`, by its AutoTokenizer `auto`: {"texts", "pairs": the ids of each,
-    "talks": the [prompt, ids] of each, "class": the tokenizer's, "parts": the JSON of its steps by name, "notes"}. None
-    for what it has no answer to, be it that its tokenizer or template refuses it, or that the model has no such ids.
-
-    Where tokenizer_config.json says that tokenizer.json is all there is, that is taken at its word. transformers 5 puts
-    a class of its own in its place for some families (MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS), and 4 does not: a
-    note says so if their ids differ.
-    """
-    import transformers
-
-    rows = model.get_input_embeddings().weight.shape[0]
-    found = _ids(auto, job["corpus"], rows)
-    if _is_plain(job["checkpoint"]) and type(auto).__name__ not in _PLAIN:
-        plain = tokenizer(job, transformers.PreTrainedTokenizerFast)
-        own = _ids(plain, job["corpus"], rows)
-        others = sum(one != other for kind in found for one, other in zip(found[kind], own[kind], strict=True))
-        told = (
-            f"AutoTokenizer of transformers {transformers.__version__} takes {type(auto).__name__} for this model, and "
-            f"tokenizes {others} of {sum(map(len, own.values()))} texts otherwise than its tokenizer.json, which "
-            "tokenizer_config.json says is all there is (tokenizer_class). The archive does as tokenizer.json says."
-        )
-        return {**own, **_steps(plain), "notes": [told] if others else []}
-    return {**found, **_steps(auto), "notes": []}
-
-
-def _is_plain(checkpoint: str) -> bool:
-    file = Path(checkpoint, "tokenizer_config.json")
-    told = read_json(file) if file.exists() and Path(checkpoint, "tokenizer.json").exists() else {}
-    return told.get("tokenizer_class") in _PLAIN
+    "talks": the [prompt, ids] of each, "class": the tokenizer's, "parts": the JSON of its steps by name}. None for what
+    it has no answer to, be it that its tokenizer or template refuses it, or that the model has no such ids."""
+    return {**_ids(auto, job["corpus"], model.get_input_embeddings().weight.shape[0]), **_steps(auto)}
 
 
 def _steps(one: Any) -> dict[str, Any]:

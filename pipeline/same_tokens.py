@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from . import corpus
+from .checkpoint import read_json
 from .errors import MismatchError
 from .tokenizer_files import with_lower_case
 
 PARTS = ("normalizer", "pre_tokenizer", "post_processor")
 """A tokenizer's steps that settings can change, as the package `tokenizers` calls them."""
+
+_PLAIN = ("PreTrainedTokenizerFast", "TokenizersBackend")
+"""What transformers 4 and 5 call a tokenizer that is what tokenizer.json says, and nothing more."""
 
 _MOST = 10
 """Ids of a text that an error shows."""
@@ -117,8 +121,15 @@ def _fix(folder: Path, wanted: dict[str, Any]) -> str:
         lower = with_lower_case(theirs, True) == theirs
         return f"Set handler.do_lower_case: {str(lower).lower()}, which is what tokenizer_config.json makes of it."
     what = f"another {' and '.join(parts)}" if parts else "other tokens"
+    save = "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
+    config = folder / "tokenizer_config.json"
+    if config.exists() and read_json(config).get("tokenizer_class") in _PLAIN:
+        return (
+            f"transformers takes {wanted['class']} for models of this type, whatever tokenizer_config.json says, and "
+            f"that makes {what} than tokenizer.json has. {save} writes a tokenizer.json that agrees with it."
+        )
     return (
         f"tokenizer_config.json makes {what} than tokenizer.json has, which alone is served. If transformers is right, "
-        "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) makes them one; if tokenizer.json is, set "
-        'tokenizer_class to "PreTrainedTokenizerFast" in tokenizer_config.json.'
+        f'{save} makes them one; if tokenizer.json is, set tokenizer_class to "PreTrainedTokenizerFast" in '
+        "tokenizer_config.json."
     )

@@ -63,7 +63,7 @@ def words(folder: Path) -> Path:
 
 
 def told(**changes: Any) -> dict[str, Any]:
-    plain = {"texts": [[1]], "pairs": [], "talks": [], "class": "OwnTokenizer", "notes": []}
+    plain = {"texts": [[1]], "pairs": [], "talks": [], "class": "OwnTokenizer"}
     return {**plain, "parts": dict.fromkeys(same_tokens.PARTS), **changes}
 
 
@@ -170,6 +170,28 @@ def test_settings_that_only_transformers_heeds_are_noticed_and_both_ways_out_hel
     (tmp_path / "saved" / "config.json").write_text((folder / "config.json").read_text())
     assert counts(tmp_path / "saved")["texts"] >= 200
     edit(folder / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
+    assert counts(folder)["texts"] >= 200
+
+
+@pytest.mark.slow
+def test_a_class_that_transformers_takes_whatever_the_files_say_is_noticed_and_the_way_out_helps(
+    tmp_path: Path,
+) -> None:
+    import transformers
+
+    if transformers.__version__.startswith("4."):
+        pytest.skip("transformers 4 takes the class that tokenizer_config.json names")
+    folder = tiny.save(tmp_path / "qwen2", "qwen2", "text_generation")
+    tiny.save(tmp_path / "gpt2", "gpt2", "text_generation")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_text((tmp_path / "gpt2" / name).read_text())
+    edit(folder / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
+    with pytest.raises(MismatchError) as caught:
+        counts(folder)
+    assert "Qwen2Tokenizer" in caught.value.why
+    assert "save_pretrained(FOLDER)" in caught.value.fix
+    assert "set tokenizer_class" not in caught.value.fix
+    transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
     assert counts(folder)["texts"] >= 200
 
 

@@ -261,4 +261,7 @@ def save(folder: Path, family: str, task: str, types: bool = True, **changes: An
                 parameter.mul_(8)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    if family == "qwen2":
+        # transformers 5 takes a class of its own for this family, whatever tokenizer_config.json says.
+        t.AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
     return folder
