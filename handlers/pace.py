@@ -15,13 +15,6 @@ from typing import Any
 
 from handlers.problem import Problem
 
-try:
-    import resource  # Unix has it, and Linux its word on threads
-except ImportError:
-    resource = None  # type: ignore[assignment]
-if not hasattr(resource, "RUSAGE_THREAD"):
-    resource = None  # type: ignore[assignment]
-
 TIMEOUT = 120
 """Seconds of responseTimeout where model-config.yaml says nothing: TorchServe's default_response_timeout."""
 
@@ -156,35 +149,22 @@ class Pace:
         text's tokens take more than a short one's. A model like BERT takes a second or so, a smaller one less."""
         words = min(16, most)
         ask(words)  # warms up
-        watch = Watch()
-        tokens = ask(words)
-        took = watch.seconds()
-        words = max(words, min(most, int(words * _TRIAL / max(took, 1e-9))))
-        best, spent = took / tokens if words <= 16 else math.inf, 0.0
+        best, took = _timed(ask, words)
+        longer = max(words, min(most, int(words * _TRIAL / max(took, 1e-9))))
+        best, spent = math.inf if longer > words else best, 0.0
         while spent < _TRIAL / 4:
-            watch = Watch()
-            tokens = ask(words)
-            took = watch.seconds()
-            best, spent = min(best, took / tokens), spent + max(took, _TRIAL / 16)
+            token, took = _timed(ask, longer)
+            best, spent = min(best, token), spent + max(took, _TRIAL / 16)
         self.token = best
 
 
-class Watch:
-    """A stopwatch for work of this thread and of its helpers. Workers load while others load or serve: where the system
-    has put the thread aside for them meanwhile, that is left out, as far as can be told."""
-
-    def __init__(self) -> None:
-        self._began = self._now()
-
-    def _now(self) -> tuple[float, float, int]:
-        aside = resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw if resource else 0
-        return time.perf_counter(), time.thread_time(), aside
-
-    def seconds(self) -> float:
-        """Seconds since it was made."""
-        wall, own, aside = (after - before for before, after in zip(self._began, self._now()))
-        # Twice, since the thread does not do all of the work by itself.
-        return min(wall, 2 * own) if aside else wall
+def _timed(ask: Callable[[int], int], words: int) -> tuple[float, float]:
+    """Seconds a token, and in all, of a trial. By the clock on the wall: a model on another device lets its thread
+    sleep, and helping threads work beside it."""
+    began = time.perf_counter()
+    tokens = ask(words)
+    took = time.perf_counter() - began
+    return took / tokens, took
 
 
 _TRIAL = 1.0

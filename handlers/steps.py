@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
 from handlers.generation import Parameters, Row
-from handlers.pace import Watch
 from handlers.tokenization import Tokenizer
 
 _ROWS = 8
@@ -38,12 +38,13 @@ class _Timed(Row):
         asked = {"max_new_tokens": _NEW, "do_sample": True, "top_p": 0.9, "repetition_penalty": 1.1, "seed": 0}
         super().__init__(prompt, Parameters.of(asked), tokenizer, frozenset())
         self.times: list[float] = []
-        self.watch = Watch()
+        self._last = time.perf_counter()
 
     def accept(self, token: int) -> None:
         super().accept(token)
-        self.times.append(self.watch.seconds())
-        self.watch = Watch()
+        now = time.perf_counter()
+        self.times.append(now - self._last)
+        self._last = now
 
 
 def measured(model: Any, tokenizer: Tokenizer, max_length: int) -> tuple[float, Steps]:
