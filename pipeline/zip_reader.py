@@ -147,7 +147,8 @@ def _end(file: IO[bytes], size: int) -> tuple[int, int, int, int]:
         at = tail.find(END, at + 1)
     if not found:
         raise Damage("it has no end record")
-    if len(found) > 1:
+    # One in the comment need not fit to be taken: Python's zipfile goes by the last one's first four bytes.
+    if len(found) > 1 or tail.rfind(END) > found[0]:
         raise fault("", "has two end records, and programs differ in which one they take")
     at = found[0]
     disk, start_disk, here, count, length, start, _ = struct.unpack_from("<4HIIH", tail, at + 4)

@@ -179,6 +179,8 @@ ZIPS: dict[str, Callable[[], bytes]] = {
     "bytes behind the directory": lambda: replace(zip_of(), middle=b"\0\0").written(),
     "bytes at the end": lambda: zip_of().written() + b"\0",
     "another end in the comment": lambda: replace(zip_of(), comment=b"PK\5\6" + bytes(18)).written(),
+    "another end in the comment, with bytes behind": lambda: replace(zip_of(), comment=b"PK\5\6" + bytes(20)).written(),
+    "another end in the comment, cut short": lambda: replace(zip_of(), comment=b"PK\5\6").written(),
     "fewer members than there are": lambda: with_end(count=3),
     "more members than there are": lambda: with_end(count=5),
     "the directory elsewhere": lambda: with_end(start=7),
