@@ -53,10 +53,10 @@ _TOKENIZER = _Rule(
         ("tokenizer_class", "processor_class", "backend", "padding_side", "truncation_side", "model_input_names",
          "errors", "src_lang", "tgt_lang", "language", "task", "language_codes", "padding", "truncation",
          "truncation_strategy", "padding_strategy", "tokenizer_type", "word_tokenizer_type", "subword_tokenizer_type",
-         "phonemizer_lang", "phonemizer_backend", "transformers_version")
+         "phonemizer_lang", "phonemizer_backend", "transformers_version", "vocab_type", "wordpieces_prefix")
     ),
     free=frozenset(("chat_template", "additional_special_tokens", "extra_special_tokens", "added_tokens_decoder",
-                    "model_specific_special_tokens", "response_schema", "response_template")),
+                    "model_specific_special_tokens", "never_split", "response_schema", "response_template")),
     numbers=True,
     tokens=True,
 )  # fmt: skip
@@ -64,8 +64,10 @@ _TOKENIZER = _Rule(
 _RULES = {
     CONFIG: _Rule(
         words=None,
-        # Labels; and the names of layers, or patterns of them, that a quantized checkpoint keeps as they are.
-        free=_LABELS | {"ignore", "targets", "modules_to_not_convert", "modules_to_convert", "exclude_modules"},
+        # Labels; what older pipelines put in front of a text (OPT, T5); and the names of layers, or patterns of them, that
+        # a quantized checkpoint keeps as they are.
+        free=_LABELS
+        | {"prefix", "ignore", "targets", "modules_to_not_convert", "modules_to_convert", "exclude_modules"},
     ),
     "generation_config.json": _Rule(
         words=frozenset(
@@ -95,7 +97,7 @@ _SAID = {"auto_map", *_LABELS}
 
 _UNSAID = frozenset(
     ("_commit_hash", "task_specific_params", "license", "revision", "auto_mapping", "parent_library",
-     "base_model_class", "megatron_core", "finetuning_task")
+     "base_model_class", "megatron_core", "finetuning_task", "tokenizer_name")
 )  # fmt: skip
 """What may be left out without a word: nothing of the four tasks reads it."""
 

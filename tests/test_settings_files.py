@@ -23,7 +23,7 @@ NAMES = ("config.json", "generation_config.json", "tokenizer_config.json", "spec
 ADAPTER = "adapter/adapter_config.json"
 PATH = "/home/me/.aws/credentials"
 
-# As they are on the Hub: google-bert, a fine-tuned RoBERTa of older days, Qwen2, Llama 3, Gemma 2, DeBERTa, NLLB.
+# As they are on the Hub: google-bert, a fine-tuned RoBERTa of older days, Qwen2, Llama 3, Gemma 2, NLLB, DeBERTa, Funnel.
 TOKENIZERS: dict[str, dict[str, Any]] = {
     "bert": {
         "do_lower_case": True, "unk_token": "[UNK]", "model_max_length": 512, "strip_accents": None,
@@ -53,6 +53,8 @@ TOKENIZERS: dict[str, dict[str, Any]] = {
         "image_token": "<image>", "processor_class": "Gemma3Processor", "tokenizer_class": "GemmaTokenizerFast",
     },
     "nllb": {"src_lang": "eng_Latn", "tgt_lang": "fra_Latn", "sp_model_kwargs": {}, "tokenizer_class": "NllbTokenizer"},
+    "deberta": {"do_lower_case": False, "vocab_type": "spm", "split_by_punct": False, "sp_model_kwargs": {}},
+    "funnel": {"do_lower_case": True, "wordpieces_prefix": "##", "never_split": ["[X/Y]"], "cls_token": "<cls>"},
     "5": {"backend": "tokenizers", "is_local": True, "tokenizer_class": "TokenizersBackend", "tokenizer_file": None},
 }  # fmt: skip
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -68,6 +70,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "long_factor": [1.0, 2.5]},
         "layer_types": ["full_attention", "sliding_attention"], "hybrid_override_pattern": "M-M*-M",
     },
+    "opt": {"model_type": "opt", "prefix": "</s>", "activation_function": "relu", "word_embed_proj_dim": 512},
+    "t5": {"model_type": "t5", "task_specific_params": {"translation": {"prefix": "translate English to German: "}}},
     "composite": {
         "model_type": "gemma3", "text_config": {"model_type": "gemma3_text", "hidden_activation": "gelu_pytorch_tanh"},
         "vision_config": {"model_type": "siglip_vision_model", "drop_path_rate": [0.0, 0.1]},
