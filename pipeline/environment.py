@@ -24,7 +24,7 @@ NAMES = (
     "XDG_DATA_HOME", "XDG_STATE_HOME",
     # How programs and libraries are found.
     "LD_LIBRARY_PATH", "LD_PRELOAD", "JAVA_HOME", "VIRTUAL_ENV", "CONDA_PREFIX", "CUDA_HOME", "CUDA_PATH",
-    "ROCM_HOME", "ROCM_PATH", "CC", "CXX",
+    "ROCM_HOME", "ROCM_PATH", "CC", "CXX", "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION",
     # Python's own (`python --help-env`).
     "PYTHONPATH", "PYTHONHOME", "PYTHONPLATLIBDIR", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX",
     "PYTHONUNBUFFERED", "PYTHONHASHSEED", "PYTHONIOENCODING", "PYTHONUTF8", "PYTHONCOERCECLOCALE", "PYTHONNOUSERSITE",
@@ -55,10 +55,10 @@ PREFIXES = (
 """Libraries that read more variables than a list can name, none of them a credential."""
 
 # Under a prefix anybody may have put something of their own.
-_CREDENTIAL = "TOKEN|SECRET|PASSW|PASSPHRASE|KEY|CREDENTIAL|AUTH|URL"
+_CREDENTIAL = "TOKEN|SECRET|PASSW|PASSPHRASE|PWD|KEY|CREDENTIAL|AUTH|URL"
 
 # Read by Python and by Java (blacklist_env_vars) alike; (?s) since a variable's name may hold a line break.
-_ALLOWED = "{names}|(?:{prefixes})(?!.*(?:{credential})).*"
+_ALLOWED = "{names}|(?:{prefixes})(?!.*(?i:{credential})).*"
 
 _ADDRESS_WITH_PASSWORD = re.compile(r"://[^/\s@]*@")
 
