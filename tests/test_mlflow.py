@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -378,3 +379,23 @@ def test_a_server_does_not_choose_which_folder_of_this_machine_is_read(
         server.versions["3"] = place
         with pytest.raises(InputError, match="lies in a folder, and the registry is a server"):
             source(Store(tmp_path / "cache"), "models:/tiny/3").sizes()
+
+
+@pytest.mark.parametrize("named", ["runs:/0/model", "models:/m-0"])
+def test_a_tracking_server_does_not_either_where_the_registry_is_here(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bert: Path, named: str
+) -> None:
+    run = SimpleNamespace(info=SimpleNamespace(artifact_uri=bert.parent.as_uri()))
+    client = SimpleNamespace(
+        get_model_version_download_uri=lambda *_: named,
+        get_run=lambda _: run,
+        get_logged_model=lambda _: SimpleNamespace(artifact_location=bert.as_uri()),
+    )
+    monkeypatch.setattr(mlflow, "_client", lambda: client)
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", tmp_path.as_uri())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", NOWHERE)
+    with pytest.raises(InputError, match="lies in a folder, and the tracking store is a server"):
+        source(Store(tmp_path / "cache"), "models:/tiny/3").sizes()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tmp_path.as_uri())
+    run.info.artifact_uri = bert.as_uri()
+    assert source(Store(tmp_path / "cache"), "models:/tiny/3")._found()[1].startswith(bert.as_uri())  # type: ignore[attr-defined]

@@ -86,11 +86,15 @@ class Mlflow:
             warnings.simplefilter("ignore")  # stages are on their way out
             client = _client()
             version = version or self._resolved(client)
-            place = _place(client, client.get_model_version_download_uri(self._model, version))
+            named = client.get_model_version_download_uri(self._model, version)
+            place = _place(client, named)
         where = f"models:/{self._model}/{version}"
-        if _address(where, place).scheme in ("", "file") and not _is_here(_registry()):
+        # Where the files of a run are, the tracking store says.
+        told_by = {"registry": _registry(), **({"tracking store": _tracking()} if place != named else {})}
+        servers = [name for name, uri in told_by.items() if not _is_here(uri)]
+        if servers and _address(where, place).scheme in ("", "file"):
             raise InputError(
-                f"{where} lies in a folder, and the registry is a server.",
+                f"{where} lies in a folder, and the {servers[0]} is a server.",
                 "Whoever registers a version there would choose which folder of this machine is read and packed.",
                 "Name the folder itself for the model, if it is meant; or let the tracking server serve its files.",
             )
@@ -165,7 +169,11 @@ def _address(where: str, place: str) -> SplitResult:
 
 
 def _registry() -> str:
-    return os.environ.get("MLFLOW_REGISTRY_URI") or os.environ.get("MLFLOW_TRACKING_URI", "")
+    return os.environ.get("MLFLOW_REGISTRY_URI") or _tracking()
+
+
+def _tracking() -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI", "")
 
 
 def _is_here(registry: str) -> bool:
