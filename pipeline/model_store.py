@@ -140,7 +140,8 @@ def sum_lines(sums: Mapping[str, str]) -> str:
 def read_sums(out: Path) -> dict[str, dict[str, str]]:
     """The lines of SUMS, path -> SHA-256, of each archive, and of all that is none under ""; nothing without SUMS."""
     try:
-        return _parsed((out / SUMS).read_text(encoding="utf-8"))
+        # A pipe would be waited for.
+        return _parsed((out / SUMS).read_text(encoding="utf-8")) if (out / SUMS).is_file() else {}
     except (OSError, UnicodeDecodeError):
         return {}
 

@@ -47,8 +47,10 @@ def serve(
     """
     config, store = out / "config" / "config.properties", out / "model-store"
     try:
+        if not config.is_file():
+            raise FileNotFoundError
         text = config.read_text(encoding="utf-8")
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         raise InputError(
             f"There is nothing to serve in {out}: it has no config/config.properties.",
             "Nothing was built into this folder yet.",

@@ -498,3 +498,8 @@ def test_large_files_are_read_before_a_worker_gets_them(tmp_path: Path, monkeypa
     with pytest.raises(Damaged):
         cache.lay_out(tree, {}, tmp_path / "laid")
     assert not blob.exists()
+
+
+def test_a_pipe_in_place_of_the_sums_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / model_store.SUMS)
+    assert model_store.read_sums(tmp_path) == {}

@@ -37,6 +37,14 @@ def test_a_folder_without_a_build_is_an_error(tmp_path: Path) -> None:
         serve(tmp_path)
 
 
+def test_a_pipe_in_place_of_the_settings_is_not_waited_for(tmp_path: Path) -> None:
+    out = lay_out(tmp_path / "build", [])
+    (out / "config" / "config.properties").unlink()
+    os.mkfifo(out / "config" / "config.properties")
+    with pytest.raises(InputError, match="mar build"):
+        serve(out)
+
+
 def test_an_empty_store_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is empty"):
         serve(lay_out(tmp_path / "build", []))
