@@ -52,7 +52,7 @@ def read_json(file: Path) -> dict[str, Any]:
     """A JSON object from a file of a checkpoint. Raises InputError if it is none."""
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise InputError(
             f"{file} cannot be read as JSON: {error}.", fix="Restore it, or save the model again."
         ) from None
@@ -75,7 +75,7 @@ def tensors(file: Path, name: str) -> dict[str, Any]:
         end = max((item["data_offsets"][1] for item in header.values()), default=0)
         if 8 + length + end != size:
             raise ValueError(f"it should have {8 + length + end:,} bytes, and has {size:,}")
-    except (ValueError, KeyError, TypeError, struct.error) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, struct.error) as error:
         raise InputError(
             f"{name} is no whole safetensors file: {error}.",
             "A download or a copy was cut short, or it is a Git LFS pointer.",

@@ -32,6 +32,16 @@ def test_a_file_that_is_cut_short_is_found_without_reading_it(tmp_path: Path, cu
         checkpoint.tensors(safetensors(tmp_path / "m.safetensors", cut), "adapter/m.safetensors")
 
 
+def test_json_that_is_nested_without_end_is_an_error_and_no_fault(tmp_path: Path) -> None:
+    deep = b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    (tmp_path / "config.json").write_bytes(deep)
+    with pytest.raises(InputError, match="cannot be read as JSON"):
+        checkpoint.read_json(tmp_path / "config.json")
+    (tmp_path / "m.safetensors").write_bytes(struct.pack("<Q", len(deep)) + deep)
+    with pytest.raises(InputError, match="no whole safetensors file"):
+        checkpoint.tensors(tmp_path / "m.safetensors", "m.safetensors")
+
+
 def test_a_git_lfs_pointer_is_told_from_weights(tmp_path: Path) -> None:
     (tmp_path / "m.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 12\n")
     with pytest.raises(InputError, match="git lfs pull"):
