@@ -47,8 +47,8 @@ are folders, all others are files."""
 
 _NOTES = ("trees", "keys", "latest", "facts", "files")
 _FOLDERS = ("tmp", "compiler")
-_USUAL = {"lost+found"}
-"""What a new file system holds by itself."""
+_USUAL = {"lost+found", ".snapshot", ".zfs"}
+"""What a new file system, or one that a server exports, holds by itself."""
 
 _BESIDE_TAG = re.compile(rf"\.{re.escape(TAG)}\.{_UUID}")  # as notes.write_atomic names it
 
@@ -224,11 +224,17 @@ def _open_to(found: os.stat_result, *, above: bool) -> str:
 
 
 def _own_group(gid: int) -> bool:
-    """Whether a group is the user's private one: of the user's name, and nobody else's."""
+    """Whether a group is the user's private one, of the user's name and nobody else's; or root's, with nobody else in
+    it. Containers run as users that their image has no names for: there a group of the user's own number is private."""
     import grp
     import pwd
 
+    me, user, members = os.geteuid(), None, None
     with suppress(KeyError):
-        user, group = pwd.getpwuid(os.geteuid()), grp.getgrgid(gid)
-        return gid == user.pw_gid and group.gr_name == user.pw_name and set(group.gr_mem) <= {user.pw_name}
-    return False
+        user = pwd.getpwuid(me)
+    with suppress(KeyError):
+        group = grp.getgrgid(gid)
+        members = set(group.gr_mem) - {"root", user.pw_name if user else "root"}
+        if user is not None and gid == user.pw_gid and group.gr_name == user.pw_name:
+            return not members
+    return not members if gid == 0 else user is None and members is None and gid == me

@@ -136,11 +136,11 @@ def test_a_tag_of_another_tool_is_not_ours(used: Path) -> None:
             cache_folder.check(used)
 
 
-@pytest.mark.parametrize("there", [False, True], ids=["missing", "empty"])
-def test_a_folder_that_is_new_or_empty_becomes_a_cache(tmp_path: Path, there: bool) -> None:
+@pytest.mark.parametrize("holds", ["", ".", "lost+found", ".snapshot", ".zfs"])
+def test_a_folder_that_is_new_or_empty_becomes_a_cache(tmp_path: Path, holds: str) -> None:
     root = tmp_path / "cache"
-    if there:
-        (root / "lost+found").mkdir(parents=True)  # as a new file system has it
+    if holds:
+        (root / holds).mkdir(parents=True)  # as a new file system has it, or one that a server exports
     with Store(root).in_use():
         pass
     assert cache_folder.is_marked(root)
@@ -333,6 +333,22 @@ def test_a_sticky_folder_above_and_the_users_own_group_are_no_danger(used: Path)
     assert cache_folder.risk(used) is None
     used.chmod(0o1777)  # in it, others could add files of any name
     assert cache_folder.risk(used) is not None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders to other groups")
+@pytest.mark.parametrize(
+    ("user", "gid", "safe"),
+    [(54321, 54321, True), (54321, 54322, False), (54321, 0, True), (0, 0, True), (0, 54321, False)],
+)
+def test_a_user_without_a_name_as_containers_have_it_owns_the_group_of_its_number(
+    used: Path, monkeypatch: pytest.MonkeyPatch, user: int, gid: int, safe: bool
+) -> None:
+    os.chown(used, user, gid)
+    used.chmod(0o775)
+    for part in used.iterdir():
+        os.chown(part, user, gid)
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    assert (cache_folder.risk(used) is None) is safe
 
 
 def test_what_nobody_else_can_enter_is_no_danger_whatever_is_in_it(used: Path) -> None:
