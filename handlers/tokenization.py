@@ -32,6 +32,7 @@ class Tokenizer:
             self.reader = Reader.from_file(str(file))
         except Exception as error:  # the package has no error of its own
             raise _unread(model_dir, error) from error
+        cut = self.reader.truncation or {}
         self.reader.no_padding()
         self.reader.no_truncation()
         own, special = _read(model_dir / "tokenizer_config.json"), _read(model_dir / "special_tokens_map.json")
@@ -49,7 +50,9 @@ class Tokenizer:
         self.pad = next((pad for pad in pads if isinstance(pad, int) and pad >= 0), 0)
         model = json.loads(self.reader.to_str())["model"]
         self.subword_prefix: str | None = model.get("continuing_subword_prefix") or None
-        self.side = "left" if self.settings.get("truncation_side") == "left" else "right"
+        # As transformers has it: what the settings leave out, tokenizer.json may say.
+        side = self.settings.get("truncation_side", cut.get("direction"))
+        self.side = "left" if side == "left" else "right"
         self.specials = self.reader.num_special_tokens_to_add(False)
 
     def _id(self, name: str) -> int | None:

@@ -125,13 +125,18 @@ def answers(job: dict[str, Any], report: Report) -> dict[str, Any]:
 
 def tokens(handler: Any, corpus: dict[str, Any]) -> dict[str, Any]:
     """What a handler's tokenizer and its chat template make of a corpus: {"texts", "pairs": the ids of each, "talks":
-    the [prompt, ids] of each}; of one that is refused, what is said."""
+    the [prompt, ids] of each, "types": the token types of each pair, "decoded": the ids of each text as text again}; of
+    one that is refused, what is said."""
+
+    def encoded(text: Any, special: bool = True) -> Any:
+        try:
+            found = handler.tokenizer.encode([text], corpus["max_length"], special=special)[0]
+        except Exception as error:  # what the tokenizers package raises
+            return str(error), str(error)
+        return list(found.ids), list(found.type_ids)
 
     def ids(text: Any, special: bool = True) -> Any:
-        try:
-            return list(handler.tokenizer.encode([text], corpus["max_length"], special=special)[0].ids)
-        except Exception as error:  # what the tokenizers package raises
-            return str(error)
+        return encoded(text, special)[0]
 
     def rendered(talk: Any) -> Any:
         try:
@@ -140,7 +145,16 @@ def tokens(handler: Any, corpus: dict[str, Any]) -> dict[str, Any]:
             return str(error)
         return [prompt, ids(prompt, special=False)]
 
-    found = {"texts": [ids(text) for text in corpus["texts"]], "pairs": [ids(tuple(p)) for p in corpus["pairs"]]}
+    texts = [ids(text) for text in corpus["texts"]]
+    pairs = [encoded(tuple(pair)) for pair in corpus["pairs"]]
+    found = {
+        "texts": texts,
+        "pairs": [one for one, _ in pairs],
+        "types": [types for _, types in pairs],
+        "decoded": [one if isinstance(one, str) else handler.tokenizer.decode(one) for one in texts]
+        if corpus["decode"]
+        else [],
+    }
     talks = corpus["talks"]
     if talks:
         with at_noon(importlib.import_module("handlers.chat")):

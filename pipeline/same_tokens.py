@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from .checkpoint import read_json
 from .errors import MismatchError
 from .tokenizer_files import with_lower_case
 
-PARTS = ("normalizer", "pre_tokenizer", "post_processor")
+PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
 """A tokenizer's steps that settings can change, as the package `tokenizers` calls them."""
 
 _PLAIN = ("PreTrainedTokenizerFast", "TokenizersBackend")
@@ -30,6 +31,7 @@ def asked(folder: Path, *, pairs: bool, talks: bool, max_length: int | None) -> 
         "texts": corpus.texts(corpus.special_tokens(folder)),
         "pairs": corpus.PAIRS if pairs else (),
         "talks": corpus.TALKS if talks else (),
+        "decode": talks,
         "max_length": max_length,
     }
 
@@ -40,7 +42,8 @@ def compared(
     """How many texts, pairs and talks have the same ids in the archive, called `name` and unpacked in `folder`, as in
     the original; `texts` as `asked` has them, `wanted` and `got` what the two made of them.
 
-    What the original itself refuses counts for nothing. Raises MismatchError with the first that differs.
+    What the original itself refuses counts for nothing. Raises MismatchError with the first that differs, in its ids,
+    a pair's in its token types, or a text's in what its ids are decoded to.
     """
     counts = {}
     for kind in ("texts", "pairs", "talks"):
@@ -61,7 +64,30 @@ def compared(
             raise MismatchError(
                 f"{what} {_short(text)}", _other_ids(folder, wanted["class"], theirs, ours), _fix(folder, wanted)
             )
+    kind = f"AutoTokenizer ({wanted['class']})"
+    for asked_of, made in (("pairs", "types"), ("texts", "decoded")):
+        beside = zip(texts[asked_of], wanted[made], got[made], strict=False)
+        if others := [row for row in beside if row[1] is not None and row[1] != row[2]]:
+            text, theirs, ours = others[0]
+            if made == "types":
+                what, why = "give the token types of the original", f"{kind} gives {_types(theirs)}, and the archive "
+                why += f"{_types(ours)}: which text of a pair is the first."
+            else:
+                at = max(0, _first(theirs, ours) - 20)
+                what, why = "decode like the original", f"{kind} makes {_short(theirs[at:], 60)} of its ids again, and "
+                why += f"the archive {_short(ours[at:], 60)}."
+            raise MismatchError(
+                f"{name} does not {what}: {len(others)} of {len(texts[asked_of])} {asked_of} differ, first "
+                f"{_short(text)}",
+                why,
+                _fix(folder, wanted),
+            )
     return counts
+
+
+def _types(ids: list[int]) -> str:
+    """Token types in a few words: how often each comes, in their order."""
+    return " ".join(f"{len(list(run))} x {value}" for value, run in groupby(ids))
 
 
 def _short(value: Any, most: int = 160) -> str:
@@ -115,21 +141,31 @@ def _fix(folder: Path, wanted: dict[str, Any]) -> str:
     reader = Tokenizer.from_file(str(folder / "tokenizer.json"))
     ours = {name: getattr(reader, name) for name in PARTS}
     own = {name: json.loads(part.__getstate__()) if part is not None else None for name, part in ours.items()}
-    parts = [name for name in PARTS if own[name] != wanted["parts"][name]]
+    *steps, last = (own[name] != wanted["parts"][name] for name in PARTS)
+    # The decoder makes no ids, so it counts where all else is the same.
+    parts = [name for name, other in zip(PARTS, steps, strict=False) if other] or [PARTS[-1]] * last
     theirs = wanted["parts"]["normalizer"]
     if parts == ["normalizer"] and with_lower_case(own["normalizer"], True) == with_lower_case(theirs, True):
         lower = with_lower_case(theirs, True) == theirs
         return f"Set handler.do_lower_case: {str(lower).lower()}, which is what tokenizer_config.json makes of it."
-    what = f"another {' and '.join(parts)}" if parts else "other tokens"
     save = "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
     config = folder / "tokenizer_config.json"
-    if config.exists() and read_json(config).get("tokenizer_class") in _PLAIN:
+    said = read_json(config) if config.exists() else {}
+    if said.get("split_special_tokens"):
+        return (
+            "tokenizer_config.json has split_special_tokens, which tokenizer.json has no place for: take it out. "
+            "Special tokens in a text then stay whole."
+        )
+    what = f"another {' and '.join(parts)}" if parts else "other tokens"
+    plain = wanted["class"] in _PLAIN
+    if not plain and said.get("tokenizer_class") in _PLAIN:
         return (
             f"transformers takes {wanted['class']} for models of this type, whatever tokenizer_config.json says, and "
             f"that makes {what} than tokenizer.json has. {save} writes a tokenizer.json that agrees with it."
         )
+    instead = 'set tokenizer_class to "PreTrainedTokenizerFast" in tokenizer_config.json'
+    instead = "take those out of tokenizer_config.json" if plain else instead
     return (
         f"tokenizer_config.json makes {what} than tokenizer.json has, which alone is served. If transformers is right, "
-        f'{save} makes them one; if tokenizer.json is, set tokenizer_class to "PreTrainedTokenizerFast" in '
-        "tokenizer_config.json."
+        f"{save} makes them one; if tokenizer.json is, {instead}."
     )

@@ -63,7 +63,7 @@ def words(folder: Path) -> Path:
 
 
 def told(**changes: Any) -> dict[str, Any]:
-    plain = {"texts": [[1]], "pairs": [], "talks": [], "class": "OwnTokenizer"}
+    plain = {"texts": [[1]], "pairs": [], "talks": [], "types": [], "decoded": [], "class": "OwnTokenizer"}
     return {**plain, "parts": dict.fromkeys(same_tokens.PARTS), **changes}
 
 
@@ -112,6 +112,33 @@ def test_a_prompt_that_differs_is_shown_as_both_write_it(tmp_path: Path, ours: A
     assert (ours if isinstance(ours, str) else ours[0]) in error.why
 
 
+def test_token_types_of_a_pair_that_differ_are_told_unless_the_model_has_none(tmp_path: Path) -> None:
+    asked = {"texts": [], "pairs": [("good", "bad")], "talks": []}
+    wanted, got = told(texts=[], pairs=[[1, 2]], types=[[0, 1]]), told(texts=[], pairs=[[1, 2]], types=[[0, 0]])
+    error = refused(words(tmp_path), asked, wanted, got)
+    assert "1 of 1 pairs differ, first ('good', 'bad')" in error.what
+    assert "gives 1 x 0 1 x 1, and the archive 2 x 0" in error.why
+    assert same_tokens.compared("own", tmp_path, asked, {**wanted, "types": [None]}, got)["pairs"] == 1
+
+
+def test_ids_that_are_decoded_to_another_text_are_told(tmp_path: Path) -> None:
+    asked = {"texts": ["good bad", "bad"], "pairs": [], "talks": []}
+    wanted = told(texts=[[1, 2], None], decoded=["good", None])
+    error = refused(words(tmp_path), asked, wanted, told(texts=[[1, 2], [2]], decoded=["good bad", "bad"]))
+    assert "does not decode like the original: 1 of 2 texts differ, first 'good bad'" in error.what
+    assert "'good' of its ids again, and the archive 'good bad'" in error.why
+
+
+def test_a_model_that_does_not_tell_its_embeddings_is_taken_at_its_tokenizers_word() -> None:
+    from pipeline import original_tokens
+
+    def none() -> None:
+        raise NotImplementedError
+
+    assert original_tokens._rows(SimpleNamespace(get_input_embeddings=none)) is None
+    assert original_tokens._rows(SimpleNamespace(get_input_embeddings=lambda: None)) is None
+
+
 # From here on: with transformers.
 
 
@@ -119,16 +146,22 @@ def edit(file: Path, **changes: Any) -> None:
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
 
 
-def counts(folder: Path, lower: bool | None = None) -> dict[str, int]:
+def counts(folder: Path, lower: bool | None = None, max_length: int | None = None) -> dict[str, int]:
     """What is compared for an archive that has a checkpoint's tokenizer as it is. Raises MismatchError."""
     from handlers.chat import Chat
     from handlers.tokenization import Tokenizer
     from pipeline import local, original_tokens
 
-    asked = same_tokens.asked(folder, pairs=True, talks=True, max_length=None)
-    size = json.loads((folder / "config.json").read_text())["vocab_size"]
+    config = json.loads((folder / "config.json").read_text())
+    writes = config["architectures"][0].endswith(("CausalLM", "LMHeadModel"))
+    asked = same_tokens.asked(folder, pairs=not writes, talks=writes, max_length=max_length)
+    size = config["vocab_size"]
     rows = SimpleNamespace(weight=SimpleNamespace(shape=[size]))
-    model = SimpleNamespace(get_input_embeddings=lambda: rows)
+    model = SimpleNamespace(
+        get_input_embeddings=lambda: rows,
+        forward=lambda input_ids, attention_mask, token_type_ids: None,  # noqa: ARG005 (names are asked for)
+        config=SimpleNamespace(type_vocab_size=2),
+    )
     job = {"checkpoint": str(folder), "corpus": asked, "settings": {"do_lower_case": lower}}
     own = Tokenizer(folder)
     handler = SimpleNamespace(tokenizer=own, chat=Chat(folder, own.settings))
@@ -206,6 +239,76 @@ def test_where_case_alone_differs_the_setting_is_named_that_helps(tmp_path: Path
 
     set_lower_case(folder, False)  # as the serialize stage does with that setting
     assert counts(folder, lower=False)["texts"] >= 200
+
+
+@pytest.mark.slow
+def test_token_types_that_only_the_class_gives_are_noticed(tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "bert", "bert", "seq_classification")
+    file = folder / "tokenizer.json"
+    words = json.loads(file.read_text())
+    for part in words["post_processor"]["pair"]:
+        for told in part.values():
+            told["type_id"] = 0
+    file.write_text(json.dumps(words))
+    edit(folder / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
+    assert counts(folder)["pairs"] >= 10
+    edit(folder / "tokenizer_config.json", tokenizer_class="BertTokenizer", do_lower_case=True)
+    with pytest.raises(MismatchError, match="token types of the original") as caught:
+        counts(folder)
+    assert "post_processor" in caught.value.fix
+
+
+@pytest.mark.slow
+def test_a_token_that_only_the_settings_call_special_is_noticed_and_the_way_out_helps(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    folder = tiny.save(tmp_path / "gpt2", "gpt2", "text_generation")
+    file = folder / "tokenizer.json"
+    words = json.loads(file.read_text())
+    plain = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+    added = {"content": "<x>", **plain}
+    file.write_text(json.dumps({**words, "added_tokens": [*words["added_tokens"], {"id": 400, **added}]}))
+    edit(folder / "config.json", vocab_size=401)
+    assert counts(folder)["texts"] >= 200
+    edit(folder / "tokenizer_config.json", added_tokens_decoder={"400": {**added, "special": True}})
+    with pytest.raises(MismatchError, match="does not decode like the original"):
+        counts(folder)
+    AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
+    assert counts(folder)["texts"] >= 200
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("settings", "way_out"),
+    [
+        ({"split_special_tokens": True}, "split_special_tokens"),
+        ({"additional_special_tokens": ["room"]}, "take those out of tokenizer_config.json"),
+    ],
+)
+def test_where_the_class_is_plain_the_settings_that_make_the_difference_are_named(
+    settings: dict[str, Any], way_out: str, tmp_path: Path
+) -> None:
+    folder = tiny.save(tmp_path / "gpt2", "gpt2", "text_generation")
+    edit(folder / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast", **settings)
+    edit(folder / "config.json", vocab_size=500)
+    with pytest.raises(MismatchError) as caught:
+        counts(folder)
+    assert way_out in caught.value.fix
+    assert "whatever tokenizer_config.json says" not in caught.value.fix
+    edit(folder / "tokenizer_config.json", **{name: type(value)() for name, value in settings.items()})
+    (folder / "special_tokens_map.json").unlink(missing_ok=True)
+    assert counts(folder)["texts"] >= 200
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [{}, {"truncation_side": "right"}])
+def test_the_side_that_is_cut_may_stand_in_tokenizer_json_alone(settings: dict[str, str], tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "bert", "bert", "seq_classification")
+    words = json.loads((folder / "tokenizer.json").read_text())
+    cut = {"direction": "Left", "max_length": 9, "strategy": "LongestFirst", "stride": 0}
+    (folder / "tokenizer.json").write_text(json.dumps({**words, "truncation": cut}))
+    edit(folder / "tokenizer_config.json", **settings)
+    assert counts(folder, max_length=16)["pairs"] >= 10
 
 
 @pytest.mark.slow
