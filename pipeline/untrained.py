@@ -131,11 +131,11 @@ def _refuse_body(expected: Expected, files: Mapping[str, Shapes], absent: list[s
         words, name, inner = found
         shown = " and ".join(words)
         by = [_WRAPPERS[word[:-1]] for word in words if word[:-1] in _WRAPPERS]
-        inside = f"out of {by[0]}" if by else "out of an object that holds the model, as a training framework's does,"
+        around = " and ".join(by) or "another object, such as a training framework's module,"
         raise InputError(
             f"The checkpoint's weights have {shown} in their names: {name}, where {expected.kind} has {inner}.",
-            f"They were saved {inside} and not out of the model itself.",
-            "Save the model that it holds with save_pretrained(), or rename the weights once, in their folder: "
+            f"They were saved while {around} was still around the model.",
+            "Save the inner model with save_pretrained(), or rename the weights once, in their folder: "
             + _renaming(words, sorted(set(names.values()))),
         )
     if all(name in absent for name in expected.names if expected.in_body(name)):
