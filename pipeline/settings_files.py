@@ -64,8 +64,8 @@ _TOKENIZER = _Rule(
 _RULES = {
     CONFIG: _Rule(
         words=None,
-        # Labels; what older pipelines put in front of a text (OPT, T5); and the names of layers, or patterns of them, that
-        # a quantized checkpoint keeps as they are.
+        # Labels; what older pipelines put in front of a text (OPT, T5); and the names of layers, or patterns of them,
+        # that a quantized checkpoint keeps as they are.
         free=_LABELS
         | {"prefix", "ignore", "targets", "modules_to_not_convert", "modules_to_convert", "exclude_modules"},
     ),

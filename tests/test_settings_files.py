@@ -23,7 +23,8 @@ NAMES = ("config.json", "generation_config.json", "tokenizer_config.json", "spec
 ADAPTER = "adapter/adapter_config.json"
 PATH = "/home/me/.aws/credentials"
 
-# As they are on the Hub: google-bert, a fine-tuned RoBERTa of older days, Qwen2, Llama 3, Gemma 2, NLLB, DeBERTa, Funnel.
+# As they are on the Hub: google-bert, a fine-tuned RoBERTa of older days, Qwen2, Llama 3, Gemma 2, NLLB, DeBERTa,
+# Funnel.
 TOKENIZERS: dict[str, dict[str, Any]] = {
     "bert": {
         "do_lower_case": True, "unk_token": "[UNK]", "model_max_length": 512, "strip_accents": None,
