@@ -398,4 +398,5 @@ def test_a_tracking_server_does_not_either_where_the_registry_is_here(
         source(Store(tmp_path / "cache"), "models:/tiny/3").sizes()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tmp_path.as_uri())
     run.info.artifact_uri = bert.as_uri()
-    assert source(Store(tmp_path / "cache"), "models:/tiny/3")._found()[1].startswith(bert.as_uri())  # type: ignore[attr-defined]
+    found: Any = source(Store(tmp_path / "cache"), "models:/tiny/3")
+    assert found._found()[1].startswith(bert.as_uri())
