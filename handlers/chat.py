@@ -57,7 +57,7 @@ def _source(model_dir: Path, settings: dict[str, Any]) -> Any:
     source = file.read_text(encoding="utf-8") if file.exists() else settings.get("chat_template")
     if isinstance(source, list):  # several by name
         source = {each["name"]: each["template"] for each in source}.get("default")
-    return source
+    return source["default"] if isinstance(source, dict) and "default" in source else source
 
 
 def _compiled(source: str) -> Any:

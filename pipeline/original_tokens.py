@@ -64,7 +64,8 @@ def _made(one: Any, corpus: dict[str, Any], model: Any) -> dict[str, list[Any]]:
         except Exception:  # what a template raises can be anything, and without one there is a ValueError
             return None
         found, _ = encoded(prompt, special=False)
-        return None if found is None else [prompt, found]
+        # An empty template writes nothing for any talk, and is none to the handlers.
+        return None if found is None or not prompt else [prompt, found]
 
     def decoded(ids: list[int] | None) -> str | None:
         # Blanks are as they are: transformers 5 says of taking them away that it corrupts the text (`_decode`).

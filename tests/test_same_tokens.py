@@ -346,6 +346,19 @@ def test_chat_templates_write_what_transformers_has_them_write(template: str, tm
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("template", "same"),
+    [({"default": "{{ messages[0].content }}.", "tool_use": "no"}, 14), ("", 0), ([{"name": "rag", "template": "x"}], 0)],
+)
+def test_templates_by_name_and_empty_ones_are_what_transformers_makes_of_them(
+    template: Any, same: int, tmp_path: Path
+) -> None:
+    folder = tiny.save(tmp_path / "gpt2", "gpt2", "text_generation")
+    edit(folder / "tokenizer_config.json", chat_template=template)
+    assert counts(folder)["talks"] == same
+
+
+@pytest.mark.slow
 def test_a_template_that_asks_for_more_than_a_handler_gives_is_noticed(tmp_path: Path) -> None:
     folder = tiny.save(tmp_path / "gpt2", "gpt2", "text_generation")
     # transformers keeps templates from this attribute; jinja2 does not.
