@@ -190,7 +190,7 @@ SLOW_MODEL = """
 def _slowly(run):
     def slow(self, batch):
         import time
-        time.sleep(0.004 * int(batch["attention_mask"].sum()))
+        time.sleep(0.002 * int(batch["attention_mask"].sum()))
         return run(self, batch)
     return slow
 
@@ -202,7 +202,7 @@ Pretrained.run = _slowly(Pretrained.run)
 def test_a_batch_of_large_requests_does_not_end_a_real_worker(tmp_path: Path) -> None:
     from pipeline.server import Server
 
-    task, timeout = "seq_classification", 16
+    task, timeout = "seq_classification", 8
     folder = lay_out(tmp_path / "slow", tiny.save(tmp_path / "checkpoint", "bert", task), task, "pretrained")
     sources = Path(__file__).resolve().parents[2] / "handlers"
     shutil.copytree(sources, folder / "handlers", ignore=shutil.ignore_patterns("__pycache__"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import pytest
 
@@ -28,6 +29,19 @@ def pace(timeout: float | None, token: float, now: Now | None = None) -> Pace:
 @pytest.mark.parametrize(("timeout", "token"), [(120, 0.001), (10, 0.001), (1, 1e-5)])
 def test_a_request_may_have_the_tokens_that_take_half_of_the_timeout(timeout: float, token: float) -> None:
     assert pace(timeout, token).allowed == pytest.approx(REQUEST * timeout / token, abs=1)
+
+
+def test_a_model_whose_thread_sleeps_while_a_device_works_is_timed_by_what_it_takes() -> None:
+    made, took = pace(100, 0.0), []
+
+    def ask(words: int) -> int:
+        time.sleep(0.002 * words)
+        took.append(words)
+        return words
+
+    made.measure(ask, 128)
+    assert made.token >= 0.002
+    assert sum(took) * 0.002 < 2
 
 
 def test_a_slow_machine_still_answers_a_short_text() -> None:
