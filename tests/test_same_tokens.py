@@ -348,7 +348,11 @@ def test_chat_templates_write_what_transformers_has_them_write(template: str, tm
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("template", "same"),
-    [({"default": "{{ messages[0].content }}.", "tool_use": "no"}, 14), ("", 0), ([{"name": "rag", "template": "x"}], 0)],
+    [
+        ({"default": "{{ messages[0].content }}.", "tool_use": "no"}, 14),
+        ("", 0),
+        ([{"name": "rag", "template": "x"}], 0),
+    ],
 )
 def test_templates_by_name_and_empty_ones_are_what_transformers_makes_of_them(
     template: Any, same: int, tmp_path: Path
