@@ -416,8 +416,10 @@ def gated(build: Build, monkeypatch: pytest.MonkeyPatch) -> Build:
 
     def work(kind: str, job: dict[str, Any], **_: Any) -> Any:
         answers: list[Any] = [{} for _ in job["requests"]]
+        tokens: dict[str, Any] = {kind: [None for _ in job["corpus"][kind]] for kind in ("texts", "pairs", "talks")}
+        tokens |= {"types": [], "decoded": [], "class": "Tokenizer", "parts": {}}
         same = {"single": answers, "batched": answers, "statuses": [200] * len(answers), "notes": []}
-        return same if kind == "answer" else answers
+        return {**same, "tokens": tokens} if kind == "answer" else {"answers": answers, "tokens": tokens}
 
     monkeypatch.setattr(store, "SMALL", 1 << 20)
     monkeypatch.setattr(pretrained, "serialize", converted)
