@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from . import environment as variables
+from . import warm
 from .errors import InputError, StageError
 
 _ERRORS = {InputError.exit_code: InputError, StageError.exit_code: StageError}
 
 
 _running: set[subprocess.Popen[str]] = set()
+_forked: set[warm.Worker] = set()
 
 
 class WorkerCrash(Exception):
@@ -97,6 +99,8 @@ def stop() -> None:
     """End every program that `run` started and that still runs, in whichever thread."""
     for process in list(_running):
         _kill(process)
+    for worker in list(_forked):
+        worker.kill()
 
 
 def work(
@@ -130,9 +134,7 @@ def work(
             messages.append(message)
 
     env = {"HF_MODULES_CACHE": str(folder / "modules"), **(env or {})}
-    worker = [str(script)] if script else ["-m", "pipeline.worker"]
-    command = [python, *worker, str(job_file)]
-    code = run(command, cwd=folder, log=log, env=env, ours=script is None, on_line=on_line)
+    code = _run(python, script, job_file, log, env, on_line, transformers=not job.get("without_transformers"))
     last = messages[-1] if messages else {}
     if "result" in last:
         return last["result"]
@@ -148,6 +150,34 @@ def work(
             "Look at `dmesg`, free memory, or build on a larger machine.",
         )
     raise WorkerCrash(tail(log) or f"the worker ended with exit code {code} and said nothing")
+
+
+def _run(
+    python: str,
+    script: Path | None,
+    job_file: Path,
+    log: Path,
+    env: dict[str, str],
+    on_line: Callable[[str], None],
+    *,
+    transformers: bool,
+) -> int:
+    """A worker's exit code: forked where it is of this interpreter and package, else a program of its own."""
+    folder = job_file.parent
+    if script is None and python == sys.executable:
+        with contextlib.suppress(warm.NoServer):
+            return warm.run(
+                [str(job_file)],
+                cwd=folder,
+                env=environment(env),
+                log=log,
+                on_line=on_line,
+                running=_forked,
+                transformers=transformers,
+            )
+    worker = [str(script)] if script else ["-m", "pipeline.worker"]
+    command = [python, *worker, str(job_file)]
+    return run(command, cwd=folder, log=log, env=env, ours=script is None, on_line=on_line)
 
 
 def tail(log: Path, lines: int = 40) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 
 from pipeline.tasks import TASKS
 from tests import tiny
+from tests.zygote import Zygote
 
 # Two cores are what CI has; torch's threads would only fight for them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -26,18 +29,32 @@ MODES = ("pretrained", "torchscript")
 KINDS = [(task, mode) for task in TASKS for mode in MODES]
 
 
+@cache
+def zygote() -> Zygote:
+    """The process that commands are forked from."""
+    started = Zygote()
+    atexit.register(started.close)
+    return started
+
+
 class Mar:
-    """The command line, in a process of its own, with a cache and an output folder of its own."""
+    """The command line, in a process of its own, with a cache and an output folder of its own.
+
+    The process is forked off one that has imported the package. With `process`, it is a program of its own.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.cache, self.out = folder, folder / "cache", folder / "build"
         self.env = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hf"), "MAR_CACHE": str(self.cache)}
 
-    def __call__(self, *words: Any, **env: str) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *words: Any, process: bool = False, **env: str) -> subprocess.CompletedProcess[str]:
+        arguments, environment = [str(word) for word in words], {**os.environ, **self.env, **env}
+        if not process and (done := zygote().command(arguments, self.folder, environment)):
+            return done
         return subprocess.run(
-            [sys.executable, "-m", "pipeline", *(str(word) for word in words)],
+            [sys.executable, "-m", "pipeline", *arguments],
             cwd=self.folder,
-            env={**os.environ, **self.env, **env},
+            env=environment,
             capture_output=True,
             text=True,
             check=False,

@@ -1,0 +1,94 @@
+"""Commands and workers that need not import anything: each is forked off a process that has.
+
+It is still the command line that runs, in a process of its own, with its own environment, folder, signals and pipes; and
+its workers are those of `pipeline.worker_server`, one for all commands. What is about processes themselves (signals,
+what is imported, Python's own variables) runs as a program: `Mar(...)(..., process=True)`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from pipeline import child, warm, worker_server
+
+# What the command imports late, but for huggingface_hub: that reads its variables when it is imported.
+COMMAND = (
+    "pipeline.__main__",
+    "pipeline.config",
+    "pipeline.plan",
+    "pipeline.stages",
+    "pipeline.answer",
+    "pipeline.smoke",
+    "pipeline.check",
+    "pipeline.inspect",
+    "pipeline.diff",
+    "pipeline.lock",
+    "pipeline.doctor",
+    "concurrent.futures.thread",
+)
+
+# These are read by Python, or by libraries as they are loaded.
+_AT_START = ("PYTHON", "LD_", "OMP_", "MKL_", "OPENBLAS_", "TORCH_", "PATH")
+
+
+class SharedWorkers(warm.Server):
+    """The workers' server of all commands: none of them ends it."""
+
+    def __init__(self) -> None:
+        super().__init__(child.environment())
+        self._with_transformers()
+
+    def close(self) -> None:
+        pass
+
+
+class Zygote(warm.Server):
+    """The process that commands are forked from. To be closed."""
+
+    def __init__(self) -> None:
+        self._env = _at_start(dict(os.environ))
+        super().__init__({**os.environ, **child.environment()}, "tests.zygote")
+
+    def command(self, words: list[str], cwd: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str] | None:
+        """What `python -m pipeline WORDS` does in this folder and environment; None if it has to be a program."""
+        if _at_start(env) != self._env:
+            return None
+        lines: list[str] = []
+        with tempfile.NamedTemporaryFile() as errors:
+            code = self.run(
+                words, cwd=cwd, env=env, log=Path(errors.name), on_line=lines.append, running=set[warm.Worker]()
+            )
+            said = Path(errors.name).read_bytes().decode()
+        return subprocess.CompletedProcess(words, code, "".join(lines), said)
+
+
+def _at_start(env: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in env.items() if name.startswith(_AT_START)}
+
+
+def _command(job: dict[str, Any]) -> None:
+    sys.argv[:] = [str(Path(worker_server.__file__).with_name("__main__.py")), *job["arguments"]]
+    code: Any = 0
+    try:
+        import_module("pipeline.__main__").main()
+    except SystemExit as end:
+        code = end.code
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(int(code or 0))
+
+
+if __name__ == "__main__":
+    import socket
+
+    worker_server.preload(COMMAND)
+    assert not {"torch", "transformers", "huggingface_hub"} & set(sys.modules)
+    warm._server = SharedWorkers()
+    worker_server.serve(socket.socket(fileno=int(sys.argv[1])), _command)
