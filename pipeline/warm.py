@@ -71,9 +71,11 @@ class Server:
         running: set[Worker],
         transformers: bool = False,
     ) -> int:
-        """Have a worker run with these arguments; its exit code. Its standard error goes to `log`, each line of its standard output to
-        `on_line`; it is in `running` meanwhile, and is killed if we are interrupted. Raises NoServer if it has not
-        begun."""
+        """Have a worker run with these arguments; its exit code.
+
+        Its standard error goes to `log`, each line of its standard output to `on_line`. It is in `running` meanwhile,
+        and is killed if we are interrupted. Raises NoServer if it has not begun.
+        """
         (stdin, alive), (lines, stdout), (code, status) = os.pipe(), os.pipe(), os.pipe()
         worker = Worker()
         running.add(worker)

@@ -45,9 +45,15 @@ def main() -> None:
 
 def preload(names: Iterable[str]) -> None:
     """Import what workers need. What cannot be imported, the worker that needs it reports."""
+    # Imports take seconds, in which nobody reads the socket that tells the parent's end.
+    parent = os.getppid()
+    signal.signal(signal.SIGALRM, lambda *_: None if os.getppid() == parent else os._exit(1))
+    signal.setitimer(signal.ITIMER_REAL, 0.2, 0.2)
     for name in names:
         with contextlib.suppress(Exception):
             import_module(name)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     if len(list(Path("/proc/self/task").glob("*"))) > 1:
         os._exit(1)
     # The collector writes to every object that it looks at, and so would copy each page of them into each worker.
@@ -66,12 +72,12 @@ def serve(asked: socket.socket, perform: Callable[[dict[str, Any]], None]) -> No
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     while True:
-        ready, _, _ = select.select([asked, woken], [], [])
+        ready, _, _ = select.select([asked.fileno(), woken], [], [])
         if woken in ready:
             with contextlib.suppress(BlockingIOError):
                 os.read(woken, 4096)
             _reap(running)
-        if asked not in ready:
+        if asked.fileno() not in ready:
             continue
         message, given, _, _ = socket.recv_fds(asked, LONGEST, 4)
         if not message:

@@ -1,8 +1,8 @@
 """Commands and workers that need not import anything: each is forked off a process that has.
 
-It is still the command line that runs, in a process of its own, with its own environment, folder, signals and pipes; and
-its workers are those of `pipeline.worker_server`, one for all commands. What is about processes themselves (signals,
-what is imported, Python's own variables) runs as a program: `Mar(...)(..., process=True)`.
+It is still the command line that runs, in a process of its own, with its own environment, folder, signals and pipes.
+All commands share one `pipeline.worker_server`. A test that is about processes themselves (signals, what is imported,
+Python's own variables) runs the command as a program: `Mar(...)(..., process=True)`.
 """
 
 from __future__ import annotations

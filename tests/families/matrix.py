@@ -18,8 +18,6 @@ from pipeline.store import Store
 from tests import tiny
 from tests.conftest import MODES
 
-from .forks import forked
-
 LANES = 2
 """Builds at once; a verification is two workers."""
 
@@ -68,7 +66,7 @@ def build_all(folder: Path, asked: Sequence[Case], tell: Tell = lambda *_: None)
         tell(case, outcome)
         return outcome
 
-    with forked(), ThreadPoolExecutor(LANES) as lanes:
+    with ThreadPoolExecutor(LANES) as lanes:
         return dict(zip(asked, lanes.map(build, asked), strict=True))
 
 

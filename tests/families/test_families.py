@@ -9,7 +9,6 @@ import pytest
 from tests import tiny
 
 from . import table
-from .forks import forked
 from .matrix import Case, build_all, cases
 
 REQUIRED = (
@@ -80,35 +79,3 @@ def test_a_difference_is_another_cell_and_no_other_number() -> None:
     assert not table.difference(table.part(other))
     (case, *_) = BUILT
     assert "no (#)" in table.difference(table.part({**BUILT, case: "It is not there."}))
-
-
-@pytest.mark.slow
-def test_a_forked_worker_answers_raises_and_dies_as_any_other(tmp_path: Path) -> None:
-    from pipeline.child import WorkerCrash, work
-    from pipeline.errors import InputError
-
-    with forked():
-        with pytest.raises(InputError, match="cannot load the tokenizer"):
-            work("tokenizer", {"checkpoint": str(tmp_path), "out": str(tmp_path)}, scratch=tmp_path)
-        with pytest.raises(WorkerCrash, match="KeyError"):
-            work("eager", {}, scratch=tmp_path)
-        for without, known in ((True, "has none"), (False, "has it")):
-            folder = tmp_path / known
-            (folder / "MAR-INF").mkdir(parents=True)
-            manifest = '{"model": {"modelName": "a", "handler": "probe.py"}}'
-            (folder / "MAR-INF" / "MANIFEST.json").write_text(manifest)
-            (folder / "probe.py").write_text(PROBE)
-            job = {"folder": str(folder), "requests": [1], "without_transformers": without}
-            assert work("answer", job, scratch=tmp_path)["single"] == [known]
-
-
-PROBE = """
-import sys
-
-class Probe:
-    def initialize(self, context):
-        self.found = "has none" if not [m for m in sys.modules if m.startswith("transformers.")] else "has it"
-
-    def handle(self, data, context):
-        return [self.found for _ in data]
-"""
