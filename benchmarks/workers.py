@@ -1,5 +1,4 @@
-"""What forking workers from one server saves: cold builds of tiny models, beside the same with every worker a program of
-its own.
+"""What forking workers from one server saves: cold builds of tiny models, beside builds whose workers each start alone.
 
     python -m benchmarks.workers [--configs 20] [--rounds 3]
 
