@@ -15,10 +15,10 @@ from .matrix import Case, Outcome, build_all, cases
 
 
 def main() -> int:
-    """1 if docs/families.md says otherwise."""
+    """1 if docs/reference/families.md says otherwise."""
     parser = argparse.ArgumentParser(prog="python -m tests.families", description=__doc__)
     parser.add_argument("families", nargs="*", metavar="FAMILY", help="show these alone; all if none is given")
-    parser.add_argument("--write", action="store_true", help="write this line's part of docs/families.md")
+    parser.add_argument("--write", action="store_true", help="write this line's part of docs/reference/families.md")
     asked = parser.parse_args()
     if unknown := set(asked.families) - set(tiny.FAMILIES):
         parser.error(f"no such family: {', '.join(sorted(unknown))}; there are {', '.join(tiny.FAMILIES)}")

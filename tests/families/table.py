@@ -1,4 +1,4 @@
-"""docs/families.md: a part for each line of transformers, made of what was built on it."""
+"""docs/reference/families.md: a part for each line of transformers, made of what was built on it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.conftest import MODES
 
 from .matrix import Case, Outcome
 
-PAGE = Path(__file__).parents[2] / "docs" / "families.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "families.md"
 LINES = {"5": "transformers 5.x", "4": "transformers 4.57"}
 """By the first number of their versions, as they stand on the page."""
 

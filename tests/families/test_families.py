@@ -1,4 +1,4 @@
-"""What docs/families.md says is what builds. (That their answers are right in every form: tests/handlers.)"""
+"""What docs/reference/families.md says is what builds. (That their answers are right in every form: tests/handlers.)"""
 
 from __future__ import annotations
 
