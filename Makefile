@@ -16,7 +16,7 @@ overrides := $(if $(MODEL),--model "$(MODEL)") $(if $(REVISION),--revision "$(RE
              $(if $(SAVE_MODE),--save-mode "$(SAVE_MODE)") $(if $(OFFLINE),--offline) $(if $(LOCKED),--locked) \
              $(if $(findstring command,$(origin NAME)),--name "$(NAME)")
 
-.PHONY: help setup mar smoke serve release test test-fast test-matrix torture bench lint starters clean
+.PHONY: help setup mar smoke serve release test test-fast test-matrix torture bench lint docs docs-reference starters clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -80,7 +80,7 @@ test: $(VENV)/.ready $(VENV)/older/.ready $(VENV)/toolchain/.ready  ## every tes
 test-fast: $(VENV)/.ready  ## the tests that load no model and start no server
 	@$(BIN)/python -m pytest -m "not slow"
 
-# WRITE=1 writes docs/families.md, a line's part each.
+# WRITE=1 writes docs/reference/families.md, a line's part each.
 matrix := -m $(if $(WRITE),tests.families --write,pytest tests/families tests/test_downloads.py)
 test-matrix: $(VENV)/.ready $(VENV)/older/.ready  ## model families, and downloads, on transformers 5 and 4: minutes
 	@$(BIN)/python $(matrix)
@@ -103,6 +103,18 @@ lint: $(VENV)/.lint  ## ruff, mypy, and vermin for the oldest Python
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/vermin --quiet --no-tips --target=3.8- --violations handlers pipeline/local.py pipeline/neuron_worker.py
+
+$(VENV)/.docs: $(VENV)/.ready
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[serve,test,docs]' >&2
+	@touch $@
+
+docs: $(VENV)/.docs  ## the documentation, into OUT/site; fails if a link is broken or the reference is stale
+	@$(BIN)/python -m docs.generate --check
+	@$(BIN)/mkdocs build --strict --quiet --site-dir "$(abspath $(OUT))/site"
+	@echo "$(OUT)/site/index.html"
+
+docs-reference: $(VENV)/.ready  ## write the generated reference; WHAT=tutorial or recording for the others
+	@$(BIN)/python -m docs.generate $(or $(WHAT),reference)
 
 starters: $(VENV)/.ready  ## train the starter models again
 	@for task in seq_classification token_classification question_answering text_generation; do \

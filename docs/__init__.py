@@ -1,0 +1,1 @@
+"""The documentation, and below `docs.generate` what writes its generated parts."""

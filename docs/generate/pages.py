@@ -1,0 +1,49 @@
+"""Which files are generated, and what they have to hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from . import commands, facts, settings
+from .markdown import DOCS, ROOT, filled
+
+PARTS: dict[str, dict[str, Callable[[], str]]] = {
+    "reference/commands.md": {"commands": commands.page},
+    "reference/settings.md": {"settings": settings.page},
+    "reference/exit-codes.md": {"exit codes": facts.exit_codes},
+    "reference/environment-variables.md": {"variables": facts.variables},
+    "reference/limits.md": {"limits": facts.limits},
+    "reference/advisories.md": {"advisories": facts.advisories},
+}
+"""Page -> its generated parts. The rest of each page is written by hand. (families.md: `python -m tests.families`.)"""
+
+SCHEMA = ROOT / "configs" / "schema.json"
+
+
+def generated() -> dict[Path, str]:
+    """Every generated file as it has to be."""
+    pages = {
+        DOCS / name: filled((DOCS / name).read_text(encoding="utf-8"), {part: make() for part, make in parts.items()})
+        for name, parts in PARTS.items()
+    }
+    return {**pages, SCHEMA: json.dumps(settings.json_schema(), indent=2, ensure_ascii=False) + "\n"}
+
+
+def stale() -> list[Path]:
+    """The files that are not as they have to be."""
+    return list(_changed())
+
+
+def write() -> list[Path]:
+    """Write the files that are stale; which they were."""
+    changed = _changed()
+    for path, text in changed.items():
+        path.write_text(text, encoding="utf-8")
+    return list(changed)
+
+
+def _changed() -> dict[Path, str]:
+    made = generated()
+    return {path: text for path, text in made.items() if not path.exists() or path.read_text("utf-8") != text}
