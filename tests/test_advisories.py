@@ -64,7 +64,7 @@ def test_the_doctor_names_the_advisories_of_what_is_installed(
 
 
 def test_the_documents_have_the_same_table() -> None:
-    assert advisories.table() in (ROOT / "docs" / "advisories.md").read_text(encoding="utf-8")
+    assert advisories.table() in (ROOT / "docs" / "reference" / "advisories.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
