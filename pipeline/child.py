@@ -114,8 +114,8 @@ def work(
     env: dict[str, str] | None = None,
 ) -> Any:
     """Have a worker do `op` (`worker.OPERATIONS`) and return its result. With a `script`, that is the worker: it finds
-    nothing of ours in its environment. A model's own code is copied into its folder only, so that no two workers share
-    one.
+    nothing of ours in its environment. A worker of this interpreter and with no `env` of its own is forked (`warm`). A
+    model's own code is copied into its folder only, so that no two workers share one.
 
     Raises the InputError or StageError that the worker met, StageError if it was killed, WorkerCrash otherwise.
     """
@@ -124,6 +124,7 @@ def work(
     job_file, log = folder / "job.json", folder / "log.txt"
     job_file.write_text(json.dumps({"op": op, **job}), encoding="utf-8")
     messages: list[dict[str, Any]] = []
+    code: int | None = None
 
     def on_line(line: str) -> None:
         message = json.loads(line)
@@ -133,8 +134,22 @@ def work(
         else:
             messages.append(message)
 
-    env = {"HF_MODULES_CACHE": str(folder / "modules"), **(env or {})}
-    code = _run(python, script, job_file, log, env, on_line, transformers=not job.get("without_transformers"))
+    modules = {"HF_MODULES_CACHE": str(folder / "modules")}
+    if script is None and python == sys.executable and env is None:
+        with contextlib.suppress(warm.NoServer):
+            code = warm.run(
+                [str(job_file)],
+                cwd=folder,
+                env=environment(modules),
+                log=log,
+                on_line=on_line,
+                running=_forked,
+                transformers=not job.get("without_transformers"),
+            )
+    if code is None:
+        worker = [str(script)] if script else ["-m", "pipeline.worker"]
+        command = [python, *worker, str(job_file)]
+        code = run(command, cwd=folder, log=log, env=modules | (env or {}), ours=script is None, on_line=on_line)
     last = messages[-1] if messages else {}
     if "result" in last:
         return last["result"]
@@ -150,34 +165,6 @@ def work(
             "Look at `dmesg`, free memory, or build on a larger machine.",
         )
     raise WorkerCrash(tail(log) or f"the worker ended with exit code {code} and said nothing")
-
-
-def _run(
-    python: str,
-    script: Path | None,
-    job_file: Path,
-    log: Path,
-    env: dict[str, str],
-    on_line: Callable[[str], None],
-    *,
-    transformers: bool,
-) -> int:
-    """A worker's exit code: forked where it is of this interpreter and package, else a program of its own."""
-    folder = job_file.parent
-    if script is None and python == sys.executable:
-        with contextlib.suppress(warm.NoServer):
-            return warm.run(
-                [str(job_file)],
-                cwd=folder,
-                env=environment(env),
-                log=log,
-                on_line=on_line,
-                running=_forked,
-                transformers=transformers,
-            )
-    worker = [str(script)] if script else ["-m", "pipeline.worker"]
-    command = [python, *worker, str(job_file)]
-    return run(command, cwd=folder, log=log, env=env, ours=script is None, on_line=on_line)
 
 
 def tail(log: Path, lines: int = 40) -> str:

@@ -34,14 +34,14 @@ class Probe:
 """
 
 
-def ask(scratch: Path, expression: str, *, transformers: bool = True, **env: str) -> Any:
+def ask(scratch: Path, expression: str, *, transformers: bool = True) -> Any:
     """The value of an expression in a worker: its archive's handler evaluates it."""
     folder = scratch / f"model-{len(list(scratch.glob('model-*')))}-{hash(expression) % 1000}"
     (folder / "MAR-INF").mkdir(parents=True)
     (folder / "MAR-INF" / "MANIFEST.json").write_text('{"model": {"modelName": "probe", "handler": "probe.py"}}')
     (folder / "probe.py").write_text(HANDLER)
     job = {"folder": str(folder), "requests": [expression], "without_transformers": not transformers}
-    return work("answer", job, scratch=scratch, env=env)["single"][0]
+    return work("answer", job, scratch=scratch)["single"][0]
 
 
 def server() -> psutil.Process:
@@ -80,8 +80,8 @@ def test_a_worker_has_the_folder_and_environment_of_its_job_alone(
     ask(tmp_path, "0")
     monkeypatch.setenv("TZ", "Asia/Kathmandu")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not for workers")
-    seen = ask(tmp_path, "dict(os.environ)", EXTRA="1")
-    assert {**seen, "HF_MODULES_CACHE": ""} == {**child.environment({"EXTRA": "1"}), "HF_MODULES_CACHE": ""}
+    seen = ask(tmp_path, "dict(os.environ)")
+    assert {**seen, "HF_MODULES_CACHE": ""} == child.environment({"HF_MODULES_CACHE": ""})
     cache = "__import__('transformers').dynamic_module_utils.HF_MODULES_CACHE"
     first, second = ask(tmp_path, cache), ask(tmp_path, cache)
     assert Path(first).parent.parent == Path(second).parent.parent == tmp_path
