@@ -102,7 +102,7 @@ lint: $(VENV)/.lint  ## ruff, mypy, and vermin for the oldest Python
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/vermin --quiet --no-tips --target=3.8- --violations handlers pipeline/local.py pipeline/neuron_worker.py
+	@$(BIN)/vermin --quiet --no-tips --target=3.8- --violations handlers pipeline/portable
 
 $(VENV)/.docs: $(VENV)/.ready
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[serve,test,docs]' >&2

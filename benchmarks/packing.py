@@ -24,9 +24,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline import notes
-from pipeline.packing import Member, write
-from pipeline.tree import Tree, scan
+from pipeline.archive.writer import Member, write
+from pipeline.files import atomic
+from pipeline.files.tree import Tree, scan
 
 from .machine import facts, line
 
@@ -116,7 +116,7 @@ def kept_verify(first: Path, cache: Path) -> Path:
     for mark in ("CACHEDIR.TAG", "in-use.lock"):
         shutil.copy2(first / mark, cache / mark)
     for file in (first / "keys" / "verify").iterdir():
-        tree = notes.read(file)["tree"]
+        tree = atomic.read(file)["tree"]
         listing = first / "trees" / tree[:2] / f"{tree}.json"
         blobs = [first / "blobs" / entry.sha256[:2] / entry.sha256 for entry in Tree.from_json(listing.read_text())]
         for one in (file, listing, *blobs):

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.server import Server
+from pipeline.serving.server import Server
 
 from . import load
 from .memory import workers as ready

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from pipeline.server import Server
+from pipeline.serving.server import Server
 
 from . import load
 from .alone import Alone

@@ -22,7 +22,7 @@ from . import machine
 
 WAYS = {
     "forked": "from pipeline.__main__ import main; main()",
-    "programs": "from pipeline import warm; warm._possible = False; from pipeline.__main__ import main; main()",
+    "programs": "from pipeline.workers import warm; warm._possible = False; from pipeline.__main__ import main; main()",
 }
 
 
@@ -31,7 +31,7 @@ def checkpoint(folder: Path, seed: int) -> Path:
     import torch
     from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
-    from pipeline.model_source import STARTERS
+    from pipeline.model.address import STARTERS
 
     torch.manual_seed(seed)
     tokenizer = AutoTokenizer.from_pretrained(STARTERS / "seq_classification")

@@ -17,13 +17,13 @@ from typing import Any
 import torch
 from tokenizers import Encoding
 
-from handlers import limits
-from handlers.explanation import STEPS, Target, check, explain
-from handlers.pace import SMALL, UNHURRIED, Clock, Late, Pace, groups
-from handlers.problem import Problem
-from handlers.requests import Request, parse
+from handlers.inference.explanation import STEPS, Target, check, explain
+from handlers.inference.pace import SMALL, UNHURRIED, Clock, Late, Pace, groups
+from handlers.protocol.problem import Problem
+from handlers.protocol.requests import Request, parse
 from handlers.runtimes import named, workers
-from handlers.tokenization import Tokenizer
+from handlers.text import windows
+from handlers.text.tokenization import Tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -172,7 +172,7 @@ class Handler:
                     check(self.model)
                 at = "an input"
                 self.begin(request, context, index)
-                request.seconds = limits.work(request, self.pace) if explained else self.seconds(request.inputs)
+                request.seconds = windows.work(request, self.pace) if explained else self.seconds(request.inputs)
                 requests[index] = request
             except Problem as problem:
                 replies[index] = _refuse(context, index, problem)

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from tokenizers import Encoding
 
-from handlers import limits
 from handlers.base import Handler
-from handlers.explanation import Target
-from handlers.pace import UNHURRIED, Clock, Late
-from handlers.problem import Problem
-from handlers.requests import Request
+from handlers.inference.explanation import Target
+from handlers.inference.pace import UNHURRIED, Clock, Late
+from handlers.protocol.problem import Problem
+from handlers.protocol.requests import Request
+from handlers.text import windows
 
 
 class SequenceClassification(Handler):
@@ -27,7 +27,7 @@ class SequenceClassification(Handler):
 
     def begin(self, request: Request, _context: Any, _index: int) -> None:
         encodings = self._encode(request.inputs)
-        limits.hold(request, [len(encoding) for encoding in encodings], self.pace.allowed, "text")
+        windows.hold(request, [len(encoding) for encoding in encodings], self.pace.allowed, "text")
         request.inputs = [
             {**one, "encoding": encoding, "tokens": len(encoding), "longest": len(encoding)}
             for one, encoding in zip(request.inputs, encodings)

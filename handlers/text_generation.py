@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from handlers.base import Handler
-from handlers.chat import Chat
-from handlers.explanation import Target
-from handlers.generation import Parameters, Row
-from handlers.pace import FLOOR, UNHURRIED, Clock, Late
-from handlers.problem import Problem
-from handlers.requests import Request
-from handlers.runs import together
-from handlers.steps import Steps, measured
-from handlers.streaming import Stream
+from handlers.inference.batches import together
+from handlers.inference.explanation import Target
+from handlers.inference.generation import Parameters, Row
+from handlers.inference.pace import FLOOR, UNHURRIED, Clock, Late
+from handlers.inference.steps import Steps, measured
+from handlers.protocol.problem import Problem
+from handlers.protocol.requests import Request
+from handlers.protocol.streaming import Stream
+from handlers.text.chat import Chat
 
 
 class TextGeneration(Handler):

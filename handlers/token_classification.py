@@ -8,12 +8,12 @@ import torch
 from tokenizers import Encoding
 
 from handlers.base import Handler
-from handlers.entities import Piece, entities
-from handlers.explanation import Target
-from handlers.limits import Cut, cut, cut_all
-from handlers.pace import UNHURRIED, Clock, Late
-from handlers.problem import Problem
-from handlers.requests import Request
+from handlers.inference.explanation import Target
+from handlers.inference.pace import UNHURRIED, Clock, Late
+from handlers.protocol.problem import Problem
+from handlers.protocol.requests import Request
+from handlers.text.entities import Piece, entities
+from handlers.text.windows import Cut, cut, cut_all
 
 
 class TokenClassification(Handler):

@@ -6,9 +6,10 @@ import signal
 import sys
 import traceback
 
-from . import console, environment
-from .cli import app
+from .cli import console
+from .cli.app import app
 from .errors import INTERRUPTED, OK, UNEXPECTED, MarError
+from .host import environment
 
 
 def _terminated(_number: int, _frame: object) -> None:
@@ -43,7 +44,7 @@ def run(arguments: list[str] | None = None) -> int:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # the parser's own: usage, bad values
             error.show()
             return int(error.exit_code)
-        from .child import WorkerCrash
+        from .workers.client import WorkerCrash
 
         if isinstance(error, WorkerCrash):
             print(error, file=sys.stderr)

@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from pipeline.server import Server
-from pipeline.smoke import compare
+from pipeline.serving.server import Server
+from pipeline.serving.smoke import compare
 from tests.conftest import KINDS
 
 pytestmark = pytest.mark.slow
@@ -87,7 +87,7 @@ def failing(built: dict[tuple[str, str], dict[str, Any]], mar: Any, tmp_path_fac
     folder = tmp_path_factory.mktemp("broken") / "failing"
     with zipfile.ZipFile(mar.folder / built["seq_classification", "pretrained"]["path"]) as archive:
         archive.extractall(folder)
-    with (folder / "handlers" / "tokenization.py").open("a", encoding="utf-8") as code:
+    with (folder / "handlers" / "text" / "tokenization.py").open("a", encoding="utf-8") as code:
         code.write("\n\ndef _broken(self, texts, *_, **__):\n    raise RuntimeError(f'cannot take {texts}')\n")
         code.write("\n\nTokenizer.encode = _broken\n")
     return folder
@@ -152,8 +152,8 @@ def test_a_thousand_bad_requests_hurt_no_good_one(server: Server) -> None:
 
 def _harmless(task: str, content: bytes) -> bool:
     """Whether what was meant to be bad is a valid request of this task after all."""
-    from handlers.problem import Problem
-    from handlers.requests import parse
+    from handlers.protocol.problem import Problem
+    from handlers.protocol.requests import parse
 
     try:
         parse({"body": content}, task)

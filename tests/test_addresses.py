@@ -19,14 +19,15 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import _registry
 
-from pipeline import housekeeping, sources
+from pipeline import sources
+from pipeline.cache import housekeeping
+from pipeline.cache.store import Store
 from pipeline.errors import InputError, StageError
-from pipeline.model_source import find
-from pipeline.partial import Partial
-from pipeline.sources import etag, objects, services
-from pipeline.sources.hub import Hub
-from pipeline.sources.ranges import Ranges
-from pipeline.store import Store
+from pipeline.model.address import find
+from pipeline.sources.hub.repository import Hub
+from pipeline.sources.objects import etag, filesystem, services
+from pipeline.sources.objects.ranges import Ranges
+from pipeline.sources.transfer.partial import Partial
 
 
 class InMemory(MemoryFileSystem):
@@ -104,12 +105,12 @@ def test_a_checksum_that_a_store_tells_has_to_be_that_of_the_bytes(
 
 
 def test_marks_are_of_contents_and_else_of_times() -> None:
-    assert objects._object({"size": 3, "ETag": '"abc"'}).mark == "abc"
-    assert objects._object({"size": 3, "generation": "9", "etag": "x"}).mark == "9"
-    assert objects._object({"size": 3, "mtime": 17.0}).mark == "3 17.0"
-    assert objects._object({"size": 3}).mark == "3 "
-    assert objects._object({"size": 3, "md5Hash": "no base64", "generation": "9"}).md5 is None
-    assert objects._object({"size": 3, "content_settings": {"content_md5": b"0" * 16}}).md5 == "30" * 16
+    assert filesystem._object({"size": 3, "ETag": '"abc"'}).mark == "abc"
+    assert filesystem._object({"size": 3, "generation": "9", "etag": "x"}).mark == "9"
+    assert filesystem._object({"size": 3, "mtime": 17.0}).mark == "3 17.0"
+    assert filesystem._object({"size": 3}).mark == "3 "
+    assert filesystem._object({"size": 3, "md5Hash": "no base64", "generation": "9"}).md5 is None
+    assert filesystem._object({"size": 3, "content_settings": {"content_md5": b"0" * 16}}).md5 == "30" * 16
 
 
 class ClientError(Exception):
@@ -151,7 +152,7 @@ def test_what_goes_wrong_in_a_store_is_said_in_three_lines(
     url: str, error: Exception, kind: str, again: bool, code: int
 ) -> None:
     assert services.kind(error) == kind
-    assert objects.Objects(url).wait(error) == (0.0 if again else None)
+    assert filesystem.Objects(url).wait(error) == (0.0 if again else None)
     told = services.told(error, url)
     assert told.exit_code == code
     assert url in told.what
@@ -282,6 +283,6 @@ def test_parts_that_nobody_goes_on_with_are_removed_after_a_week(tmp_path: Path)
 
 
 def test_a_folder_of_many_models_is_not_listed_to_its_end(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(objects, "MOST_FILES", 1)
+    monkeypatch.setattr(filesystem, "MOST_FILES", 1)
     with pytest.raises(InputError, match="holds more than"):
-        objects.Objects(url).list()
+        filesystem.Objects(url).list()

@@ -13,10 +13,10 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from handlers.chat import Chat
-from handlers.problem import Problem
-from pipeline import advisories, doctor
-from pipeline.advisories import ADVISORIES
+from handlers.protocol.problem import Problem
+from handlers.text.chat import Chat
+from pipeline.host import advisories, doctor
+from pipeline.host.advisories import ADVISORIES
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from pipeline import __main__ as command
-from pipeline import cache_folder, housekeeping
-from pipeline.doctor import own_cache
+from pipeline.cache import folder as cache_folder
+from pipeline.cache import housekeeping
+from pipeline.cache.store import Record, Store
 from pipeline.errors import InputError
-from pipeline.store import Record, Store
-from pipeline.tree import Tree
+from pipeline.files.tree import Tree
+from pipeline.host.doctor import own_cache
 
 STRANGE = (
     "tmp/thesis.txt", "tmp/deep/er/notes.txt", "locks/house-keys.txt", "src/.env", "repo/.git/config",

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from pipeline import __main__ as command
-from pipeline.check import check
+from pipeline.audit.check import check
 from tests import archiver
 from tests.archiver import FILES, HANDLER, findings, make, manifest, rewrite
 from tests.conftest import Mar
@@ -272,7 +272,7 @@ def test_large_members_are_read_in_pieces(tmp_path: Path) -> None:
         for _ in range(300):
             member.write(bytes(1 << 20))
     code = (
-        "import pathlib, sys; from pipeline.check import check; check(pathlib.Path(sys.argv[1]))\n"
+        "import pathlib, sys; from pipeline.audit.check import check; check(pathlib.Path(sys.argv[1]))\n"
         "print([line for line in open('/proc/self/status') if line.startswith('VmHWM')][0].split()[1])"
     )
     done = subprocess.run([sys.executable, "-c", code, archive], capture_output=True, text=True, check=True)

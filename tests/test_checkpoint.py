@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pipeline import checkpoint
 from pipeline.errors import InputError
+from pipeline.model import checkpoint
 from pipeline.tasks import TASKS
 from tests import tiny
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from pipeline import child
+from pipeline.workers import client
 
 
 def test_a_program_that_another_thread_waits_for_is_ended_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -15,4 +15,4 @@ def test_a_program_that_another_thread_waits_for_is_ended_without_a_word(monkeyp
     process.wait()
     # What `poll` said before that other thread was quicker.
     monkeypatch.setattr(process, "poll", lambda: None)
-    child._kill(process)
+    client._kill(process)

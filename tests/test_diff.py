@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from pipeline import __main__ as command
-from pipeline.diff import compare
+from pipeline.archive.contents import describe
+from pipeline.audit.diff import compare
 from pipeline.errors import InputError
-from pipeline.inspect import describe
 from tests.archiver import FILES, HANDLER, VERSIONS, WEIGHTS, make, manifest, rewrite, safetensors
 
 Changes = dict[str, bytes | None]

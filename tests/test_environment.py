@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import child, doctor, environment, process, runtime
 from pipeline.errors import InputError
-from pipeline.server_settings import config_properties, read_properties
+from pipeline.host import doctor, environment, process
+from pipeline.host import java as runtime
+from pipeline.serving.properties import config_properties, read_properties
+from pipeline.workers import client
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -52,7 +54,7 @@ def shell(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-@pytest.mark.parametrize("made", [child.environment, process.environment, environment.environment])
+@pytest.mark.parametrize("made", [client.environment, process.environment, environment.environment])
 def test_what_is_started_gets_no_variable_that_is_not_on_the_list(shell: pytest.MonkeyPatch, made: object) -> None:
     for name in NEEDED:
         shell.setenv(name, os.environ.get(name) or "/something")
@@ -115,7 +117,7 @@ def test_a_handlers_own_variables_are_passed_by_their_exact_names(shell: pytest.
     shell.setenv("MY_SETTING", "https://me:password@host")
     shell.setenv("MY_SETTING_2", "not named")
     shell.setenv("MAR_PASS_ENV", " MY_SETTING, OPENAI_API_KEY,NOT_SET ,")
-    for got in (child.environment(), process.environment()):
+    for got in (client.environment(), process.environment()):
         assert got["MY_SETTING"] == "https://me:password@host"
         assert [name for name, value in got.items() if value == "a secret"] == ["OPENAI_API_KEY"]
         assert not {"MY_SETTING_2", "NOT_SET", "MAR_PASS_ENV"} & got.keys()
@@ -161,7 +163,7 @@ def test_the_token_of_the_login_is_not_found(tmp_path: Path, line: str) -> None:
 def test_what_mar_was_started_with_cannot_be_read_from_outside() -> None:
     code = """
 import os, subprocess, sys
-from pipeline import __main__, environment
+from pipeline import __main__; from pipeline.host import environment
 look = [sys.executable, "-c", "import os; print(open(f'/proc/{os.getppid()}/environ').read())"]
 def seen():
     return "planted" in subprocess.run(look, env={}, capture_output=True, text=True).stdout

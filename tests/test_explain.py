@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from handlers import tensors
+from handlers.protocol import tensors
 from pipeline import __main__ as command
-from pipeline import explanation
+from pipeline.cli import explanation
 
 
 def told(text: str, field: str = "text", target: str = "good") -> dict[str, Any]:
@@ -64,7 +64,7 @@ def test_json_has_the_same_value_without_control_characters() -> None:
 def test_a_page_that_cannot_be_written_is_refused_before_any_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.answer.request", lambda _: pytest.fail("work was begun"))
+    monkeypatch.setattr("pipeline.answers.rehearsal.request", lambda _: pytest.fail("work was begun"))
     (tmp_path / "file").write_text("")
     for place in ("nowhere/x.html", "file/x.html", ".", "x" * 300 + ".html"):
         assert command.run(["explain", "a.mar", "--input", "a", "--html", str(tmp_path / place)]) == 2

@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from pipeline.archive import Archive
-from pipeline.server import Server
-from pipeline.toolchain import versions
+from pipeline.archive.reader import Archive
+from pipeline.host.toolchain import versions
+from pipeline.serving.server import Server
 from tests import neuron_stand_in, test_reference_example, tiny, toolchain
 from tests.conftest import Mar
 from tests.hub_stand_in import running

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import __main__ as command
-from pipeline.inspect import describe
+from pipeline.archive.contents import describe
 from tests.archiver import FILES, VERSIONS, make, rewrite
 
 

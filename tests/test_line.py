@@ -185,7 +185,7 @@ def test_a_changed_handler_is_caught_by_the_gate(mar: Mar, built: dict[tuple[str
     # Labels swapped in the archive, as a wrong index_to_name.json would have it: nothing else notices.
     assert built
     code = (
-        "import sys; from pipeline import resolve; from pipeline.stages import handler\n"
+        "import sys; from pipeline.builder import resolve; from pipeline.builder.stages import handler\n"
         "names = resolve.labels\n"
         "class Swapped:\n"
         "    def __getattr__(self, name): return getattr(resolve, name)\n"

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.cache.store import Store
 from pipeline.errors import InputError, StageError
-from pipeline.model_source import find
+from pipeline.model.address import find
 from pipeline.sources.folder import Folder
-from pipeline.store import Store
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SECRET = b"aws_secret_access_key = CANARY"

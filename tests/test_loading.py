@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.loading import model
+from pipeline.workers.loading import model
 from tests import tiny
 
 pytestmark = pytest.mark.slow

@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 
 from pipeline import sources
+from pipeline.cache.store import Store
 from pipeline.errors import InputError, MarError, StageError
-from pipeline.model_source import find
-from pipeline.source import Source
-from pipeline.sources import mlflow
-from pipeline.store import Store
+from pipeline.model.address import find
+from pipeline.sources.mlflow import registry as mlflow
+from pipeline.sources.source import Source
 from tests import mlflow_stand_in, s3
 from tests.conftest import Mar
 from tests.mlflow_stand_in import PASSWORD, USER

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from pipeline import config
-from pipeline.config import BuildConfig, Overrides
+from pipeline.cache.store import Store
+from pipeline.config import build_config
+from pipeline.config.build_config import BuildConfig, Overrides
 from pipeline.errors import InputError
-from pipeline.model_task import teller
-from pipeline.store import Store
+from pipeline.sources.task import teller
 from tests.conftest import Mar
 from tests.hub_stand_in import Hub, running
 
@@ -48,7 +48,7 @@ def adapter(folder: Path, **told: Any) -> Path:
 def load(path: Path, text: str) -> BuildConfig:
     path.write_text(text)
     overrides = Overrides(tell=teller(Store(path.parent / "cache"), offline=True))
-    return config.load(path, overrides)
+    return build_config.load(path, overrides)
 
 
 def problems(path: Path, text: str) -> list[str]:

@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 
-from pipeline import lock, sources
+from pipeline import sources
+from pipeline.cache.store import Store
 from pipeline.errors import InputError, MarError, StageError
-from pipeline.model_source import find
-from pipeline.source import Source
-from pipeline.store import Store
+from pipeline.model import lock
+from pipeline.model.address import find
+from pipeline.sources.source import Source
 from tests import s3
 from tests.conftest import Mar
 
@@ -280,7 +281,7 @@ def test_who_is_killed_goes_on_where_the_download_ended(
         server.put(f"{prefix}/{name}", data)
     url = f"s3://models/{prefix}"
     code = (
-        "import sys; from pathlib import Path; from pipeline.store import Store; "
+        "import sys; from pathlib import Path; from pipeline.cache.store import Store; "
         "from tests.test_object_stores import fetch, source; "
         "fetch(source(Store(Path(sys.argv[1])), sys.argv[2]), 'a', 'b', 'c')"
     )
@@ -385,15 +386,15 @@ def test_parts_of_unequal_sizes_are_held_against_their_etag_too(
 
 def test_an_etag_of_encrypted_contents_is_no_md5(store: Store, server: s3.Server, prefix: str) -> None:
     # moto's server does not encrypt: that its ETag is another one has to be made up.
-    from pipeline.sources import etag, objects
+    from pipeline.sources.objects import etag, filesystem
 
     data = os.urandom(1 << 20)
     server.put(f"{prefix}/w", data, ServerSideEncryption="aws:kms", SSEKMSKeyId="a-key")
     (store.root / "w").parent.mkdir(parents=True)
     (store.root / "w").write_bytes(data)
-    reader = objects.Objects(f"s3://models/{prefix}")
+    reader = filesystem.Objects(f"s3://models/{prefix}")
     thing = reader.list()["w"]
-    other = objects.Object(size=thing.size, mark="0" * 32)
+    other = filesystem.Object(size=thing.size, mark="0" * 32)
     assert reader.holds("w", other, store.root / "w") is None
     assert etag.md5(store.root / "w") == hashlib.md5(data).hexdigest()
 
@@ -488,7 +489,7 @@ def test_a_blob_that_was_damaged_is_fetched_again(store: Store, server: s3.Serve
 def test_no_more_is_listed_than_a_checkpoint_can_have(
     store: Store, server: s3.Server, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.sources import objects
+    from pipeline.sources.objects import filesystem
 
     for number in range(6):
         server.put(f"{prefix}/{number}/config.json", b"{}")
@@ -500,7 +501,7 @@ def test_no_more_is_listed_than_a_checkpoint_can_have(
     assert set(found.sizes()) == {f"{number}/config.json" for number in range(6)}
     for name in ("MOST_FILES", "MOST_FOLDERS"):
         with monkeypatch.context() as patched:
-            patched.setattr(objects, name, 5)
+            patched.setattr(filesystem, name, 5)
             with pytest.raises(InputError, match="holds more than"):
                 source(store, f"s3://models/{prefix}").sizes()
 

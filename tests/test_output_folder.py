@@ -18,14 +18,16 @@ from typing import Any
 
 import pytest
 
-from pipeline import config, model_store, plan, store
-from pipeline.backends import pretrained
+from pipeline.builder import runner
+from pipeline.builder.backends import pretrained
+from pipeline.builder.stage import Build
+from pipeline.builder.stages import model_store, verify
+from pipeline.cache import store
+from pipeline.cache.store import Damaged, Store
+from pipeline.config import build_config
 from pipeline.errors import InputError, StageError
-from pipeline.model_source import STARTERS
-from pipeline.stage import Build
-from pipeline.stages import verify
-from pipeline.store import Damaged, Store
-from pipeline.tree import Entry, Tree
+from pipeline.files.tree import Entry, Tree
+from pipeline.model.address import STARTERS
 from tests.test_plan import Events, again, build, checkpoint
 
 __all__ = ["build", "checkpoint"]
@@ -80,7 +82,7 @@ def test_a_retrained_model_is_copied_by_rsync(
     # Back as well, which is cached, and takes less than a second.
     for step in (1, 2, 1):
         train(checkpoint, step)
-        plan.run(again(build, f"archive.format={form}"), (), Events())
+        runner.run(again(build, f"archive.format={form}"), (), Events())
         copy(build.out, tmp_path / "server")
         assert digests(tmp_path / "server") == digests(build.out)
 
@@ -88,7 +90,7 @@ def test_a_retrained_model_is_copied_by_rsync(
 @pytest.mark.parametrize("form", FORMATS)
 def test_files_have_the_time_of_their_making_and_are_no_links_into_the_cache(build: Build, form: str) -> None:
     start = time.time()
-    plan.run(again(build, f"archive.format={form}"), (), Events())
+    runner.run(again(build, f"archive.format={form}"), (), Events())
     for file in (file for file in build.out.rglob("*") if file.is_file()):
         assert start - 2 <= file.stat().st_mtime <= time.time() + 2
         assert file.stat().st_nlink == 1
@@ -99,41 +101,41 @@ def test_files_have_the_time_of_their_making_and_are_no_links_into_the_cache(bui
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("other", [False, True], ids=["with the same cache", "with another cache"])
 def test_what_is_there_already_keeps_its_date(build: Build, tmp_path: Path, form: str, other: bool) -> None:
-    plan.run(again(build, f"archive.format={form}"), (), Events())
+    runner.run(again(build, f"archive.format={form}"), (), Events())
     for file in (file for file in build.out.rglob("*") if file.is_file()):
         os.utime(file, (1_700_000_000, 1_700_000_000))
     before = dates(build.out)
     one = again(build, f"archive.format={form}")
     if other:
         one.store = Store(tmp_path / "another")
-    done = plan.run(one, (), Events())
+    done = runner.run(one, (), Events())
     assert dates(build.out) == before
     assert done[-1].cached
     # And if something else has to be written:
     (build.out / "reports" / "named.json").unlink()
-    plan.run(again(build, f"archive.format={form}"), (), Events())
+    runner.run(again(build, f"archive.format={form}"), (), Events())
     after = dates(build.out)
     assert after.pop("reports/named.json") != before.pop("reports/named.json")
     assert after == before
 
 
 def test_only_what_changed_in_a_folder_gets_another_date(build: Build) -> None:
-    plan.run(again(build, "archive.format=no-archive"), (), Events())
+    runner.run(again(build, "archive.format=no-archive"), (), Events())
     before = dates(build.out)
-    plan.run(again(build, "archive.format=no-archive", "archive.version=2.0"), (), Events())
+    runner.run(again(build, "archive.format=no-archive", "archive.version=2.0"), (), Events())
     changed = {path for path, date in dates(build.out).items() if before[path] != date}
     held = "model-store/named"
     assert changed == {f"{held}/MAR-INF/MANIFEST.json", f"{held}/provenance.json", "SHA256SUMS"}
 
 
 def test_a_date_in_the_far_future_is_of_a_wrong_clock_and_is_not_gone_on_from(build: Build, checkpoint: Path) -> None:
-    plan.run(build, (), Events())
+    runner.run(build, (), Events())
     archive = build.out / "model-store" / "named.mar"
     for ahead, wanted in ((100, 101), (10**8, 0)):
         then = int(time.time()) + ahead
         os.utime(archive, (then, then))
         train(checkpoint, ahead)
-        plan.run(again(build), (), Events())
+        runner.run(again(build), (), Events())
         assert abs(archive.stat().st_mtime - (time.time() + wanted)) < 5 or archive.stat().st_mtime == then + 1
 
 
@@ -165,22 +167,22 @@ def _linked(file: Path) -> None:
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_file_that_is_not_the_builds_is_noticed_and_made_anew(build: Build, damage: Any) -> None:
-    plan.run(build, (), Events())
+    runner.run(build, (), Events())
     archive = build.out / "model-store" / "named.mar"
     wanted = digests(build.out)
     damage(archive)
     looked = again(build)
     looked.store = Store(build.store.root, read_only=True)
-    (status,) = (one for one in plan.plan(looked) if one.stage == "model_store")
+    (status,) = (one for one in runner.plan(looked) if one.stage == "model_store")
     assert any("named.mar" in reason for reason in status.reasons)
-    plan.run(again(build), (), Events())
+    runner.run(again(build), (), Events())
     assert digests(build.out) == wanted
     assert archive.stat().st_nlink == 1
     assert time.time() - archive.stat().st_mtime < 60
 
 
 def test_a_blob_that_is_damaged_is_not_copied(build: Build) -> None:
-    plan.run(build, (), Events())
+    runner.run(build, (), Events())
     wanted = digests(build.out)
     shutil.rmtree(build.out)
     sha = wanted["model-store/named.mar"]
@@ -190,7 +192,7 @@ def test_a_blob_that_is_damaged_is_not_copied(build: Build) -> None:
     entry = Entry("named.mar", sha, blob.stat().st_size, 0)
     with pytest.raises(Damaged):
         model_store._copy(build, entry, blob.with_name("copy"))
-    plan.run(again(build), (), Events())
+    runner.run(again(build), (), Events())
     assert digests(build.out) == wanted
 
 
@@ -206,7 +208,7 @@ def test_of_leftovers_only_those_by_our_own_names_go(build: Build) -> None:
         folder.mkdir()
         (folder / "file").write_text("precious")
     link.symlink_to(foreign[0])
-    plan.run(build, (), Events())
+    runner.run(build, (), Events())
     assert not ours.exists()
     assert link.is_symlink()
     assert all((folder / "file").read_text() == "precious" for folder in foreign)
@@ -228,7 +230,7 @@ def test_what_is_not_an_archive_is_in_the_way_and_stays(build: Build, form: str,
     inside.parent.mkdir(parents=True)
     inside.write_text("precious")
     with pytest.raises(StageError, match="is in the way"):
-        plan.run(again(build, f"archive.format={form}"), (), Events())
+        runner.run(again(build, f"archive.format={form}"), (), Events())
     assert inside.read_text() == "precious"
     assert not list(build.out.glob(".mar-*"))
 
@@ -250,13 +252,13 @@ def run_of(build: Build, number: int) -> Path:
 
 
 def built(build: Build, model: Path | str, *settings: str, cache: Path | None = None) -> Build:
-    overrides = config.Overrides(model=str(model), name="named", settings=settings)
+    overrides = build_config.Overrides(model=str(model), name="named", settings=settings)
     assert build.config.path is not None
-    loaded = config.load(build.config.path, overrides)
+    loaded = build_config.load(build.config.path, overrides)
     one = Build(config=loaded, store=build.store, out=build.out)
     if cache is not None:
         one.store = Store(cache, warn=build.store._warn)
-    plan.run(one, (), Events())
+    runner.run(one, (), Events())
     return one
 
 
@@ -354,25 +356,25 @@ def test_the_default_name_of_a_trainers_checkpoint_tells_runs_apart(
     monkeypatch.chdir(tmp_path)
     if not model.startswith(("s3:", "org/")):
         (tmp_path / model).mkdir(parents=True)
-    (found,) = config.load_all([config.packaged("seq_classification")], config.Overrides(model=model))
+    (found,) = build_config.load_all([build_config.packaged("seq_classification")], build_config.Overrides(model=model))
     assert found.archive.name == name
 
 
 @pytest.mark.parametrize("name", ["tickets", "2024", "1e3", "true", "null", "a.b-c_d"])
 def test_the_name_option_is_the_setting(name: str) -> None:
-    path = config.packaged("seq_classification")
-    (found,) = config.load_all([path], config.Overrides(name=name))
+    path = build_config.packaged("seq_classification")
+    (found,) = build_config.load_all([path], build_config.Overrides(name=name))
     assert found.archive.name == name
-    (wanted,) = config.load_all([path], config.Overrides(settings=(f"archive.name='{name}'",)))
+    (wanted,) = build_config.load_all([path], build_config.Overrides(settings=(f"archive.name='{name}'",)))
     assert found == wanted
 
 
 def test_one_name_is_of_one_archive() -> None:
-    paths = [config.packaged(task) for task in ("seq_classification", "token_classification")]
+    paths = [build_config.packaged(task) for task in ("seq_classification", "token_classification")]
     with pytest.raises(InputError, match="--name tickets names one archive, and 2 configs are given"):
-        config.load_all(paths, config.Overrides(name="tickets"))
+        build_config.load_all(paths, build_config.Overrides(name="tickets"))
     with pytest.raises(InputError, match="--name a/b"):
-        config.load_all(paths[:1], config.Overrides(name="a/b"))
+        build_config.load_all(paths[:1], build_config.Overrides(name="a/b"))
 
 
 def test_make_names_the_archive_as_it_is_told_on_the_command_line_alone() -> None:
@@ -424,8 +426,8 @@ def gated(build: Build, monkeypatch: pytest.MonkeyPatch) -> Build:
     monkeypatch.setattr(store, "SMALL", 1 << 20)
     monkeypatch.setattr(pretrained, "serialize", converted)
     monkeypatch.setattr(verify, "work", work)
-    stages = tuple(verify.STAGE if stage.name == "verify" else stage for stage in plan.STAGES)
-    monkeypatch.setattr(plan, "STAGES", stages)
+    stages = tuple(verify.STAGE if stage.name == "verify" else stage for stage in runner.STAGES)
+    monkeypatch.setattr(runner, "STAGES", stages)
     return build
 
 
@@ -455,14 +457,14 @@ def packed(build: Build, name: str) -> bytes:
 def test_large_weights_that_were_changed_in_the_cache_with_their_checksum_kept_are_never_served(
     gated: Build, checkpoint: Path, told: list[str], form: str
 ) -> None:
-    plan.run(gated, (), Events())
+    runner.run(gated, (), Events())
     assert told == []
     weights = (checkpoint / "model.safetensors").read_bytes()[:-8] + b"12345678"
     blob = gated.store.blob(hashlib.sha256(weights).hexdigest())
     quietly(blob, twisted(weights, len(weights) - 100))
     assert gated.store.locate(gated.trees["serialize"].get("model.safetensors"), {}) == blob  # nothing tells it
     other = again(gated, "archive.name=other", f"archive.format={form}")
-    plan.run(other, (), Events())
+    runner.run(other, (), Events())
     assert packed(other, "other") == weights
     assert blob.read_bytes() == weights
     assert told
@@ -475,13 +477,13 @@ def test_weights_outside_the_cache_that_are_not_what_was_noted_are_read_again(
     monkeypatch.setattr(
         pretrained, "serialize", lambda job: [e for e in job.build.trees["download"] if "safetensors" in e.path]
     )
-    plan.run(gated, (), Events())
+    runner.run(gated, (), Events())
     file = checkpoint / "model.safetensors"
     entry = gated.trees["download"].get(file.name)
     quietly(file, twisted(file.read_bytes(), entry.size - 100))
     gated.store.know(file, entry)  # as if its times did not tell
     other = again(gated, "archive.name=other")
-    plan.run(other, (), Events())
+    runner.run(other, (), Events())
     assert packed(other, "other") == file.read_bytes()
     told_by = json.loads(zipfile.ZipFile(build.out / "model-store" / "other.mar").read("provenance.json"))
     assert told_by["files"][file.name] == hashlib.sha256(file.read_bytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""Archives as `packing` writes them, beside those that torch-model-archiver makes of the same files."""
+"""Archives as `archive.writer` writes them, beside those that torch-model-archiver makes of the same files."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import packing
-from pipeline.archive import Archive
+from pipeline.archive import writer
+from pipeline.archive.reader import Archive
+from pipeline.archive.writer import EPOCH, Member
 from pipeline.errors import InputError
-from pipeline.packing import EPOCH, Member
-from pipeline.tree import Entry, joined_crc, scan, walk
+from pipeline.files.tree import Entry, joined_crc, scan, walk
 
 
 def quiet(_count: int) -> None:
@@ -53,8 +53,8 @@ def members(folder: Path) -> list[Member]:
 def pack(files: Path | list[Member], target: Path, form: str, seconds: int = EPOCH) -> Entry:
     held = members(files) if isinstance(files, Path) else files
     if form == "tgz":
-        return packing.write_tar(target, held, seconds, quiet, root="name")
-    return packing.write_zip(target, held, seconds, quiet, deflated=form == "default")
+        return writer.write_tar(target, held, seconds, quiet, root="name")
+    return writer.write_zip(target, held, seconds, quiet, deflated=form == "default")
 
 
 FORMS = ("zip-store", "default", "tgz")
@@ -127,8 +127,8 @@ def test_sizes_and_places_of_eight_bytes(
     files: Path, tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Beyond 4 GiB they have to be; here from 1 kB on, so that most of a small archive is written so.
-    monkeypatch.setattr(packing, "_WIDE", 1000)
-    monkeypatch.setattr(packing, "_FAR", 1000)
+    monkeypatch.setattr(writer, "_WIDE", 1000)
+    monkeypatch.setattr(writer, "_FAR", 1000)
     pack(files, tmp_path / "a.mar", form)
     assert (tmp_path / "a.mar").read_bytes().count(b"\xff" * 8) >= 4
     with zipfile.ZipFile(tmp_path / "a.mar") as opened:
@@ -142,7 +142,7 @@ def test_sizes_and_places_of_eight_bytes(
 
 def test_more_members_than_two_bytes_count(tmp_path: Path) -> None:
     many = [Member.of(f"{number}", b"") for number in range(70_000)]
-    packing.write_zip(tmp_path / "a.mar", many, EPOCH, quiet, deflated=False)
+    writer.write_zip(tmp_path / "a.mar", many, EPOCH, quiet, deflated=False)
     with zipfile.ZipFile(tmp_path / "a.mar") as opened:
         assert len(opened.namelist()) == 70_000
 
@@ -153,7 +153,7 @@ def test_a_file_that_is_not_its_entrys_is_noticed(files: Path, tmp_path: Path, f
     held = members(files)
     file = files / "model.safetensors"
     file.write_bytes(change + file.read_bytes()[1:])
-    with pytest.raises(packing.Wrong) as caught:
+    with pytest.raises(writer.Wrong) as caught:
         pack(held, tmp_path / "a", form)
     assert caught.value.entry.path == "model.safetensors"
 
@@ -182,18 +182,18 @@ def test_joined_checksums_are_those_of_the_whole() -> None:
 )
 def test_names_that_an_archive_cannot_hold_are_refused(paths: list[str], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        packing.refuse(paths, lambda folder: not folder.startswith((".", "__pycache__")))
+        writer.refuse(paths, lambda folder: not folder.startswith((".", "__pycache__")))
 
 
 @pytest.mark.parametrize("text", ["now", "-1", "1.5", "\u0663"])
 def test_a_time_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="SOURCE_DATE_EPOCH"):
-        packing.epoch(text)
+        writer.epoch(text)
 
 
 def test_the_time_of_an_archive_is_the_environments_or_the_first_there_is() -> None:
-    assert packing.epoch("1700000000") == 1_700_000_000
-    assert packing.epoch(None) == packing.epoch("") == EPOCH
+    assert writer.epoch("1700000000") == 1_700_000_000
+    assert writer.epoch(None) == writer.epoch("") == EPOCH
 
 
 def test_an_archive_reads_back(files: Path, tmp_path: Path) -> None:
@@ -213,6 +213,6 @@ def test_an_archive_reads_back(files: Path, tmp_path: Path) -> None:
 def test_a_graph_of_bytes_and_files_together(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"on disk")
     both = [Member(scan(tmp_path / "file", "b"), tmp_path / "file"), Member.of("a", b"in memory")]
-    packing.write_zip(tmp_path / "z", both, EPOCH, quiet, deflated=False)
+    writer.write_zip(tmp_path / "z", both, EPOCH, quiet, deflated=False)
     with zipfile.ZipFile(io.BytesIO((tmp_path / "z").read_bytes())) as opened:
         assert {name: opened.read(name) for name in opened.namelist()} == {"b": b"on disk", "a": b"in memory"}

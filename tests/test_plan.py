@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from pipeline import config, plan
+from pipeline.builder import runner
+from pipeline.builder.runner import Done, Status
+from pipeline.builder.stage import Build
+from pipeline.cache.store import Damaged, Store
+from pipeline.config import build_config
 from pipeline.errors import StageError
-from pipeline.model_source import STARTERS
-from pipeline.plan import Done, Status
-from pipeline.stage import Build
-from pipeline.store import Damaged, Store
+from pipeline.model.address import STARTERS
 
 
 class Events:
@@ -48,21 +49,21 @@ def build(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> 
         (job.folder / "report.json").write_text('{"notes": []}')
         return []
 
-    stages = tuple(replace(stage, run=passed) if stage.name == "verify" else stage for stage in plan.STAGES)
-    monkeypatch.setattr(plan, "STAGES", stages)
+    stages = tuple(replace(stage, run=passed) if stage.name == "verify" else stage for stage in runner.STAGES)
+    monkeypatch.setattr(runner, "STAGES", stages)
     file = tmp_path / "config.yaml"
     file.write_text(
         "handler: {mode: sequence_classification, model_name: ./NAME}\narchive: {name: named}\n".replace(
             "NAME", checkpoint.name
         )
     )
-    return Build(config=config.load(file), store=Store(tmp_path / "cache"), out=tmp_path / "out")
+    return Build(config=build_config.load(file), store=Store(tmp_path / "cache"), out=tmp_path / "out")
 
 
 def again(build: Build, *settings: str) -> Build:
-    overrides = config.Overrides(settings=settings)
+    overrides = build_config.Overrides(settings=settings)
     assert build.config.path is not None
-    return Build(config=config.load(build.config.path, overrides), store=build.store, out=build.out)
+    return Build(config=build_config.load(build.config.path, overrides), store=build.store, out=build.out)
 
 
 @pytest.mark.parametrize("stage", ["download", "serialize", "handler"])
@@ -78,17 +79,17 @@ def test_a_checkpoint_that_changes_during_a_build_is_an_error_whatever_its_date_
             os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
 
     with pytest.raises(StageError, match=r"model\.safetensors changed during the build"):
-        plan.run(build, (), Events(write))
+        runner.run(build, (), Events(write))
     assert not list(build.out.rglob("*.mar"))
 
 
 def test_a_plan_and_a_build_give_the_same_reasons(build: Build) -> None:
-    plan.run(build, (), Events())
+    runner.run(build, (), Events())
     changed = again(build, "handler.max_length=99", "archive.version=2.0")
-    planned = {status.stage: status.reasons for status in plan.plan(changed) if status.key and not status.cached}
+    planned = {status.stage: status.reasons for status in runner.plan(changed) if status.key and not status.cached}
     assert planned == {"handler": ("handler.max_length 256 -> 99",)}
     events = Events()
-    plan.run(again(build, "handler.max_length=99", "archive.version=2.0"), (), events)
+    runner.run(again(build, "handler.max_length=99", "archive.version=2.0"), (), events)
     assert planned.items() <= events.reasons.items()
     handler, version = events.reasons["archive"]
     assert re.fullmatch(r"the result of handler [0-9a-f]{12} -> [0-9a-f]{12}", handler)
@@ -96,10 +97,10 @@ def test_a_plan_and_a_build_give_the_same_reasons(build: Build) -> None:
 
 
 def test_a_plan_names_the_version_of_a_tool_that_changed(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan.run(build, (), Events())
-    installed = plan.versions
-    monkeypatch.setattr(plan, "versions", lambda names: installed(names) | dict.fromkeys(names, "9.9"))
-    found = {status.stage: status.reasons for status in plan.plan(again(build))}
+    runner.run(build, (), Events())
+    installed = runner.versions
+    monkeypatch.setattr(runner, "versions", lambda names: installed(names) | dict.fromkeys(names, "9.9"))
+    found = {status.stage: status.reasons for status in runner.plan(again(build))}
     before = installed(["transformers", "tokenizers"])
     assert found["serialize"] == (
         f"version of tokenizers {before['tokenizers']} -> 9.9",
@@ -108,8 +109,8 @@ def test_a_plan_names_the_version_of_a_tool_that_changed(build: Build, monkeypat
 
 
 def test_a_setting_that_came_or_went_is_shown_with_its_value(build: Build) -> None:
-    plan.run(build, (), Events())
-    found = {status.stage: status.reasons for status in plan.plan(again(build, "handler.pack_weights=false"))}
+    runner.run(build, (), Events())
+    found = {status.stage: status.reasons for status in runner.plan(again(build, "handler.pack_weights=false"))}
     assert found["handler"] == ("handler.pack_weights (none) -> False",)
 
 
@@ -121,13 +122,13 @@ def test_what_is_damaged_again_and_again_is_an_error_and_no_endless_loop(
 
     monkeypatch.setattr(Store, "use", always)
     with pytest.raises(StageError, match=r"model\.safetensors was damaged 3 times"):
-        plan.run(build, (), Events())
+        runner.run(build, (), Events())
 
 
 def test_an_archives_older_format_leaves_the_model_store(build: Build) -> None:
-    plan.run(build, (), Events())
+    runner.run(build, (), Events())
     for form, names in (("no-archive", ["named"]), ("tgz", ["named.tar.gz"]), ("zip-store", ["named.mar"])):
-        plan.run(again(build, f"archive.format={form}"), (), Events())
+        runner.run(again(build, f"archive.format={form}"), (), Events())
         assert [path.name for path in (build.out / "model-store").iterdir()] == names
         lines = (build.out / "SHA256SUMS").read_text().splitlines()
         assert {line.split("/")[1].split("/")[0] for line in lines} == set(names)
@@ -135,9 +136,9 @@ def test_an_archives_older_format_leaves_the_model_store(build: Build) -> None:
 
 
 def test_a_folder_of_an_archive_is_replaced_whole(build: Build) -> None:
-    plan.run(again(build, "archive.format=no-archive"), (), Events())
+    runner.run(again(build, "archive.format=no-archive"), (), Events())
     folder = build.out / "model-store" / "named"
     (folder / "stray").write_text("not ours")
-    plan.run(again(build, "archive.format=no-archive", "archive.version=2.0"), (), Events())
+    runner.run(again(build, "archive.format=no-archive", "archive.version=2.0"), (), Events())
     assert '"modelVersion": "2.0"' in (folder / "MAR-INF" / "MANIFEST.json").read_text()
     assert not (folder / "stray").exists()

@@ -15,9 +15,10 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 
-import pipeline
+import pipeline.archive
 from pipeline import __main__ as command
-from pipeline import bom, build_cli
+from pipeline.archive import bom
+from pipeline.builder import session
 from pipeline.errors import InputError, StageError
 from pipeline.tasks import TASKS
 from tests import archives
@@ -179,7 +180,7 @@ def test_the_same_archives_give_the_same_bytes_anywhere(
     shutil.copytree(out / "model-store", tmp_path / "elsewhere" / "model-store")
     monkeypatch.chdir(tmp_path)
     assert bom.write(Path("elsewhere"), None).read_bytes() == first
-    code = f"import pathlib; from pipeline import bom; bom.write(pathlib.Path({str(out)!r}), None)"
+    code = f"import pathlib; from pipeline.archive import bom; bom.write(pathlib.Path({str(out)!r}), None)"
     for seed in ("1", "2"):
         subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={"PYTHONHASHSEED": seed}, check=True)
         assert (out / bom.NAME).read_bytes() == first
@@ -258,7 +259,7 @@ def asked(out: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         told = {"name": "hub", "path": "hub.mar", "sha256": "0", "size": 1, "verified": True, "stages": stages}
         return [{**told, "source": {"kind": "starter"}, "locked": False}]
 
-    monkeypatch.setattr(build_cli, "run", run)
+    monkeypatch.setattr(session, "run", run)
     monkeypatch.chdir(out.parent)
     return names
 
@@ -282,8 +283,8 @@ def test_a_release_as_json_is_one_object(asked: list[str], capsys: pytest.Captur
 def test_a_missing_library_is_said_before_anything_is_built(
     asked: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "pipeline.bom")
-    monkeypatch.delattr(pipeline, "bom")
+    monkeypatch.delitem(sys.modules, "pipeline.archive.bom")
+    monkeypatch.delattr(pipeline.archive, "bom")
     monkeypatch.setitem(sys.modules, "cyclonedx.model", None)
     assert command.run(["release"]) == 2
     assert asked == []

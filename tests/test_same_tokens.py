@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import corpus, same_tokens
+from pipeline.answers import corpus, tokenization
 from pipeline.errors import MismatchError
 from tests import tiny
 from tests.conftest import MODES, Mar
@@ -64,12 +64,12 @@ def words(folder: Path) -> Path:
 
 def told(**changes: Any) -> dict[str, Any]:
     plain = {"texts": [[1]], "pairs": [], "talks": [], "types": [], "decoded": [], "class": "OwnTokenizer"}
-    return {**plain, "parts": dict.fromkeys(same_tokens.PARTS), **changes}
+    return {**plain, "parts": dict.fromkeys(tokenization.PARTS), **changes}
 
 
 def refused(folder: Path, asked: dict[str, Any], wanted: dict[str, Any], got: dict[str, Any]) -> MismatchError:
     with pytest.raises(MismatchError) as caught:
-        same_tokens.compared("own", folder, asked, wanted, got)
+        tokenization.compared("own", folder, asked, wanted, got)
     assert len(str(caught.value).splitlines()) == 3
     assert str(caught.value).replace("\n", "").isprintable()
     return caught.value
@@ -95,7 +95,7 @@ def test_a_text_that_the_archive_refuses_differs_and_one_that_the_original_refus
     tmp_path: Path,
 ) -> None:
     asked = {"texts": ["good", "bad"], "pairs": [], "talks": []}
-    assert same_tokens.compared("own", words(tmp_path), asked, told(texts=[[1], None]), told(texts=[[1], "no"])) == {
+    assert tokenization.compared("own", words(tmp_path), asked, told(texts=[[1], None]), told(texts=[[1], "no"])) == {
         "texts": 1, "pairs": 0, "talks": 0,
     }  # fmt: skip
     error = refused(tmp_path, asked, told(texts=[[1], [2]]), told(texts=[[1], "no such"]))
@@ -118,7 +118,7 @@ def test_token_types_of_a_pair_that_differ_are_told_unless_the_model_has_none(tm
     error = refused(words(tmp_path), asked, wanted, got)
     assert "1 of 1 pairs differ, first ('good', 'bad')" in error.what
     assert "gives 1 x 0 1 x 1, and the archive 2 x 0" in error.why
-    assert same_tokens.compared("own", tmp_path, asked, {**wanted, "types": [None]}, got)["pairs"] == 1
+    assert tokenization.compared("own", tmp_path, asked, {**wanted, "types": [None]}, got)["pairs"] == 1
 
 
 def test_ids_that_are_decoded_to_another_text_are_told(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_ids_that_are_decoded_to_another_text_are_told(tmp_path: Path) -> None:
 
 
 def test_a_model_that_does_not_tell_its_embeddings_is_taken_at_its_tokenizers_word() -> None:
-    from pipeline import original_tokens
+    from pipeline.workers import tokenization as original_tokens
 
     def none() -> None:
         raise NotImplementedError
@@ -148,13 +148,14 @@ def edit(file: Path, **changes: Any) -> None:
 
 def counts(folder: Path, lower: bool | None = None, max_length: int | None = None) -> dict[str, int]:
     """What is compared for an archive that has a checkpoint's tokenizer as it is. Raises MismatchError."""
-    from handlers.chat import Chat
-    from handlers.tokenization import Tokenizer
-    from pipeline import local, original_tokens
+    from handlers.text.chat import Chat
+    from handlers.text.tokenization import Tokenizer
+    from pipeline.portable import emulator
+    from pipeline.workers import tokenization as original_tokens
 
     config = json.loads((folder / "config.json").read_text())
     writes = config["architectures"][0].endswith(("CausalLM", "LMHeadModel"))
-    asked = same_tokens.asked(folder, pairs=not writes, talks=writes, max_length=max_length)
+    asked = tokenization.asked(folder, pairs=not writes, talks=writes, max_length=max_length)
     size = config["vocab_size"]
     rows = SimpleNamespace(weight=SimpleNamespace(shape=[size]))
     model = SimpleNamespace(
@@ -166,7 +167,7 @@ def counts(folder: Path, lower: bool | None = None, max_length: int | None = Non
     own = Tokenizer(folder)
     handler = SimpleNamespace(tokenizer=own, chat=Chat(folder, own.settings))
     wanted = original_tokens.expected(job, model, original_tokens.tokenizer(job))
-    return same_tokens.compared("own", folder, asked, wanted, local.tokens(handler, asked))
+    return tokenization.compared("own", folder, asked, wanted, emulator.tokens(handler, asked))
 
 
 @pytest.mark.slow
@@ -235,7 +236,7 @@ def test_where_case_alone_differs_the_setting_is_named_that_helps(tmp_path: Path
     with pytest.raises(MismatchError) as caught:
         counts(folder)
     assert "Set handler.do_lower_case: false" in caught.value.fix
-    from pipeline.tokenizer_files import set_lower_case
+    from pipeline.model.tokenizer import set_lower_case
 
     set_lower_case(folder, False)  # as the serialize stage does with that setting
     assert counts(folder, lower=False)["texts"] >= 200

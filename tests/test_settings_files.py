@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from pipeline import settings_files
 from pipeline.errors import InputError
-from pipeline.settings_files import kept_of
+from pipeline.model import settings_files
+from pipeline.model.settings_files import kept_of
 from pipeline.tasks import TASKS
 
-STARTERS = Path(settings_files.__file__).parent / "starters"
+STARTERS = Path(settings_files.__file__).parents[1] / "starters"
 NAMES = ("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json")
 ADAPTER = "adapter/adapter_config.json"
 PATH = "/home/me/.aws/credentials"

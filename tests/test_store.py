@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import housekeeping, notes
-from pipeline.store import Damaged, Record, Store, key_of
-from pipeline.tree import Entry, Tree, scan
+from pipeline.cache import housekeeping
+from pipeline.cache.store import Damaged, Record, Store, key_of
+from pipeline.files import atomic
+from pipeline.files.tree import Entry, Tree, scan
 
 
 @pytest.fixture
@@ -143,13 +144,13 @@ def test_a_damaged_record_is_told_and_a_miss(told: list[str], store: Store, text
 
 def test_every_single_byte_of_a_note_counts(tmp_path: Path) -> None:
     file = tmp_path / "note"
-    notes.write(file, {"commit": "0" * 40, "size": 12})
+    atomic.write(file, {"commit": "0" * 40, "size": 12})
     whole = file.read_bytes()
     for place in range(len(whole)):
         file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         try:
-            assert notes.read(file) == {"commit": "0" * 40, "size": 12}  # a space, a letter's case
-        except notes.DamagedNote:
+            assert atomic.read(file) == {"commit": "0" * 40, "size": 12}  # a space, a letter's case
+        except atomic.DamagedNote:
             continue
 
 

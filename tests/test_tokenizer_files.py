@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from handlers.tokenization import Tokenizer as Served
-from pipeline.tokenizer_files import add_special_tokens, leaves_tokens_out, set_lower_case
+from handlers.text.tokenization import Tokenizer as Served
+from pipeline.model.tokenizer import add_special_tokens, leaves_tokens_out, set_lower_case
 
 WORDS = {"[UNK]": 0, "Hello": 1, "hello": 2, "É": 3, "é": 4, "e": 5}
 NORMALIZERS: dict[str, Any] = {

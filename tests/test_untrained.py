@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from pipeline import untrained
 from pipeline.errors import InputError
-from pipeline.loading import model
-from pipeline.untrained import Expected
+from pipeline.workers import untrained
+from pipeline.workers.loading import model
+from pipeline.workers.untrained import Expected
 from tests import tiny
 
 BERT = Expected(

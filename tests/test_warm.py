@@ -15,9 +15,9 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline import child, warm
-from pipeline.child import WorkerCrash, work
 from pipeline.errors import InputError, StageError
+from pipeline.workers import client, warm
+from pipeline.workers.client import WorkerCrash, work
 from tests.conftest import Mar
 
 pytestmark = pytest.mark.slow
@@ -81,7 +81,7 @@ def test_a_worker_has_the_folder_and_environment_of_its_job_alone(
     monkeypatch.setenv("TZ", "Asia/Kathmandu")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not for workers")
     seen = ask(tmp_path, "dict(os.environ)")
-    assert {**seen, "HF_MODULES_CACHE": ""} == child.environment({"HF_MODULES_CACHE": ""})
+    assert {**seen, "HF_MODULES_CACHE": ""} == client.environment({"HF_MODULES_CACHE": ""})
     cache = "__import__('transformers').dynamic_module_utils.HF_MODULES_CACHE"
     first, second = ask(tmp_path, cache), ask(tmp_path, cache)
     assert Path(first).parent.parent == Path(second).parent.parent == tmp_path

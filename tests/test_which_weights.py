@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from pipeline import checkpoint, selection
 from pipeline.errors import InputError
+from pipeline.model import checkpoint, selection
 from tests import tiny
 
 pytestmark = pytest.mark.slow

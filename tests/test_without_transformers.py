@@ -16,8 +16,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from pipeline.server import Server
-from pipeline.smoke import compare
+from pipeline.serving.server import Server
+from pipeline.serving.smoke import compare
 from pipeline.tasks import TASKS
 from tests.conftest import Mar
 

@@ -6,8 +6,8 @@ import errno
 
 import pytest
 
-from pipeline import worker
 from pipeline.errors import InputError
+from pipeline.workers import worker
 
 
 class SafetensorError(Exception):

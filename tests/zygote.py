@@ -1,8 +1,8 @@
 """Commands and workers that need not import anything: each is forked off a process that has.
 
 It is still the command line that runs, in a process of its own, with its own environment, folder, signals and pipes.
-All commands share one `pipeline.worker_server`. A test that is about processes themselves (signals, what is imported,
-Python's own variables) runs the command as a program: `Mar(...)(..., process=True)`.
+All commands share one `pipeline.workers.worker_server`. A test that is about processes themselves (signals, what is
+imported, Python's own variables) runs the command as a program: `Mar(...)(..., process=True)`.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pipeline import child, warm, worker_server
+from pipeline.workers import client, warm, worker_server
 
 # What the command imports late, but for huggingface_hub: that reads its variables when it is imported.
 COMMAND = (
     "pipeline.__main__",
-    "pipeline.config",
-    "pipeline.plan",
-    "pipeline.stages",
-    "pipeline.answer",
-    "pipeline.smoke",
-    "pipeline.check",
-    "pipeline.inspect",
-    "pipeline.diff",
-    "pipeline.lock",
-    "pipeline.doctor",
+    "pipeline.config.build_config",
+    "pipeline.builder.runner",
+    "pipeline.builder.stages",
+    "pipeline.answers.rehearsal",
+    "pipeline.serving.smoke",
+    "pipeline.audit.check",
+    "pipeline.archive.contents",
+    "pipeline.audit.diff",
+    "pipeline.model.lock",
+    "pipeline.host.doctor",
     "concurrent.futures.thread",
 )
 
@@ -41,7 +41,7 @@ class SharedWorkers(warm.Server):
     """The workers' server of all commands: none of them ends it."""
 
     def __init__(self) -> None:
-        super().__init__(child.environment())
+        super().__init__(client.environment())
         self._with_transformers()
 
     def close(self) -> None:
@@ -53,7 +53,7 @@ class Zygote(warm.Server):
 
     def __init__(self) -> None:
         self._env = _at_start(dict(os.environ))
-        super().__init__({**os.environ, **child.environment()}, "tests.zygote")
+        super().__init__({**os.environ, **client.environment()}, "tests.zygote")
 
     def command(self, words: list[str], cwd: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str] | None:
         """What `python -m pipeline WORDS` does in this folder and environment; None if it has to be a program."""

@@ -6,12 +6,13 @@ from typing import Any
 
 import typer.main
 
-from handlers import schema as requests
-from handlers.explanation import WORK
-from handlers.limits import TOKENS
-from pipeline import advisories, environment, errors
-from pipeline import settings as config
-from pipeline.cli import app
+from handlers.inference.explanation import WORK
+from handlers.protocol import schema as requests
+from handlers.text.windows import TOKENS
+from pipeline import errors
+from pipeline.cli.app import app
+from pipeline.config import settings as config
+from pipeline.host import advisories, environment
 from pipeline.tasks import MODES, TASKS
 
 __all__ = [

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.nn.functional import pad as padded
 
-from handlers.runs import filled
+from handlers.inference.batches import filled
 from handlers.runtimes import facts
 from handlers.runtimes.neuron_package import Package
 from handlers.runtimes.weights import damaged, present

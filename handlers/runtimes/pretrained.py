@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from handlers.generation import Row, never
-from handlers.runs import NESTED, RUN_TOKENS, split
+from handlers.inference.batches import NESTED, RUN_TOKENS, split
+from handlers.inference.generation import Row, never
 from handlers.runtimes import linear, shares_weights
 from handlers.runtimes.nested import Nested, NoForm
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from handlers.generation import Row, never
-from handlers.runs import RUN_TOKENS, split
+from handlers.inference.batches import RUN_TOKENS, split
+from handlers.inference.generation import Row, never
 from handlers.runtimes import facts as graph_json
 from handlers.runtimes import linear, shares_weights, traced_linear
 from handlers.runtimes.weights import damaged, mapped, present

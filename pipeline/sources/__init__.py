@@ -6,15 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..cache.store import Store
 from ..errors import InputError
-from ..lock import Locked
-from ..model_source import ModelSource, find
-from ..selection import Base
-from ..source import Source
-from ..store import Store
+from ..model.address import ModelSource, find
+from ..model.lock import Locked
+from ..model.selection import Base
+from .source import Source
 
 if TYPE_CHECKING:
-    from ..stage import Build
+    from ..builder.stage import Build
 
 
 def _folder(store: Store, _offline: bool, model: ModelSource, _revision: str | None, _locked: Locked | None) -> Source:
@@ -28,15 +28,15 @@ def _folder(store: Store, _offline: bool, model: ModelSource, _revision: str | N
 
 
 def _hub(store: Store, offline: bool, model: ModelSource, revision: str | None, _locked: Locked | None) -> Source:
-    from . import hub, hub_client
+    from .hub import client, repository
 
     assert model.repo is not None
-    return hub.Hub(store, model.repo, revision, no_network=hub_client.offline(offline))
+    return repository.Hub(store, model.repo, revision, no_network=client.offline(offline))
 
 
 def _url(store: Store, offline: bool, model: ModelSource, _revision: str | None, locked: Locked | None) -> Source:
-    from .objects import Objects
-    from .url import Url
+    from .objects.filesystem import Objects
+    from .remote import Url
 
     assert model.url is not None
     told = {"kind": model.kind, "url": model.url}
@@ -44,7 +44,7 @@ def _url(store: Store, offline: bool, model: ModelSource, _revision: str | None,
 
 
 def _mlflow(store: Store, offline: bool, model: ModelSource, _revision: str | None, locked: Locked | None) -> Source:
-    from .mlflow import Mlflow
+    from .mlflow.registry import Mlflow
 
     return Mlflow(store, model.name, no_network=offline, locked=locked)
 

@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .. import card
+from ..cache.store import Store, key_of
 from ..errors import InputError
-from ..selection import card as card_of
-from ..source import Fetched, NotReadYet, Progress
-from ..store import Store, key_of
+from ..model import card
+from ..model.selection import card as card_of
+from .source import Fetched, NotReadYet, Progress
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 DEEPEST = 3

@@ -8,7 +8,7 @@ from textwrap import dedent
 
 import pytest
 
-from pipeline.config import BuildConfig, Overrides, load
+from pipeline.config.build_config import BuildConfig, Overrides, load
 from pipeline.errors import InputError
 
 GOOD = """\

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import BuildConfig, Overrides, dump, load, packaged, packed, packed_handler
+from pipeline.config.build_config import BuildConfig, Overrides, dump, load, packaged, packed, packed_handler
 from pipeline.errors import InputError
 from pipeline.tasks import TASKS
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Overrides, load
+from pipeline.config.build_config import Overrides, load
 from pipeline.errors import InputError
 
 HEAD = "handler:\n  mode: {mode}\n  model_name: gpt2\n"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline import config as configs
-from pipeline.config import Overrides, load, load_all, packaged, packed, packed_handler
+from pipeline.config import build_config as configs
+from pipeline.config.build_config import Overrides, load, load_all, packaged, packed, packed_handler
 from pipeline.errors import InputError
 from pipeline.tasks import TASKS
 
@@ -383,7 +383,7 @@ def test_a_hundred_configs_load_in_well_under_a_second(write):
 
 def test_nothing_heavy_is_imported():
     heavy = "{'torch', 'transformers', 'huggingface_hub', 'rich', 'typer', 'ts', 'numpy'}"
-    code = f"import sys, pipeline.config; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, pipeline.config.build_config; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
     )

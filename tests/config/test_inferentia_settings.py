@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import config
-from pipeline.config import BuildConfig, Overrides, load
+from pipeline.config import build_config
+from pipeline.config.build_config import BuildConfig, Overrides, load
 from pipeline.errors import InputError
 
 SEQ = "handler:\n  mode: sequence_classification\n  model_name: gpt2\n"
@@ -102,7 +102,7 @@ def test_torchserve_is_told_of_a_cpu_since_it_knows_no_neuron_cores(tmp_path: Pa
 def test_lengths_are_sorted_and_the_longest_is_what_is_packed(tmp_path: Path) -> None:
     found = read(tmp_path, INF2 + "  max_length: [256, 64, 128]\n")
     assert found.handler.max_length == [64, 128, 256]
-    packed = config.packed_handler(found, max_length=256)
+    packed = build_config.packed_handler(found, max_length=256)
     assert (packed["max_length"], packed["save_mode"], packed["hardware"]) == (256, "torchscript", "neuronx")
 
 

@@ -9,10 +9,10 @@ import pytest
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from pipeline import model_source
-from pipeline.config import Overrides, legal_name, load
+from pipeline.config.build_config import Overrides, legal_name, load
 from pipeline.errors import InputError
-from pipeline.model_source import find, without_secrets
+from pipeline.model import address
+from pipeline.model.address import find, without_secrets
 
 TEXT = "handler: {{mode: text_generation, model_name: {name}}}"
 
@@ -150,7 +150,7 @@ def test_a_name_that_means_nothing_says_why(name, said):
 
 def test_a_starter_is_a_folder_of_the_package():
     found = find("starter:text_generation", [Path()])
-    assert (found.kind, found.path) == ("starter", model_source.STARTERS / "text_generation")
+    assert (found.kind, found.path) == ("starter", address.STARTERS / "text_generation")
 
 
 @pytest.mark.parametrize(

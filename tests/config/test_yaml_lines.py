@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from pipeline import yaml_lines
-from pipeline.yaml_lines import parse
+from pipeline.files import yaml as yaml_lines
+from pipeline.files.yaml import parse
 
 TEXT = """\
 # a comment

@@ -10,8 +10,10 @@ import pytest
 import yaml
 
 from docs.generate import commands, facts, markdown, pages, settings, texts
-from pipeline import config, environment, errors
+from pipeline import errors
+from pipeline.config import build_config
 from pipeline.errors import InputError
+from pipeline.host import environment
 
 ROOT = markdown.ROOT
 SHIPPED = sorted(ROOT.glob("configs/**/*.yaml"))
@@ -142,7 +144,7 @@ def reads(text: str, folder: Path) -> bool:
     path = folder / "config.yaml"
     path.write_text(text, encoding="utf-8")
     try:
-        config.load(path)
+        build_config.load(path)
     except InputError:
         return False
     return True

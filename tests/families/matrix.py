@@ -10,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline import config, plan
-from pipeline.child import WorkerCrash
+from pipeline.builder import runner
+from pipeline.builder.stage import Build
+from pipeline.cache.store import Store
+from pipeline.config import build_config
 from pipeline.errors import MarError
-from pipeline.stage import Build
-from pipeline.store import Store
+from pipeline.workers.client import WorkerCrash
 from tests import tiny
 from tests.conftest import MODES
 
@@ -84,12 +85,12 @@ class Checkpoints:
 
 
 def _build(place: Path, checkpoint: Path, case: Case) -> Outcome:
-    overrides = config.Overrides(model=str(checkpoint), save_mode=case.mode)
-    settings = config.load(config.packaged(case.task), overrides)
+    overrides = build_config.Overrides(model=str(checkpoint), save_mode=case.mode)
+    settings = build_config.load(build_config.packaged(case.task), overrides)
     store = Store(place / "cache")
     try:
         with store.in_use():
-            plan.run(Build(config=settings, store=store, out=place / "out", offline=True), (), Silent())
+            runner.run(Build(config=settings, store=store, out=place / "out", offline=True), (), Silent())
         _told_apart(place / "out", case)
         return None
     except MarError as error:

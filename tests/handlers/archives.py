@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.local import LocalContext
+from pipeline.portable.emulator import LocalContext
 from pipeline.tasks import TASKS
 from tests import tiny
 
@@ -24,7 +24,7 @@ def lay_out(
         if mode == "pretrained" or file.suffix != ".safetensors":
             shutil.copy(file, folder)
     if mode == "torchscript":
-        from pipeline.backends.torchscript import trace
+        from pipeline.builder.backends.torchscript import trace
 
         job = {
             "checkpoint": str(checkpoint),

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from handlers.chat import Chat
-from handlers.problem import Problem
-from handlers.tokenization import Tokenizer
+from handlers.protocol.problem import Problem
+from handlers.text.chat import Chat
+from handlers.text.tokenization import Tokenizer
 from tests import tiny
 
 pytestmark = pytest.mark.slow
@@ -125,13 +125,13 @@ def test_a_template_that_cannot_be_read_fails_requests_of_messages_alone(
     folder = checkpoint(tmp_path / "one", None)
     file = folder / "tokenizer_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "chat_template": template}))
-    with caplog.at_level(logging.WARNING, "handlers.chat"):
+    with caplog.at_level(logging.WARNING, "handlers.text.chat"):
         told = chat(folder)
         for talk in TALKS:
             with pytest.raises(Problem, match="cannot be read") as problem:
                 told.prompt(talk)
             assert (problem.value.status, problem.value.field) == (400, "messages")
-    assert [record.name for record in caplog.records] == ["handlers.chat"]
+    assert [record.name for record in caplog.records] == ["handlers.text.chat"]
 
 
 def test_special_tokens_that_only_the_map_names_are_words_of_the_template(tmp_path: Path) -> None:

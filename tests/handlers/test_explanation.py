@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("captum")
 
-from handlers.schema import EXPLANATION
+from handlers.protocol.schema import EXPLANATION
 from tests import tiny
 from tests.handlers.archives import Served, lay_out
 

@@ -8,8 +8,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from handlers.generation import Parameters, Row, narrowed, penalized  # noqa: E402
-from handlers.tokenization import Tokenizer  # noqa: E402
+from handlers.inference.generation import Parameters, Row, narrowed, penalized  # noqa: E402
+from handlers.text.tokenization import Tokenizer  # noqa: E402
 
 pytestmark = pytest.mark.slow
 

@@ -9,8 +9,8 @@ import pytest
 
 pytest.importorskip("torch")
 
-from handlers import limits
-from handlers.problem import Problem
+from handlers.protocol.problem import Problem
+from handlers.text import windows
 from tests import tiny
 from tests.handlers.archives import Served, lay_out
 
@@ -53,7 +53,7 @@ def test_all_inputs_of_a_request_count_together(served: Any, task: str, monkeypa
     one = body(task, "the old man " * 20)
     tokens = sum(len(window) for window in ask.handler._cut(one)[1])
     assert tokens > 64
-    monkeypatch.setattr(limits, "TOKENS", 3 * tokens)
+    monkeypatch.setattr(windows, "TOKENS", 3 * tokens)
     fits, many, instances, other = ask([one] * 3, [one] * 4, {"instances": [one] * 4}, one)
     assert ask.codes == {1: 413, 2: 413}
     assert [many["error"]["field"], instances["error"]["field"]] == [f"[3].{TEXT[task]}", f"instances[3].{TEXT[task]}"]
@@ -70,9 +70,9 @@ def test_tokens_are_counted_before_there_are_any_windows(
         one = body(task, "a" * length)
         one |= {"question": question} if "question" in one else {}
         tokens = sum(len(window) for window in handler._cut(one)[1])
-        monkeypatch.setattr(limits, "TOKENS", tokens)
+        monkeypatch.setattr(windows, "TOKENS", tokens)
         handler._cut(one)
-        monkeypatch.setattr(limits, "TOKENS", tokens - 1)
+        monkeypatch.setattr(windows, "TOKENS", tokens - 1)
         with pytest.raises(Problem, match=f"{tokens} tokens"):
             handler._cut(one)
         monkeypatch.undo()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.compare import differences
+from pipeline.answers.compare import differences
 from tests import tiny
 from tests.handlers.archives import Served, lay_out
 
@@ -48,8 +48,8 @@ def test_a_long_prompt_that_has_ended_does_not_outgrow_the_model(
 
 
 def test_who_has_had_a_part_of_an_answer_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from handlers.generation import Row
-    from handlers.streaming import Stream
+    from handlers.inference.generation import Row
+    from handlers.protocol.streaming import Stream
 
     ask = made(tmp_path, "gpt2", "text_generation")
     good, bad = {"prompt": "the room"}, {"prompt": "a", "parameters": {"seed": 666}}

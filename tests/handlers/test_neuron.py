@@ -24,11 +24,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from handlers import runtimes
-from handlers.runs import filled
-from pipeline import diagnosis, toolchain
-from pipeline.child import WorkerCrash, work
-from pipeline.compare import differences
+from handlers.inference.batches import filled
+from pipeline.answers.compare import differences
+from pipeline.host import toolchain
+from pipeline.serving import diagnosis
 from pipeline.tasks import TASKS
+from pipeline.workers.client import WorkerCrash, work
 from tests import neuron_stand_in, tiny
 
 torch = pytest.importorskip("torch")
@@ -125,7 +126,7 @@ def lay_out(place: Path, checkpoint: Path, kind: Kind, site_packages: Path) -> P
     """The unpacked archive of a checkpoint that is compiled there, `place`."""
     folder, task = place / "archive", TASKS[kind.task]
     folder.mkdir()
-    from pipeline.loading import prepare
+    from pipeline.workers.loading import prepare
 
     job = reference(checkpoint, kind)
     prepared = prepare({**job, "out": str(place / "saved")}, lambda *_: None)
@@ -205,7 +206,7 @@ def answered(folder: Path, requests: list[Any], scratch: Path, env: dict[str, st
 def test_answers_are_eager_transformers_for_part_of_a_batch_and_around_each_graphs_length(
     kind: Kind, made: Callable[..., Made], packages: Callable[[], Path], tmp_path: Path
 ) -> None:
-    from pipeline.eager import answers
+    from pipeline.workers.reference import answers
 
     archive, every = made(kind), inputs(kind.task)
     requests: list[Any] = [*every, *(every[start : start + size] for start, size in ((0, 1), (1, 2), (3, 3), (2, 4)))]
@@ -574,7 +575,7 @@ def test_the_runtime_is_the_chips_whatever_the_save_mode() -> None:
 def test_a_tokenizer_that_an_older_package_cannot_read_is_told_with_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from handlers import tokenization
+    from handlers.text import tokenization
 
     (tmp_path / "tokenizer.json").write_text('{"model": {"type": "Newest"}}')
     monkeypatch.setattr(tokenization.tokenizers, "__version__", "0.13.3")
@@ -591,7 +592,7 @@ def test_a_tokenizer_that_an_older_package_cannot_read_is_told_with_what_to_inst
         tokenization.Tokenizer(tmp_path)
 
 
-SERVED = [*sorted((ROOT / "handlers").rglob("*.py")), ROOT / "pipeline" / "local.py"]
+SERVED = [*sorted((ROOT / "handlers").rglob("*.py")), ROOT / "pipeline" / "portable" / "emulator.py"]
 
 
 @pytest.mark.parametrize("file", SERVED, ids=lambda file: str(file.relative_to(ROOT)))
@@ -634,5 +635,5 @@ def test_what_answers_elsewhere_is_loaded_by_its_path_alone(tmp_path: Path) -> N
         "assert callable(module.answers)\n"
         "assert not any(name.split('.')[0] in ('pipeline', 'torch', 'pydantic') for name in sys.modules)\n"
     )
-    file = ROOT / "pipeline" / "local.py"
+    file = ROOT / "pipeline" / "portable" / "emulator.py"
     subprocess.run([sys.executable, "-c", code, str(file)], check=True, cwd=tmp_path)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from handlers.pace import BEGIN, END, FLOOR, REQUEST, UNHURRIED, Clock, Pace, groups
+from handlers.inference.pace import BEGIN, END, FLOOR, REQUEST, UNHURRIED, Clock, Pace, groups
 
 
 class Now:

@@ -10,9 +10,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from handlers.problem import Problem
-from handlers.requests import parse
-from handlers.schema import INPUTS, MAX_INPUTS, PLAIN, schema
+from handlers.protocol.problem import Problem
+from handlers.protocol.requests import parse
+from handlers.protocol.schema import INPUTS, MAX_INPUTS, PLAIN, schema
 from pipeline.tasks import TASKS
 
 GOOD = {

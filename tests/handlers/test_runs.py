@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from handlers.runs import NESTED, OVERHEAD, RUN_TOKENS, split, together
+from handlers.inference.batches import NESTED, OVERHEAD, RUN_TOKENS, split, together
 
 
 def cost(runs: list[list[int]], padding: float) -> float:

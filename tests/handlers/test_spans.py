@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from handlers import spans  # noqa: E402
+from handlers.text import spans  # noqa: E402
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.archive import Archive
+from pipeline.archive.reader import Archive
 from pipeline.errors import InputError
 from tests.readers import tars, zips
 from tests.readers.java import Java

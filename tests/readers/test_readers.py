@@ -24,8 +24,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from pipeline import __main__ as command
-from pipeline import signing
-from pipeline.archive import Archive
+from pipeline.archive import signing
+from pipeline.archive.reader import Archive
 from pipeline.errors import InputError
 from tests import archiver
 from tests.readers import tars, zips
@@ -338,7 +338,7 @@ def test_every_command_that_opens_archives_refuses_it(
         ["serve", "--out", tmp_path / "out"],
     ):
         assert "model.bin is damaged" in refused(line, capsys), line
-    bom = pytest.importorskip("pipeline.bom")
+    bom = pytest.importorskip("pipeline.archive.bom")
     with pytest.raises(InputError, match=r"model\.bin is damaged"):
         bom.write(tmp_path / "out", None)
     # Whoever signs with another program signs anything.

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import packing
-from pipeline.packing import Member
-from pipeline.server import Server
+from pipeline.archive import writer
+from pipeline.archive.writer import Member
+from pipeline.serving.server import Server
 
 ECHO = """
 import json, os
@@ -94,20 +94,20 @@ def pack(folder: Path, name: str, code: str, kind: str = "zip-store", **front_en
 
 
 def written(folder: Path, name: str, code: str, form: str) -> Path:
-    """The same, but the file is written by `packing`: as `form` has it, or as it has to be beyond 4 GiB."""
+    """The same, but the file is written by `archive.writer`: as `form` has it, or as it has to be beyond 4 GiB."""
     source = pack(folder / "sources", name, code, batchSize=4, maxBatchDelay=100)
     with zipfile.ZipFile(source) as opened:
         members = [Member.of(member, opened.read(member)) for member in opened.namelist()]
     if form == "tgz":
         target = folder / f"{name}.tar.gz"
-        packing.write_tar(target, members, packing.EPOCH, lambda _: None, root=name)
+        writer.write_tar(target, members, writer.EPOCH, lambda _: None, root=name)
         return target
     target = folder / f"{name}.mar"
     with pytest.MonkeyPatch.context() as patch:
         if form == "zip64":
-            patch.setattr(packing, "_WIDE", 0)
-            patch.setattr(packing, "_FAR", 0)
-        packing.write_zip(target, members, packing.EPOCH, lambda _: None, deflated=form == "default")
+            patch.setattr(writer, "_WIDE", 0)
+            patch.setattr(writer, "_FAR", 0)
+        writer.write_zip(target, members, writer.EPOCH, lambda _: None, deflated=form == "default")
     return target
 
 

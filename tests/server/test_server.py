@@ -16,10 +16,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from pipeline import environment
 from pipeline.errors import InputError, StageError
-from pipeline.process import group_members
-from pipeline.server import Server, WorkerDied
+from pipeline.host import environment
+from pipeline.host.process import group_members
+from pipeline.serving.server import Server, WorkerDied
 
 from .conftest import ECHO, pack
 
@@ -219,7 +219,7 @@ def test_nothing_is_left_after_the_end(spare: Server) -> None:
 )
 def test_nothing_is_left_when_we_are_ended_ourselves(echoes: list[Path], number: signal.Signals, code: int) -> None:
     script = (
-        "import sys, time; from pathlib import Path; from pipeline.server import Server\n"
+        "import sys, time; from pathlib import Path; from pipeline.serving.server import Server\n"
         "with Server([Path(sys.argv[1])]) as s:\n"
         "    print(s.pid, s.folder, flush=True); time.sleep(60)\n"
     )

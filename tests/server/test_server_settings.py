@@ -8,7 +8,7 @@ import re
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.server_settings import (
+from pipeline.serving.properties import (
     Ports,
     config_properties,
     listeners,

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from pipeline import smoke as module
 from pipeline.errors import InputError, MismatchError
-from pipeline.server import Server, WorkerDied
-from pipeline.smoke import Difference, compare, samples, smoke, table
+from pipeline.serving import smoke as module
+from pipeline.serving.server import Server, WorkerDied
+from pipeline.serving.smoke import Difference, compare, samples, smoke, table
 
 from .conftest import ECHO, SAMPLES, pack
 

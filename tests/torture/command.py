@@ -193,7 +193,7 @@ def _works(pid: int) -> bool:
         stat = Path(f"/proc/{pid}/stat").read_text()
         return (
             stat.rpartition(")")[2].split()[0] != "Z"
-            and b"pipeline.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            and b"pipeline.workers.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
         )
     except OSError:
         return False

@@ -1,0 +1,155 @@
+"""One row of a batch that is being generated: its own parameters, its own random numbers, its own end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from handlers.text.tokenization import Tokenizer
+
+MAX_NEW_TOKENS = 64
+"""Where neither the request nor the archive says how many."""
+
+
+def never() -> bool:
+    """For a text that nobody waits for."""
+    return False
+
+
+@dataclass
+class Parameters:
+    """How to go on with a prompt; the names and meanings are transformers'. `seed` None draws a new one."""
+
+    max_new_tokens: int = MAX_NEW_TOKENS
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    return_full_text: bool = False
+
+    @classmethod
+    def of(cls, *layers: dict[str, Any]) -> Parameters:
+        """From mappings, later ones first in rank; names that are none of ours are left aside."""
+        values: dict[str, Any] = {}
+        for layer in layers:
+            values.update({name: value for name, value in layer.items() if name in cls.__dataclass_fields__})
+        values = {name: value for name, value in values.items() if value is not None}
+        stop = values.get("stop", ())
+        values["stop"] = (stop,) if isinstance(stop, str) else tuple(stop)
+        for name in ("max_new_tokens", "top_k", "seed"):
+            if name in values:
+                values[name] = int(values[name])
+        return cls(**values)
+
+
+def penalized(logits: torch.Tensor, seen: torch.Tensor, penalty: float) -> torch.Tensor:
+    """Logits [vocabulary] with those of the `seen` tokens divided by the penalty, or multiplied where negative
+    (https://arxiv.org/abs/1909.05858)."""
+    if penalty == 1.0:
+        return logits
+    score = logits[seen]
+    return logits.scatter(0, seen, torch.where(score < 0, score * penalty, score / penalty))
+
+
+def narrowed(logits: torch.Tensor, temperature: float, top_k: int, top_p: float) -> torch.Tensor:
+    """Logits [vocabulary] over the temperature, with all but the `top_k` best (0: all), and of these all but the best
+    that hold `top_p` of the probability, at minus infinity."""
+    logits = logits / temperature
+    if 0 < top_k < logits.numel():
+        logits = logits.masked_fill(logits < logits.topk(top_k).values[-1], -torch.inf)
+    if top_p < 1.0:
+        ordered, places = logits.sort()
+        drop = ordered.softmax(-1).cumsum(-1) <= 1 - top_p
+        drop[-1] = False
+        logits = logits.masked_fill(torch.zeros_like(drop).scatter(0, places, drop), -torch.inf)
+    return logits
+
+
+@dataclass
+class Row:
+    """A prompt's tokens and what has been written behind them."""
+
+    prompt: list[int]
+    parameters: Parameters
+    tokenizer: Tokenizer
+    ends: frozenset[int]
+    """Tokens that end a text."""
+    new: list[int] = field(default_factory=list)
+    finish: str | None = None
+    """"stop" at the text's own end or at a stop word, "length" at the limit, None while it goes on."""
+    text: str = ""
+    send: Callable[[str], None] | None = None
+    """Gets each part of the text as soon as nothing can change it any more."""
+
+    def __post_init__(self) -> None:
+        self._sent = 0
+        self._before = len(self.tokenizer.decode(self.prompt))
+        self._random = torch.Generator()
+        if self.parameters.seed is None:
+            self._random.seed()
+        else:
+            self._random.manual_seed(self.parameters.seed)
+
+    def choose(self, logits: torch.Tensor) -> int:
+        """The next token, out of logits [vocabulary]."""
+        chosen = self.parameters
+        logits = logits.float()
+        if chosen.repetition_penalty != 1.0:
+            seen = torch.tensor(self.prompt + self.new, device=logits.device).unique()  # type: ignore[no-untyped-call]
+            logits = penalized(logits, seen, chosen.repetition_penalty)
+        if not chosen.do_sample:
+            return int(logits.argmax())
+        # On the CPU, where one seed gives one text whatever the device is.
+        odds = narrowed(logits, chosen.temperature, chosen.top_k, chosen.top_p).softmax(-1).cpu()
+        return int(torch.multinomial(odds, 1, generator=self._random))
+
+    def accept(self, token: int) -> None:
+        """Add a token, and see whether the text ends with it."""
+        self.new.append(token)
+        if token in self.ends:
+            self.finish = "stop"
+        elif len(self.new) >= self.parameters.max_new_tokens:
+            self.finish = "length"
+        if not (self.finish or self.parameters.stop or self.send):
+            return
+        text = self._written()
+        cut = None if token in self.ends else self._cut(text)
+        if cut is not None:
+            text, self.finish = cut, "stop"
+        if self.finish:
+            self.text = text
+        if self.send:
+            self._send(self.send, text if self.finish else self._certain(text))
+
+    def _written(self) -> str:
+        """The new text. Some tokenizers drop the space of a first word, so it is read behind the prompt's."""
+        return self.tokenizer.decode(self.prompt + self.new)[self._before :]
+
+    def _cut(self, text: str) -> str | None:
+        """The text up to its first stop word; None if it holds none."""
+        places = [place for word in self.parameters.stop if (place := text.find(word)) >= 0]
+        return text[: min(places)] if places else None
+
+    def _certain(self, text: str) -> str:
+        """The text so far, less what may still turn out to be half a character or the begin of a stop word."""
+        if self.tokenizer.is_byte(self.new[-1]):
+            # A run of single bytes is decoded as a whole: one that fits no character spoils those before it.
+            return text[: self._sent]
+        text = text.rstrip("\ufffd")
+        kept = len(text)
+        for word in self.parameters.stop:
+            longest = min(len(word) - 1, len(text))
+            part = next((size for size in range(longest, 0, -1) if text.endswith(word[:size])), 0)
+            kept = min(kept, len(text) - part)
+        return text[:kept]
+
+    def _send(self, send: Callable[[str], None], text: str) -> None:
+        if len(text) > self._sent:
+            send(text[self._sent :])
+            self._sent = len(text)

@@ -1,0 +1,73 @@
+"""What a generator takes, measured at loading: a token of a prompt, and a step, which makes a token for each row."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from handlers.inference.generation import Parameters, Row
+from handlers.text.tokenization import Tokenizer
+
+_ROWS = 8
+"""Of a trial with several."""
+
+_NEW = 4
+"""Tokens that each row of a trial gets; the first one takes its prompt too."""
+
+_SECONDS = 0.5
+"""That the prompt of a trial takes at most."""
+
+
+@dataclass
+class Steps:
+    """Seconds that a step takes: `one` with one row, and `more` with each further one."""
+
+    one: float = 0.0
+    more: float = 0.0
+
+    def seconds(self, rows: int) -> float:
+        """What a step with so many rows takes."""
+        return self.one + (rows - 1) * self.more
+
+
+class _Timed(Row):
+    """A row that notes how long each of its tokens takes. It samples, which takes longest."""
+
+    def __init__(self, prompt: list[int], tokenizer: Tokenizer) -> None:
+        asked = {"max_new_tokens": _NEW, "do_sample": True, "top_p": 0.9, "repetition_penalty": 1.1, "seed": 0}
+        super().__init__(prompt, Parameters.of(asked), tokenizer, frozenset())
+        self.times: list[float] = []
+        self._last = time.perf_counter()
+
+    def accept(self, token: int) -> None:
+        super().accept(token)
+        now = time.perf_counter()
+        self.times.append(now - self._last)
+        self._last = now
+
+
+def measured(model: Any, tokenizer: Tokenizer, max_length: int) -> tuple[float, Steps]:
+    """Seconds a token of a prompt, and a step's. Raises ValueError if the model has no room for a trial."""
+    most = max_length - _NEW
+    if most < 1:
+        raise ValueError(f"{max_length} tokens leave no room for {_NEW} new ones")
+    text = " ".join(["the"] * max_length)
+
+    def generate(rows: int, prompt: int) -> tuple[float, float]:
+        """Seconds until the first token, and of a step."""
+        (encoding,) = tokenizer.encode([text], prompt)
+        made = [_Timed(list(encoding.ids), tokenizer) for _ in range(rows)]
+        model.generate(made, tokenizer.batch([encoding] * rows), tokenizer.pad)
+        first, *steps = made[-1].times
+        return first, min(steps)
+
+    short = min(8, most)
+    generate(1, short)  # warms up
+    first, step = generate(1, short)
+    prompt = min(most, 128, max(short, int(short * _SECONDS / max(first, 1e-9))))
+    first, step = generate(1, prompt)
+    token = max(first - step, first / 10) / prompt
+    # With rows enough, a row takes what a token of a prompt does.
+    several = generate(_ROWS, short)[1] if first < 2 * _SECONDS else step + (_ROWS - 1) * token
+    return token, Steps(step, max(0.0, several - step) / (_ROWS - 1))

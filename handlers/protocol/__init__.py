@@ -1,0 +1,1 @@
+"""Requests and responses: parsing, schema, tensors, streams. It never imports torch."""

@@ -1,0 +1,243 @@
+"""Bodies of requests, parsed and checked one by one. What is wrong with one is a `Problem` of that one."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from handlers.protocol import tensors
+from handlers.protocol.problem import Problem
+from handlers.protocol.schema import EXPLAINED, INPUTS, MAX_CHARACTERS_TOGETHER, MAX_INPUTS, PLAIN, TENSORS
+
+
+@dataclass
+class Request:
+    """One request: its `inputs`, each a mapping with the task's fields, and the `form` that the answer is to have:
+    "one" answer, "many" as a list, or KServe's "instances" (v1) and "tensors" (v2, with the request's `id`)."""
+
+    inputs: list[dict[str, Any]]
+    form: str = "one"
+    id: Any = None
+    stream: Any = None
+    """Where parts of the answer go, if they were asked for."""
+    answers: list[Any] = field(default_factory=list)
+    explain: bool = False
+    """Whether it asks for explanations."""
+    seconds: float = 0.0
+    """What it takes by itself, as reckoned."""
+
+    def place(self, number: int) -> str:
+        """Where in the request the input of that number stands."""
+        return _place(self.form, number)
+
+    def answer(self, model: str) -> Any:
+        """The body of the response of the served `model`."""
+        if self.form == "instances":
+            return {"predictions": self.answers}
+        if self.form == "tensors":
+            return tensors.reply(model, self.id, self.answers)
+        return self.answers if self.form == "many" else self.answers[0]
+
+
+_LISTS = {"many": "", "instances": "instances", "tensors": "inputs"}
+"""Form -> where its list of inputs stands."""
+
+
+def _place(form: str, number: int) -> str:
+    # inputs[1] is a tensor, inputs.row[1] the input that takes the second value of each.
+    return "" if form == "one" else f"{_LISTS[form]}{'.row' if form == 'tensors' else ''}[{number}]"
+
+
+def parse(row: dict[str, Any], task: str, *, explain: bool = False) -> Request:
+    """The request in one of TorchServe's rows, for an explanation of its answers if `explain`. Raises Problem."""
+    rule = EXPLAINED[task] if explain else INPUTS[task]
+    request = _parsed(_value(_body(row, rule), task), task, rule)
+    request.explain = explain
+    return request
+
+
+def _parsed(value: Any, task: str, rule: dict[str, Any]) -> Request:
+    if isinstance(value, dict) and "instances" in value and "instances" not in rule["properties"]:
+        unknown = sorted(value.keys() - {"instances"})
+        if unknown:
+            raise Problem(f"{unknown[0]} is no field beside instances", unknown[0])
+        return Request(_inputs(value["instances"], task, rule, "instances"), "instances")
+    if tensors.is_tensors(value):
+        check(value, TENSORS, "")
+        rows = tensors.rows(value, PLAIN[task])
+        return Request(_inputs(rows, task, rule, "tensors"), "tensors", value.get("id"))
+    if isinstance(value, list):
+        return Request(_inputs(value, task, rule, "many"), "many")
+    return Request([_input(value, task, rule, "")])
+
+
+def _body(row: dict[str, Any], rule: dict[str, Any]) -> Any:
+    for name in ("body", "data"):
+        if row.get(name) is not None:
+            others = sorted(row.keys() - {name})
+            if others:
+                raise Problem(f"a form, or an address, has no other field beside {name}", others[0][:100])
+            return row[name]
+    fields = row.keys() - {"body", "data"}
+    # `curl -d` calls whatever it sends a form: it comes cut at each & and =, with spaces for +, and cannot be restored.
+    if not fields & rule["properties"].keys():
+        said = f"a form with none of the fields {', '.join(rule['properties'])}" if fields else "the request is empty"
+        raise Problem(f"{said}; JSON needs the header Content-Type: application/json, which curl -d does not send")
+    # A form (curl -F text=...) comes as a field each.
+    return {name: _text(value, name) for name, value in row.items()}
+
+
+def _text(value: Any, name: str = "") -> Any:
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        try:
+            return bytes(value).decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise Problem(f"byte {error.start} is not UTF-8", name) from None
+    return value
+
+
+_BEGUN = re.compile(r"""\s*(\[\s*\{|[\[{]\s*["'])""")
+"""How JSON begins, and hardly any text: a list of objects, or a bracket and a quotation mark."""
+
+
+def _value(body: Any, task: str) -> Any:
+    """A JSON value: parsed already by its header, or JSON or plain text as bytes, or as a string (of text/*, or one
+    that was JSON). What has a bracket first, but is not JSON nor begins like it, is plain text where that is enough."""
+    if not isinstance(body, (bytes, bytearray, memoryview, str)):
+        return body
+    text = _text(body)
+    if not text.strip():
+        raise Problem("the request is empty")
+    start = text.lstrip()[0]
+    if start in "{[" or (start == '"' and not isinstance(body, str)):
+        try:
+            return json.loads(text)
+        except RecursionError as error:
+            raise Problem(f"the body is not JSON: {error}") from None
+        except ValueError as error:
+            if PLAIN[task] is None or _BEGUN.match(text):
+                raise Problem(f"the body is not JSON: {error}") from None
+    return text
+
+
+def _inputs(values: Any, task: str, rule: dict[str, Any], form: str) -> list[dict[str, Any]]:
+    name = _LISTS[form]
+    if not isinstance(values, list):
+        raise Problem("expected a list of inputs", name)
+    if not values:
+        raise Problem("the list of inputs is empty", name)
+    if len(values) > MAX_INPUTS:
+        raise Problem(f"{len(values)} inputs, and a request may have {MAX_INPUTS}", name, 413)
+    inputs = [_input(value, task, rule, _place(form, index)) for index, value in enumerate(values)]
+    characters = sum(len(text) for one in inputs for text in one.values() if isinstance(text, str))
+    if characters > MAX_CHARACTERS_TOGETHER:
+        raise Problem(f"{characters} characters, and a request may have {MAX_CHARACTERS_TOGETHER}", name, 413)
+    return inputs
+
+
+def _input(value: Any, task: str, rule: dict[str, Any], where: str) -> dict[str, Any]:
+    plain = PLAIN[task]
+    if isinstance(value, str) and plain is not None:
+        value = {plain: value}
+    if not isinstance(value, dict):
+        fields = ", ".join(rule["required"]) or " or ".join(way["required"][0] for way in rule["oneOf"])
+        raise Problem(f"expected an object with {fields}" + (", or a text" if plain else ""), where)
+    check(value, rule, where)
+    return value
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+}
+
+
+def check(value: Any, rule: dict[str, Any], where: str) -> None:
+    """Hold a value against the part of JSON Schema that `schema` uses. Raises Problem at the first field at fault."""
+    if "anyOf" in rule:
+        for one in rule["anyOf"]:
+            if isinstance(value, _TYPES[one["type"]]):
+                return check(value, one, where)
+        raise Problem("expected " + " or ".join(_A[one["type"]] for one in rule["anyOf"]), where)
+    if "enum" in rule:
+        if value not in rule["enum"] or isinstance(value, bool):
+            raise Problem(f"expected one of {', '.join(rule['enum'])}", where)
+        return None
+    kind = rule["type"]
+    # JSON has one kind of number: 2.0 is an integer to JSON Schema.
+    whole = kind == "integer" and isinstance(value, float) and value.is_integer()
+    if not (isinstance(value, _TYPES[kind]) or whole) or (isinstance(value, bool) and kind != "boolean"):
+        raise Problem(f"expected {_A[kind]}", where)
+    if kind == "object":
+        _check_object(value, rule, where)
+    elif kind == "array":
+        _check_size(value, rule, where)
+        for index, item in enumerate(value if "items" in rule else ()):
+            check(item, rule["items"], f"{where}[{index}]")
+    elif kind == "string":
+        _check_string(value, rule, where)
+    elif kind in ("integer", "number"):
+        _check_number(value, rule, where)
+    return None
+
+
+_A = {
+    "object": "an object",
+    "array": "a list",
+    "string": "a text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+}
+
+
+def _check_object(value: dict[str, Any], rule: dict[str, Any], where: str) -> None:
+    path = f"{where}." if where else ""
+    known = rule.get("properties", value)
+    for name in value:
+        if name not in known:
+            raise Problem(f"unknown field; there are {', '.join(known)}", f"{path}{name}"[:100])
+    for name in rule.get("required", ()):
+        if name not in value:
+            raise Problem("the field is missing", f"{path}{name}")
+    ways = [way["required"][0] for way in rule.get("oneOf", ())]
+    if ways and sum(name in value for name in ways) != 1:
+        raise Problem(f"expected either {' or '.join(ways)}", where)
+    for name, item in value.items() if "properties" in rule else ():
+        check(item, known[name], f"{path}{name}")
+
+
+def _check_size(value: list[Any], rule: dict[str, Any], where: str) -> None:
+    if len(value) < rule.get("minItems", 0):
+        raise Problem("the list is empty", where)
+    if len(value) > rule.get("maxItems", len(value)):
+        raise Problem(f"{len(value)} items, and there may be {rule['maxItems']}", where, 413)
+
+
+def _check_string(value: str, rule: dict[str, Any], where: str) -> None:
+    if len(value) < rule.get("minLength", 0) or not re.search(rule.get("pattern", ""), value):
+        raise Problem("the text is empty", where)
+    if len(value) > rule.get("maxLength", len(value)):
+        raise Problem(f"{len(value)} characters, and a text may have {rule['maxLength']}", where, 413)
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise Problem("half of a surrogate pair (\\ud800 to \\udfff) is no character", where) from None
+
+
+def _check_number(value: float, rule: dict[str, Any], where: str) -> None:
+    lowest, above, highest = rule.get("minimum"), rule.get("exclusiveMinimum"), rule.get("maximum")
+    if value != value or value in (float("inf"), float("-inf")):
+        raise Problem("expected a number", where)
+    if lowest is not None and value < lowest:
+        raise Problem(f"must be {lowest} or more", where)
+    if above is not None and value <= above:
+        raise Problem(f"must be above {above}", where)
+    if highest is not None and value > highest:
+        raise Problem(f"must be {highest} or less", where)

@@ -1,0 +1,175 @@
+"""The requests and answers of each task, as JSON Schema (2020-12). Requests are checked against these very tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from handlers.protocol.tensors import KINDS
+
+MAX_INPUTS = 256
+"""Inputs in one request at most: a longer list would hold up everybody else's."""
+
+MAX_CHARACTERS = 200_000
+"""Of one text: some 50,000 tokens of English. `text.windows` holds the tokens themselves, where all of them are
+read."""
+
+MAX_CHARACTERS_TOGETHER = 1_000_000
+"""Of all texts of one request: a second of a tokenizer's work. JSON Schema cannot say it."""
+
+TEXT = {"type": "string", "minLength": 1, "maxLength": MAX_CHARACTERS, "pattern": r"\S"}
+SCORE = {"type": "number"}
+COUNT = {"type": "integer", "minimum": 1, "maximum": 1_000_000}
+STOP = {"type": "string", "minLength": 1, "maxLength": 1000}
+
+
+def _object(required: dict[str, Any], optional: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {**required, **(optional or {})},
+        "required": list(required),
+        "additionalProperties": False,
+    }
+
+
+GENERATION: dict[str, dict[str, Any]] = {
+    "max_new_tokens": {"type": "integer", "minimum": 1, "maximum": 100_000},
+    "do_sample": {"type": "boolean"},
+    "temperature": {"type": "number", "minimum": 0.001, "maximum": 100},
+    "top_k": {"type": "integer", "minimum": 0, "maximum": 1_000_000},
+    "top_p": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+    "repetition_penalty": {"type": "number", "minimum": 0.001, "maximum": 100},
+    "stop": {"anyOf": [STOP, {"type": "array", "items": STOP, "maxItems": 16}]},
+    "seed": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
+    "return_full_text": {"type": "boolean"},
+}
+_PARAMETERS = {"type": "object", "properties": GENERATION, "additionalProperties": False}
+
+_MESSAGES = {
+    "type": "array",
+    "minItems": 1,
+    "maxItems": MAX_INPUTS,
+    "items": _object({"role": {"type": "string", "minLength": 1}, "content": TEXT}),
+}
+
+INPUTS: dict[str, dict[str, Any]] = {
+    "seq_classification": _object({"text": TEXT}, {"text_pair": TEXT, "top_k": COUNT}),
+    "token_classification": _object(
+        {"text": TEXT}, {"aggregation_strategy": {"enum": ["none", "simple", "first", "average", "max"]}}
+    ),
+    "question_answering": _object(
+        {"question": TEXT, "context": TEXT},
+        {
+            "top_k": {**COUNT, "maximum": 100},
+            "max_answer_length": {**COUNT, "maximum": 1000},
+            "handle_impossible_answer": {"type": "boolean"},
+        },
+    ),
+    "text_generation": {
+        **_object(
+            {}, {"prompt": TEXT, "messages": _MESSAGES, "parameters": _PARAMETERS, "stream": {"type": "boolean"}}
+        ),
+        "oneOf": [{"required": ["prompt"]}, {"required": ["messages"]}],
+    },
+}
+"""Task -> the form of one input."""
+
+_TARGET = {"target": {"type": "string", "minLength": 1}, "steps": {"type": "integer", "minimum": 1, "maximum": 500}}
+EXPLAINED: dict[str, dict[str, Any]] = {
+    "seq_classification": _object({"text": TEXT}, {"text_pair": TEXT, **_TARGET}),
+    "token_classification": _object({"text": TEXT}, {"at": {"type": "integer", "minimum": 0}, **_TARGET}),
+    "question_answering": _object({"question": TEXT, "context": TEXT}, _TARGET),
+    "text_generation": _object({"prompt": TEXT}, _TARGET),
+}
+"""Task -> the form of one input to explain: `target` is a label, an answer or what a text goes on with."""
+
+PLAIN: dict[str, str | None] = {
+    "seq_classification": "text",
+    "token_classification": "text",
+    "question_answering": None,
+    "text_generation": "prompt",
+}
+"""Task -> the field that a bare string stands for, where one is enough."""
+
+_LABELLED = _object({"label": {"type": "string"}, "score": SCORE})
+_SPAN = {"start": {"type": "integer", "minimum": 0}, "end": {"type": "integer", "minimum": 0}}
+_FOUND = _object({"answer": {"type": "string"}, "score": SCORE, **_SPAN})
+_ENTITY = _object({"label": {"type": "string"}, "score": SCORE, "text": {"type": "string"}, **_SPAN})
+ANSWERS: dict[str, dict[str, Any]] = {
+    "seq_classification": {"anyOf": [_LABELLED, {"type": "array", "items": _LABELLED}]},
+    "token_classification": {"type": "array", "items": _ENTITY},
+    "question_answering": {"anyOf": [_FOUND, {"type": "array", "items": _FOUND}]},
+    "text_generation": _object(
+        {
+            "generated_text": {"type": "string"},
+            "tokens": {"type": "integer", "minimum": 0},
+            "finish_reason": {"enum": ["stop", "length"]},
+        }
+    ),
+}
+
+
+_ID = {"type": "string"}
+_TENSOR = _object(
+    {
+        "name": {"type": "string"},
+        "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+        "datatype": {"enum": list(KINDS)},
+        "data": {"type": "array", "minItems": 1, "maxItems": MAX_INPUTS},
+    },
+    {"parameters": {"type": "object"}},
+)
+_WANTED = _object({"name": {"type": "string"}}, {"parameters": {"type": "object"}})
+TENSORS = _object(
+    {"inputs": {"type": "array", "items": _TENSOR, "minItems": 1}},
+    {"id": _ID, "parameters": {"type": "object"}, "outputs": {"type": "array", "items": _WANTED}},
+)
+_TENSORS_BACK = _object({"model_name": {"type": "string"}, "outputs": {"type": "array", "items": _TENSOR}}, {"id": _ID})
+"""KServe's v2 protocol (https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol): a tensor
+for each field, and one of answers, each as JSON."""
+
+
+_IMPORTANCE = {"importance": SCORE, "field": {"type": "string"}, **_SPAN}
+EXPLANATION = _object(
+    {
+        "target": {"type": "string"},
+        "value": SCORE,
+        "baseline": SCORE,
+        "delta": SCORE,
+        "tokens": {
+            "type": "array",
+            "items": {**_object({"token": {"type": "string"}}, _IMPORTANCE), "required": ["token", "importance"]},
+        },
+        "words": {"type": "array", "items": _object({"text": {"type": "string"}, **_IMPORTANCE})},
+    }
+)
+
+
+def schema(task: str) -> dict[str, Any]:
+    """{"request": ..., "response": ..., "explain": ..., "explanation": ...} of a task: what `schema.json` in an archive
+    holds. The latter two are of one input; their lists and envelopes are those of the former."""
+    forms = [INPUTS[task]] + ([TEXT] if PLAIN[task] else [])
+    one = {"anyOf": forms}
+    many = {"type": "array", "items": one, "minItems": 1, "maxItems": MAX_INPUTS}
+    answer = ANSWERS[task]
+    error = {
+        "type": "object",
+        "properties": {"error": _object({"message": {"type": "string"}}, {"field": {"type": "string"}})},
+        "required": ["error"],
+    }
+    draft = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    instances = _object({"instances": many})
+    return {
+        "request": {**draft, "anyOf": [one, many, instances, TENSORS]},
+        "response": {
+            **draft,
+            "anyOf": [
+                answer,
+                {"type": "array", "items": answer},
+                _object({"predictions": {"type": "array", "items": answer}}),
+                _TENSORS_BACK,
+                error,
+            ],
+        },
+        "explain": {**draft, **EXPLAINED[task]},
+        "explanation": {**draft, **EXPLANATION},
+    }

@@ -1,0 +1,84 @@
+"""KServe's v2 protocol: a tensor for each field in, one tensor of answers out, each answer as JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from handlers.protocol.problem import Problem
+
+KINDS: dict[str, tuple[type, ...]] = {
+    "BYTES": (str,),
+    "BOOL": (bool,),
+    **{f"{sign}INT{bits}": (int,) for sign in ("", "U") for bits in (8, 16, 32, 64)},
+    **{f"FP{bits}": (int, float) for bits in (16, 32, 64)},
+}
+"""Datatype -> what its values are in JSON."""
+
+
+def is_tensors(value: Any) -> bool:
+    """Whether a body is of this protocol."""
+    return isinstance(value, dict) and "inputs" in value
+
+
+def rows(body: dict[str, Any], plain: str | None) -> list[dict[str, Any]]:
+    """An input of the task for each element of the tensors, all of one length, of a body that fits `schema.TENSORS`.
+
+    A tensor is named like its field; the only tensor of a task for which one text is enough may have any name.
+    `parameters` go to every input. Raises Problem.
+    """
+    named: dict[str, list[Any]] = {}
+    for number, tensor in enumerate(body["inputs"]):
+        where = f"inputs[{number}]"
+        values = _values(tensor, where)
+        name = plain if plain and len(body["inputs"]) == 1 else tensor["name"]
+        if name in named:
+            raise Problem(f"a second tensor {name}", where)
+        named[name] = values
+    if len({len(values) for values in named.values()}) != 1:
+        lengths = ", ".join(f"{name} {len(values)}" for name, values in named.items()) or "there is none"
+        raise Problem(f"expected tensors of one length: {lengths}", "inputs")
+    parameters = body.get("parameters", {})
+    return [{**parameters, **dict(zip(named, values))} for values in zip(*named.values())]
+
+
+def _values(tensor: dict[str, Any], where: str) -> list[Any]:
+    kinds = KINDS[tensor["datatype"]]
+    values = _flat(tensor["data"])
+    for value in values:
+        if not isinstance(value, kinds) or (isinstance(value, bool) and kinds != (bool,)):
+            raise Problem(f"expected values of the datatype {tensor['datatype']}", f"{where}.data")
+    if not _fits(tensor["shape"], len(values)):
+        raise Problem(f"{len(values)} values in data, and not as many by its shape", where)
+    return values
+
+
+def _fits(shape: list[int], count: int) -> bool:
+    """Whether a shape is one of `count` values. Whole numbers in JSON have no end, so they are not multiplied to it."""
+    if 0 in shape:
+        return count == 0
+    product = 1
+    for size in shape:
+        product *= int(size)
+        if product > count:
+            return False
+    return product == count
+
+
+def _flat(data: list[Any]) -> list[Any]:
+    """The values of a list, or of lists of lists, row by row."""
+    values, pending = [], list(reversed(data))
+    while pending:
+        value = pending.pop()
+        if isinstance(value, list):
+            pending += reversed(value)
+        else:
+            values.append(value)
+    return values
+
+
+def reply(model: str, id_: Any, answers: list[Any]) -> dict[str, Any]:
+    """The response to a request of this protocol."""
+    texts = [json.dumps(answer, ensure_ascii=False) for answer in answers]
+    tensor = {"name": "answers", "shape": [len(texts)], "datatype": "BYTES", "data": texts}
+    return {"model_name": model, **({"id": id_} if id_ is not None else {}), "outputs": [tensor]}

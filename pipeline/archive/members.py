@@ -1,0 +1,244 @@
+"""The members of an archive: what is known of each, which of their names are refused, and how their bytes are read."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+from ..audit.findings import SHOWN, Finding, Findings, printable
+from ..errors import InputError
+from ..files.tree import CHUNK
+
+STORED, DEFLATED = 0, 8
+"""The methods that TorchServe's reader knows (APPNOTE.TXT 4.4.5)."""
+
+MOST = 65_535
+"""Members of one archive: as many as a zip file without zip64 records can list."""
+
+_LONGEST_PATH, _LONGEST_NAME = 1024, 255  # bytes; what every file system that TorchServe runs on takes
+
+AGAIN = "Build the archive again with mar build or torch-model-archiver."
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file of an archive: its path in it, and its size in bytes, unpacked and as stored.
+
+    `name` is what the archive calls it, `place` where its bytes begin: in the zip file, or in the unpacked tar file.
+    `crc32` is None where the archive tells none. `link` marks a symbolic link of a zip file, which is read as a file
+    with the link's text.
+    """
+
+    path: str
+    size: int
+    stored: int
+    name: str = ""
+    place: int = 0
+    method: int = STORED
+    crc32: int | None = None
+    link: bool = False
+
+
+@dataclass(frozen=True)
+class Index:
+    """The files of an archive in its own order, its folders, and the bytes of small files that were met on the way."""
+
+    members: tuple[Member, ...]
+    folders: tuple[str, ...] = ()
+    kept: Mapping[str, bytes] = field(default_factory=dict)
+
+
+class Damage(ValueError):
+    """A member's bytes are not those that the archive says."""
+
+
+class Fault(Exception):
+    """What keeps an archive from being read in one way only, one finding or several."""
+
+    def __init__(self, *found: Finding) -> None:
+        super().__init__(found[0].what)
+        self.found = found
+
+
+def fault(where: str, what: str, do: str = AGAIN) -> Fault:
+    return Fault(Finding("error", printable(where), what, do))
+
+
+class Refused(InputError):
+    """An archive that TorchServe could read in another way than this program, or that leads out of its folder.
+
+    `found` holds every finding; the message has the first.
+    """
+
+    def __init__(self, path: object, found: tuple[Finding, ...]) -> None:
+        self.found = found
+        first = found[0]
+        about = f": {printable(first.where)} " if first.where else " "
+        more = f" ({len(found) - 1} more: mar check tells them)" if len(found) > 1 else ""
+        super().__init__(
+            f"{path} is refused{about if first.where else ': it '}{first.what}{more}.",
+            "An archive is read only if TorchServe cannot unpack anything else from it.",
+            first.do,
+        )
+
+
+def check_names(entries: Iterable[tuple[str, bool]]) -> None:
+    """Hold paths, and whether each is a folder's, against what can be unpacked in one way only. Raises Fault."""
+    found = tuple(_named(list(entries)))
+    if found:
+        raise Fault(*found)
+
+
+def _named(entries: list[tuple[str, bool]]) -> Findings:
+    told = 0
+    counts: dict[str, int] = {}
+    files: set[str] = set()
+    for path, folder in entries:
+        counts[path] = counts.get(path, 0) + 1
+        if not folder:
+            files.add(path)
+        if told < SHOWN and (why := _bad(path)):
+            told += 1
+            what, do = why
+            yield Finding("error", ascii(path)[1:-1], what, do)
+    for path in [path for path, count in counts.items() if count > 1][:SHOWN]:
+        yield Finding(
+            "error",
+            printable(path),
+            f"is in the archive {counts[path]} times: which of them is served depends on the program that unpacks it",
+            AGAIN,
+        )
+    for path in _in_the_way(counts, files)[:SHOWN]:
+        yield Finding(
+            "error", printable(path), "is a file, and a folder of the same name is there: it cannot be unpacked", AGAIN
+        )
+
+
+def _in_the_way(paths: Iterable[str], files: set[str]) -> list[str]:
+    """Files that are folders on the way to other files."""
+    found: dict[str, None] = {}
+    seen: set[str] = set()
+    for path in paths:
+        folder = path.rpartition("/")[0]
+        while folder and folder not in seen:
+            seen.add(folder)
+            if folder in files:
+                found[folder] = None
+            folder = folder.rpartition("/")[0]
+    return list(found)
+
+
+def _bad(path: str) -> tuple[str, str] | None:
+    """Why a path cannot be unpacked as it stands, and what to do."""
+    parts = path.replace("\\", "/").split("/")
+    if path.startswith(("/", "\\")) or ".." in parts or parts[0][1:2] == ":" or "\0" in path:
+        return (
+            "leads out of the archive's folder: unpacked, it would be written over other files",
+            "Do not use this archive unless you know who made it.",
+        )
+    if "\\" in path:
+        return "has a backslash in its name, which some systems take for a folder", "Pack it with / in its name."
+    if "" in parts or "." in parts:
+        return "is not a plain path: unpacked, it becomes another one", AGAIN
+    if len(path.encode()) > _LONGEST_PATH or any(len(part.encode()) > _LONGEST_NAME for part in parts):
+        return "has a longer name than file systems take: it cannot be unpacked", "Give it a shorter name."
+    return None
+
+
+def unpacked(file: IO[bytes], member: Member) -> Iterator[bytes]:
+    """The bytes of a zip file's member in chunks. Raises Damage unless its packed bytes end where they should, and its
+    own have the size and CRC-32 that the archive says."""
+    file.seek(member.place)
+    unpacker = zlib.decompressobj(-zlib.MAX_WBITS) if member.method == DEFLATED else None
+    left, size, crc = member.stored, 0, 0
+    while left and not (unpacker and unpacker.eof):
+        packed = file.read(min(left, CHUNK))
+        if not packed:
+            raise Damage("it is cut short")
+        left -= len(packed)
+        for chunk in inflated(unpacker, packed) if unpacker else (packed,):
+            size, crc = size + len(chunk), zlib.crc32(chunk, crc)
+            if size > member.size:
+                raise Damage(f"it unpacks to more than the {member.size} bytes that the archive says")
+            yield chunk
+    if unpacker and (left or unpacker.unused_data):
+        raise Damage(f"its packed bytes end {left + len(unpacker.unused_data)} before the archive says they do")
+    if unpacker and not unpacker.eof:
+        raise Damage("its packed bytes do not end where the archive says they do")
+    if size != member.size:
+        raise Damage(f"it unpacks to {size} bytes, and the archive says {member.size}")
+    if crc != member.crc32:
+        raise Damage("its CRC-32 is not the one that the archive says")
+
+
+def inflated(unpacker: Any, packed: bytes) -> Iterator[bytes]:
+    """What packed bytes become, never more than CHUNK at once."""
+    while True:
+        try:
+            chunk = unpacker.decompress(packed, CHUNK)
+        except zlib.error as error:
+            raise Damage(f"its packed bytes make no sense ({error})") from None
+        if chunk:
+            yield chunk
+        packed = unpacker.unconsumed_tail
+        # A full chunk may leave more behind, though all packed bytes are taken.
+        if unpacker.eof or (not packed and len(chunk) < CHUNK):
+            return
+
+
+class _Chunks(io.RawIOBase):
+    """Chunks as a file that is read from its beginning to its end."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks, self._rest = chunks, memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._rest:
+            self._rest = memoryview(next(self._chunks, b""))
+        size = min(len(buffer), len(self._rest))
+        buffer[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size
+
+
+def as_file(chunks: Iterator[bytes], size: int) -> IO[bytes]:
+    """Chunks, of `size` bytes in all, as a file that is read from its beginning to its end."""
+    return io.BufferedReader(_Chunks(chunks), max(1, min(size, CHUNK)))
+
+
+class _Part(io.RawIOBase):
+    """Some bytes of an open file, to be read from any place."""
+
+    def __init__(self, whole: IO[bytes], start: int, size: int) -> None:
+        self._whole, self._start, self._size, self._at = whole, start, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, place: int, whence: int = 0) -> int:
+        self._at = max(0, place + (0, self._at, self._size)[whence])
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        self._whole.seek(self._start + self._at)
+        data = self._whole.read(max(0, min(len(buffer), self._size - self._at)))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+
+def part(whole: IO[bytes], start: int, size: int) -> IO[bytes]:
+    """Some bytes of an open file as a file of their own."""
+    return io.BufferedReader(_Part(whole, start, size))

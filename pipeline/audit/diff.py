@@ -1,0 +1,314 @@
+"""What differs between two archives, in plain words, and what that means for whoever asks the model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, Literal
+
+from ..archive.reader import DAMAGE, MANIFEST, PROVENANCE, Archive, digest
+from ..cli.console import size
+from ..config import messages
+from ..config.settings import Frontend
+from ..errors import InputError
+from ..files import yaml
+from ..model.checkpoint import CONFIG, FOREIGN, INDEX, PICKLES, SIDE_FILES
+from . import tensors, values
+from .findings import printable, some
+from .survey import Survey, survey
+
+Group = Literal[
+    "weights", "tokenizer", "settings", "labels", "handler code", "samples", "versions", "source", "manifest",
+    "other files", "container",
+]  # fmt: skip
+GROUPS: tuple[Group, ...] = Group.__args__  # type: ignore[attr-defined]
+
+_RECORDS = (MANIFEST, PROVENANCE)
+_SHOWN = 20  # keys of one file that are told one by one
+
+
+class Effect(IntEnum):
+    """What a difference does, from nothing on."""
+
+    CONTAINER = 1
+    RECORD = 2
+    TRIED = 3
+    SERVER = 4
+    OTHER = 5
+    LABELS = 6
+    ANSWERS = 7
+
+
+MEANINGS = {
+    0: "Nothing differs.",
+    Effect.CONTAINER: "The same files, so the same model and answers: only the container differs.",
+    Effect.RECORD: "The same model and answers; only the record of how it was made differs.",
+    Effect.TRIED: "The same model and answers; only the requests that it is tried with differ.",
+    Effect.SERVER: "The same model and answers; the server runs it otherwise.",
+    Effect.OTHER: "The same model, settings and code; files differ of which only the handler knows what they do.",
+    Effect.LABELS: "The same model; its labels are called otherwise, so the answers differ in words.",
+    Effect.ANSWERS: "The answers may differ.",
+}
+
+# Settings by which the server decides where a model computes; all other ones of its own leave the answers alone.
+_PLACES = ("deviceType", "parallelType", "parallelLevel", "torchrun")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One difference, in words; what it does is for the meaning."""
+
+    group: Group
+    text: str
+    effect: Effect
+
+
+class _Side:
+    """An archive that was read. Raises InputError if it is none, or damaged."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.archive = path, Archive(path)
+        self.read: Survey = survey(self.archive)
+        for where, why in self.read.damaged.items():
+            said = f"{path} is damaged: {where}{': ' if where else ''}{why}."
+            raise InputError(said, fix="Build it again, or copy it again.")
+        self.files = self.read.files
+        config = self.archive.manifest["model"].get("configFile")
+        self.config = config if isinstance(config, str) else "model-config.yaml"
+        weight = self.archive.manifest["model"].get("serializedFile")
+        self.serialized = weight if isinstance(weight, str) else ""
+
+    def value(self, path: str) -> Any:
+        """A JSON or YAML file's value; None if it is none."""
+        text = self.read.text(path)
+        if text is None:
+            return None
+        if path == self.config or path.endswith((".yaml", ".yml")):
+            return yaml.parse(text).data
+        if not path.endswith(".json"):
+            return None  # a line of Python is YAML too, often enough
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            return None
+
+
+def compare(first: Path, second: Path) -> dict[str, Any]:
+    """What differs, by group, and what it means in one sentence. Raises InputError for what is no whole archive."""
+    a, b = _Side(first), _Side(second)
+    # The labels are told in several files in the same words.
+    found = list(dict.fromkeys(_files(a, b)))
+    found += _container(a, b, found)
+    found.sort(key=lambda one: GROUPS.index(one.group))
+    return {
+        "a": str(first),
+        "b": str(second),
+        "same": not found,
+        "meaning": MEANINGS[max((one.effect for one in found), default=0)],
+        "differences": [{"group": one.group, "text": one.text} for one in found],
+    }
+
+
+def show(found: dict[str, Any]) -> str:
+    """`compare`'s result as text: a line for each difference, and what they mean."""
+    lines = [printable(f"{one['group']}: {one['text']}") for one in found["differences"]]
+    return "\n".join([*lines, found["meaning"]])
+
+
+def _files(a: _Side, b: _Side) -> Iterator[Difference]:
+    yield from _weights(a, b)
+    for path in sorted({*a.files, *b.files}):
+        group = _group(path, a, b)
+        if group == "weights" or not _differs(path, a, b):
+            continue
+        details = _inside(group, path, a, b) if path in a.files and path in b.files else None
+        yield from [Difference(group, _told(path, a, b), _EFFECTS[group])] if details is None else details
+
+
+_EFFECTS: dict[Group, Effect] = {
+    "weights": Effect.ANSWERS,
+    "tokenizer": Effect.ANSWERS,
+    "settings": Effect.ANSWERS,
+    "labels": Effect.LABELS,
+    "handler code": Effect.ANSWERS,
+    "samples": Effect.TRIED,
+    "versions": Effect.RECORD,
+    "source": Effect.RECORD,
+    "manifest": Effect.SERVER,
+    "other files": Effect.OTHER,
+    "container": Effect.CONTAINER,
+}
+
+
+def _group(path: str, a: _Side, b: _Side) -> Group:
+    name = path.rpartition("/")[2]
+    if path == MANIFEST:
+        return "manifest"
+    if path == PROVENANCE:
+        return "source"
+    if path in (a.config, b.config) or name in (CONFIG, "generation_config.json"):
+        return "settings"
+    if path in (a.serialized, b.serialized) or name in (INDEX, "graph.json"):
+        return "weights"
+    if Path(name).match(f"*{tensors.SUFFIX}") or any(Path(name).match(kind) for kind in (*PICKLES, *FOREIGN)):
+        return "weights"
+    if name in SIDE_FILES or name.endswith(".model"):
+        return "tokenizer"
+    if name == "index_to_name.json":
+        return "labels"
+    if name == "samples.json":
+        return "samples"
+    if name.endswith((".py", ".so")) or "requirements" in name:
+        return "handler code"
+    return "other files"
+
+
+def _told(path: str, a: _Side, b: _Side) -> str:
+    one, other = a.files.get(path), b.files.get(path)
+    if one is None or other is None:
+        there = one or other
+        assert there is not None
+        return f"{path} is only in {'A' if one else 'B'} ({size(there.size)})"
+    sizes = size(one.size) if size(one.size) == size(other.size) else f"{size(one.size)} -> {size(other.size)}"
+    return f"{path} differs ({sizes}, {one.sha256[:6]}.. -> {other.sha256[:6]}..)"
+
+
+def _weights(a: _Side, b: _Side) -> Iterator[Difference]:
+    paths = [path for path in sorted({*a.files, *b.files}) if _group(path, a, b) == "weights"]
+    paths = [path for path in paths if _differs(path, a, b)]
+    safe = [path for path in paths if path.endswith(tensors.SUFFIX)]
+    said, effect = _tensors(safe, a, b) if safe else ([], Effect.ANSWERS)
+    for path in paths:
+        if path in safe or path.rpartition("/")[2] == INDEX:
+            # Which tensor is in which file is nothing to a model that has the same ones.
+            yield Difference("weights", _told(path, a, b), effect)
+        elif path in a.files and path in b.files:
+            yield from _records(path, a, b)
+        else:
+            yield Difference("weights", _told(path, a, b), Effect.ANSWERS)
+    for text in said:
+        yield Difference("weights", text, effect)
+
+
+def _differs(path: str, a: _Side, b: _Side) -> bool:
+    one, other = a.files.get(path), b.files.get(path)
+    return one is None or other is None or one.sha256 != other.sha256
+
+
+def _tensors(paths: list[str], a: _Side, b: _Side) -> tuple[list[str], Effect]:
+    """What differs in the tensors of these files, and what that does."""
+    try:
+        one, other = (tensors.of_archive(side.archive, paths) for side in (a, b))
+    except ValueError as error:
+        return [f"which tensors cannot be told: {error}"], Effect.ANSWERS
+    found = tensors.differences(one, other)
+    if not found:
+        return [f"all {len(one)} tensors are the same: only how the file is written differs"], Effect.RECORD
+    return found, Effect.ANSWERS
+
+
+def _records(path: str, a: _Side, b: _Side) -> Iterator[Difference]:
+    """A file of torch.save or torch.jit.save in both archives, by its records if it is one."""
+    told = _told(path, a, b)
+    try:
+        with a.archive.open(path) as one, b.archive.open(path) as other:
+            first, second = tensors.records(one), tensors.records(other)
+    except (*DAMAGE, KeyError):
+        yield Difference("weights", told, Effect.ANSWERS)
+        return
+    changed = sorted(name for name in {*first, *second} if first.get(name) != second.get(name))
+    matter = [name for name in changed if not tensors.is_trace_of_build(name)]
+    if not matter:
+        yield Difference(
+            "weights", f"{told}: code and values are the same; only traces of the build differ", Effect.RECORD
+        )
+        return
+    code = [name for name in matter if name.startswith("code/")]
+    parts = [
+        f"code differs in {some(code)}" if code else "",
+        f"{len(matter) - len(code)} of {len(first)} other records differ" if len(matter) > len(code) else "",
+    ]
+    yield Difference("weights", f"{told}: {'; '.join(part for part in parts if part)}", Effect.ANSWERS)
+
+
+def _inside(group: Group, path: str, a: _Side, b: _Side) -> list[Difference] | None:
+    """A file in both archives, key by key; None if its keys cannot be told."""
+    one, other = a.value(path), b.value(path)
+    if group == "samples" and isinstance(one, list) and isinstance(other, list):
+        shared = sum(sample in other for sample in one)
+        return [Difference(group, f"{len(one)} -> {len(other)} requests, {shared} of them the same", Effect.TRIED)]
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        return None
+    changed = values.of(one, other)
+    if not changed:
+        return [Difference(group, f"{path} is written otherwise; its values are the same", Effect.RECORD)]
+    every = (_change(group, path, where, change, a, b) for where, change in changed.items())
+    found = [one for one in every if one is not None]
+    if not found and not any(_differs(path, a, b) for path in {*a.files, *b.files} if path not in _RECORDS):
+        # What the record tells of the files has changed, and no file has.
+        return None
+    if len(found) > _SHOWN:
+        effect = max(one.effect for one in found)
+        more = Difference(group, f"{path} differs in {len(found) - _SHOWN} more values", effect)
+        return [*found[:_SHOWN], more]
+    return found
+
+
+def _change(group: Group, path: str, where: tuple[str, ...], change: str, a: _Side, b: _Side) -> Difference | None:
+    """A changed value in words, in the group that it belongs to; None for what other differences tell already."""
+    key = messages.dotted(where)
+    if path == PROVENANCE:
+        return _recorded(where, change)
+    if path == MANIFEST:
+        names = {"modelName", "modelVersion", "description"}
+        if where[0] != "model":
+            return Difference(group, f"{key} {change}", Effect.ANSWERS if key == "runtime" else Effect.RECORD)
+        effect = Effect.SERVER if where[-1] in names else Effect.ANSWERS
+        return Difference(group, f"{where[-1]} {change}", effect)
+    if group == "labels":
+        return Difference(group, f"{key} {change}", Effect.LABELS)
+    if path.rpartition("/")[2] == CONFIG:
+        if where[0] == "id2label" and len(where) > 1:
+            return Difference("labels", f"{messages.dotted(where[1:])} {change}", Effect.LABELS)
+        if where[0] == "label2id":  # id2label turned round
+            return None
+        told = where[0] in ("transformers_version", "_name_or_path")
+        return Difference(group, f"{path}: {key} {change}", Effect.RECORD if told else Effect.ANSWERS)
+    if path in (a.config, b.config):
+        leaves_alone = where[0] in messages.keys_of(Frontend) and where[0] not in _PLACES
+        return Difference(group, f"{key} {change}", Effect.SERVER if leaves_alone else Effect.ANSWERS)
+    return Difference(group, f"{path}: {key} {change}", _EFFECTS[group])
+
+
+def _recorded(where: tuple[str, ...], change: str) -> Difference | None:
+    top, rest = where[0], messages.dotted(where[1:])
+    if top == "versions":
+        return Difference("versions", f"{rest} {change}", Effect.RECORD)
+    if where == ("settings", "archive", "format"):
+        return Difference("container", f"{rest.removeprefix('archive.')} {change}", Effect.CONTAINER)
+    # The files themselves were compared, and so were the settings that were packed, and the labels.
+    told = (("settings", "handler"), ("settings", "archive"), ("settings", "serialize", "labels"))
+    if top == "files" or any(where[: len(start)] == start for start in told):
+        return None
+    if top == "checkpoint":
+        return Difference("source", f"the checkpoint's {'/'.join(where[1:])} {change}", Effect.RECORD)
+    key = messages.dotted(where).removeprefix("source.").removeprefix("settings.")
+    return Difference("source", f"{key} {change}", Effect.RECORD)
+
+
+def _container(a: _Side, b: _Side, found: list[Difference]) -> Iterable[Difference]:
+    """What differs in how the files are packed, beside what was found: of two alike containers only if their files are
+    the same, or they could not but differ."""
+    kinds = {"zip": "a zip file", "tgz": "a .tar.gz", "no-archive": "a folder"}
+    first, second = a.archive.kind, b.archive.kind
+    if first != second:
+        if not any(one.group == "container" for one in found):
+            yield Difference("container", f"{kinds[first]} -> {kinds[second]}", Effect.CONTAINER)
+    elif not found and first != "no-archive" and digest(a.path) != digest(b.path):
+        packed = [{m.path: m.stored for m in side.archive.members()} for side in (a, b)]
+        what = "compression" if packed[0] != packed[1] else "order" if list(a.files) != list(b.files) else "times"
+        said = f"the same files as {kinds[first]} of other bytes: {what}"
+        yield Difference("container", said, Effect.CONTAINER)

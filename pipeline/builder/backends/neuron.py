@@ -1,0 +1,168 @@
+"""AWS Inferentia: a graph for each length, compiled in the environment of its compiler, and graph.json, which says how
+to call them.
+
+A graph is called with the tensors that graph.json's `inputs` name, [batch, length] int64 each, and returns the task's
+outputs; batch and length are those that it was compiled for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from ...errors import InputError, StageError
+from ...host import toolchain
+from ...portable.neuron import FACTS, FORMAT
+from ...workers.client import work
+from .torchscript import write_repeatable
+
+if TYPE_CHECKING:
+    from ...files.tree import Entry
+    from ..stage import Build, Job
+
+TOOLS = ("transformers", "tokenizers")
+
+# What `hardware.auto_cast` is to Inf1's compiler, which casts all if it is not told (neuron-cc's --fast-math).
+_FAST_MATH = {"none": "none", "matmul": "fp32-cast-matmult", "all": "all"}
+
+
+def params(build: Build) -> dict[str, Any]:
+    """Raises InputError if the compiler is not there."""
+    from ..resolve import dtype, lengths
+
+    handler, hardware = build.config.handler, build.config.hardware
+    return {
+        "format": FORMAT,
+        "hardware": handler.hardware,
+        "batch": batch(build),
+        "lengths": lengths(build),
+        "dtype": dtype(build),
+        "attn_implementation": handler.attn_implementation,
+        "args": _args(build),
+        "cpu_backend": _without_chip(build),
+        "chip": toolchain.has_chip(),
+        "dynamic_batch": hardware.dynamic_batch,
+        "async_load": hardware.async_load,
+        "lazy_load": hardware.lazy_load,
+        "cores": hardware.data_parallel,
+        "toolchain": toolchain.tools(toolchain.CHIPS[handler.hardware], hardware.python),
+    }
+
+
+def batch(build: Build) -> int:
+    """Rows that a graph is compiled for: a worker's batch, or its part on each of the cores that it is spread over."""
+    return int(build.config.frontend["batchSize"]) // build.config.hardware.data_parallel
+
+
+def _without_chip(build: Build) -> bool:
+    """Whether to compile by the CPU backend; Inf1's compiler never needs the chip."""
+    asked = build.config.hardware.cpu_backend
+    wanted = not toolchain.has_chip() if asked is None else asked
+    return wanted and build.config.handler.hardware == "neuronx"
+
+
+def _args(build: Build) -> list[str]:
+    """The compiler's command line, with the casts and the target machine that the settings name."""
+    hardware, own = build.config.hardware, list(build.config.hardware.compiler_args or [])
+    if build.config.handler.hardware == "neuron":
+        told = toolchain.option(own, "--fast-math") or toolchain.option(own, "--fp32-cast")
+        return own if told else ["--fast-math", _FAST_MATH[hardware.auto_cast], *own]
+    made = [] if toolchain.option(own, "--auto-cast") else ["--auto-cast", hardware.auto_cast]
+    if hardware.auto_cast_type and not toolchain.option(own, "--auto-cast-type"):
+        made += ["--auto-cast-type", hardware.auto_cast_type]
+    if not toolchain.option(own, "--target"):
+        made += ["--target", target(build)]
+    return [*made, *own]
+
+
+def target(build: Build) -> str:
+    """The machines that neuronx compiles for."""
+    hardware = build.config.hardware
+    return toolchain.option(hardware.compiler_args or [], "--target") or hardware.target or "inf2"
+
+
+def environment(build: Build) -> dict[str, str]:
+    """What has to be set before the package is imported: one core to try the graphs on, and what to compile for where
+    there is no chip to ask."""
+    env = {} if os.environ.get("NEURON_RT_VISIBLE_CORES") else {"NEURON_RT_NUM_CORES": "1"}
+    return env | ({"NEURON_PLATFORM_TARGET_OVERRIDE": target(build)} if _without_chip(build) else {})
+
+
+def serialize(job: Job) -> Iterable[Entry]:
+    """Save the model as its task's class, here, and compile that there."""
+    from ..resolve import load_settings, tolerance
+
+    build = job.build
+    handler, hardware = build.config.handler, build.config.hardware
+    chip, settings = toolchain.CHIPS[handler.hardware], build.params["serialize"]
+    if settings["dtype"] == "float16":
+        raise InputError(
+            "The checkpoint is in float16, which is no type to compile from.",
+            fix="Set handler.dtype: float32 (and hardware.auto_cast: all for speed), or bfloat16.",
+        )
+    python = toolchain.started(hardware.python)
+    saved, compiled = job.scratch / "saved", job.scratch / "compiled"
+    saved.mkdir()
+    compiled.mkdir()
+    ask = {**load_settings(build, job.lay_out("download")), "dtype": settings["dtype"]}
+    prepared = work("prepare", {**ask, "out": str(saved)}, scratch=job.scratch, progress=job.progress)
+    ask = {
+        **prepared,
+        **{name: settings[name] for name in ("batch", "lengths", "dtype", "args", "cpu_backend", "cores")},
+        **{name: settings[name] for name in ("attn_implementation", "dynamic_batch", "async_load", "lazy_load")},
+        "package": chip.package,
+        "checkpoint": str(saved),
+        "auto_class": build.config.task.auto_class,
+        "trust_remote_code": handler.trust_remote_code,
+        "task": build.config.task.name,
+        "outputs": build.config.task.outputs,
+        "tolerance": tolerance(build),
+        "timeout": hardware.compiler_timeout,
+        "workdir": str(job.scratch / "compiler"),
+        "out": str(compiled),
+    }
+    try:
+        found = work(
+            "compile",
+            ask,
+            scratch=job.scratch,
+            progress=job.progress,
+            python=python,
+            script=toolchain.WORKER,
+            env=environment(build),
+        )
+    except StageError as error:
+        raise _with_the_compilers_words(job, error) from None
+    if "inspection" in found:
+        wrong = toolchain.trouble(chip, python, found["inspection"])
+        assert wrong is not None
+        raise InputError(*wrong)
+    for length in settings["lengths"]:
+        with (compiled / f"model-{length}.pt").open("rb") as graph:
+            write_repeatable(graph, job.folder / f"model-{length}.pt")
+    (job.folder / FACTS).write_text(json.dumps(found["facts"], indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return []
+
+
+_LARGEST = 1 << 20
+"""Bytes of a file of the compiler's that is kept where it failed: its logs, and not what it works on."""
+
+
+def _with_the_compilers_words(job: Job, error: StageError) -> StageError:
+    """The error, with where the compiler's own logs are kept: in the cache, until it fails for this archive again."""
+    kept = job.build.store.root / "compiler" / job.build.config.archive.name
+    if kept.is_symlink():
+        kept.unlink()
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.mkdir(parents=True)
+    printed = next(job.scratch.glob("compile-*/log.txt"), None)
+    if printed:
+        shutil.copyfile(printed, kept / "printed.txt")
+    for file in (job.scratch / "compiler").rglob("*"):
+        if file.is_file() and file.stat().st_size <= _LARGEST:
+            name = "-".join(file.relative_to(job.scratch / "compiler").parts)
+            shutil.copyfile(file, kept / name)
+    return StageError(error.what, error.why, f"{error.fix} The compiler's own words: {kept}")

@@ -1,0 +1,44 @@
+"""Hugging Face's own format: config.json and safetensors. A checkpoint that is in it already passes through."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from ...model.checkpoint import CONFIG, INDEX, WEIGHTS, task_of
+from ...workers.client import work
+from ..resolve import is_adapter, load_settings
+
+if TYPE_CHECKING:
+    from ...files.tree import Entry
+    from ..stage import Build, Job
+
+TOOLS = ("transformers", "tokenizers")
+
+
+def params(build: Build) -> dict[str, Any]:
+    return {"dtype": build.config.handler.dtype} if is_adapter(build) else {}
+
+
+def serialize(job: Job) -> Iterable[Entry]:
+    """Keep the weights as they are if their class has the task's head; otherwise, and if it may be untrained, load and
+    save them as one that has."""
+    build = job.build
+    # Neither pickles nor an adapter beside its base are what a handler loads.
+    whole = any(build.trees["download"].get(name) for name in (WEIGHTS, INDEX)) and not is_adapter(build)
+    whole &= task_of(build.read_json("download", CONFIG)) == build.config.task
+    if whole and not build.config.handler.allow_untrained_head:
+        return [entry for entry in build.trees["download"] if ".safetensors" in entry.path]
+    out = job.folder / "saved"
+    out.mkdir()
+    settings = {**load_settings(build, job.lay_out("download")), "out": str(out)}
+    if not is_adapter(build):
+        # In the checkpoint's own dtype: the setting is the handler's, and what is kept here has to do for every one.
+        # An adapter that is merged into fewer bits than it is served in would be another model.
+        settings["dtype"] = "auto"
+    for name in work("save", settings, scratch=job.scratch, progress=job.progress):
+        if name == CONFIG or ".safetensors" in name:
+            (out / name).replace(job.folder / name)
+    shutil.rmtree(out)
+    return []

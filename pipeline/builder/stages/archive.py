@@ -1,0 +1,208 @@
+"""Archive: by torch-model-archiver's rules and with its manifest, but written by `archive.writer`.
+
+The archiver itself copies everything twice, through a folder that all its runs share, and no two of its archives are
+the same bytes. Its own functions are asked for all that is not writing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ... import __version__
+from ...archive import writer
+from ...archive.reader import MANIFEST, PROVENANCE
+from ...archive.writer import Member
+from ...cache.store import Damaged, changed
+from ...errors import InputError
+from ...files.tree import Entry, Tick, Tree
+from ...portable.neuron import FACTS, NO_CHIP
+from .. import resolve
+from ..stage import Build, Job, Stage, versions
+from .download import license_of
+
+# As in torch-model-archiver's `archiving_options`.
+SUFFIXES = {"zip-store": ".mar", "default": ".mar", "tgz": ".tar.gz", "no-archive": ""}
+TOOLS = ("torch-model-archiver", "torch", "transformers", "tokenizers")
+
+
+def filename(build: Build) -> str:
+    """What the archive is called in a model store."""
+    return build.config.archive.name + SUFFIXES[build.config.archive.format]
+
+
+def sha256(build: Build) -> str:
+    """Of the finished archive: of its file, or of a folder's listing (as `reader.digest` has it)."""
+    tree, name = build.trees["archive"], filename(build)
+    if tree.get(name):
+        return tree.entries[0].sha256
+    return Tree.of(replace(entry, path=entry.path.removeprefix(f"{name}/")) for entry in tree).digest
+
+
+def params(build: Build) -> dict[str, Any]:
+    archive = build.config.archive
+    return {
+        "name": archive.name,
+        "version": archive.version,
+        "format": archive.format,
+        "source": source(build),
+        "settings": build.params["serialize"],
+        "mar-pipeline": __version__,
+        "python": _python(),
+        "epoch": writer.epoch(os.environ.get("SOURCE_DATE_EPOCH")),
+    }
+
+
+def source(build: Build) -> dict[str, Any]:
+    """Where the model came from: a Hub repository at a commit, an address, a starter, or a folder, which its files'
+    digests tell and not its name: that is the builder's own business, and another one would give another archive. Its
+    licence, its base model, and the code of its own that runs, where it has them."""
+    first, *rest = build.sources
+    told = first.provenance()
+    if licence := license_of(build, 0):
+        told["license"] = licence
+    if rest:
+        told["base"] = rest[0].provenance()
+        if licence := license_of(build, 1):
+            told["base"]["license"] = licence
+    code = [entry.path for entry in build.trees["download"] if entry.path.endswith(".py")]
+    return {**told, "remote_code": code} if code else told
+
+
+def provenance(build: Build) -> dict[str, Any]:
+    """What the archive was made of. Every file's SHA-256 but its own and the manifest's, which name what is here."""
+    files = {entry.path: entry.sha256 for name in ("serialize", "handler") for entry in build.trees[name]}
+    # A graph that could not be run where it was compiled.
+    untried = build.read_json("serialize", FACTS).get("tried", True) is False
+    return {
+        "format": 1,
+        **({"unverified": NO_CHIP} if untried else {}),
+        "source": source(build),
+        "checkpoint": {entry.path: entry.sha256 for entry in build.trees["download"]},
+        "files": dict(sorted(files.items())),
+        "versions": {"mar-pipeline": __version__, "python": _python(), **versions(_tools(build))},
+        "settings": {
+            "serialize": build.params["serialize"],
+            "handler": build.params["handler"]["settings"],
+            "archive": {
+                "name": build.config.archive.name,
+                "version": build.config.archive.version,
+                "format": build.config.archive.format,
+            },
+        },
+    }
+
+
+def provenance_text(build: Build) -> str:
+    """The text of provenance.json."""
+    return json.dumps(provenance(build), indent=2) + "\n"
+
+
+def _tools(build: Build) -> tuple[str, ...]:
+    return (*TOOLS, *resolve.merging(build))
+
+
+def _python() -> str:
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def run(job: Job) -> Iterable[Entry]:
+    build = job.build
+    seconds = build.params["archive"]["epoch"]
+    members = [
+        *(Member(entry, build.store.use(entry, build.places)) for entry in _entries(build)),
+        Member.of(PROVENANCE, provenance_text(build).encode()),
+    ]
+    members.sort(key=lambda member: member.entry.path)
+    members.append(Member.of(MANIFEST, _manifest(job, seconds).encode()))
+    total, done = sum(member.entry.size for member in members), 0
+
+    def tick(count: int) -> None:
+        nonlocal done
+        done += count
+        job.progress("packing", done, total)
+
+    target, form = job.folder / filename(build), build.config.archive.format
+    try:
+        if form == "no-archive":
+            return _folder(build, members, target, job, tick)
+        if form == "tgz":
+            entry = writer.write_tar(target, members, seconds, tick, root=build.config.archive.name)
+        else:
+            entry = writer.write_zip(target, members, seconds, tick, deflated=form == "default")
+    except writer.Wrong as wrong:
+        if build.store.blob(wrong.entry.sha256).exists() and not build.store.intact(wrong.entry):
+            raise Damaged(wrong.entry.path) from None
+        raise changed(wrong.entry) from None
+    job.digested[target.name] = entry
+    return []
+
+
+def _folder(build: Build, members: list[Member], target: Path, job: Job, tick: Tick) -> list[Entry]:
+    """An archive that is a folder: what lies in the store already is not written again. Raises writer.Wrong,
+    Damaged."""
+    kept = []
+    for member in members:
+        entry = replace(member.entry, path=f"{target.name}/{member.entry.path}")
+        if member.source == build.store.blob(entry.sha256):
+            if not build.store.intact(entry):
+                raise Damaged(member.entry.path)
+            kept.append(entry)
+        else:
+            writer.write(job.folder / entry.path, member, tick)
+            job.digested[entry.path] = entry
+    return kept
+
+
+def _entries(build: Build) -> list[Entry]:
+    """The files that go into the archive. Raises InputError for a name that an archive cannot hold."""
+    from model_archiver.model_packaging_utils import ModelExportUtils
+
+    found = [entry for name in ("serialize", "handler") for entry in build.trees[name]]
+    ours = [PROVENANCE, MANIFEST]
+    left_out = {"__MACOSX", "__pycache__"}  # as in the archiver's `archive_dir`
+    writer.refuse(
+        [*ours, *(entry.path for entry in found)], lambda folder: ModelExportUtils.directory_filter(folder, left_out)
+    )
+    return found
+
+
+def _manifest(job: Job, seconds: int) -> str:
+    """The archiver's manifest of `seconds` since the epoch. Raises InputError for a name that it does not take."""
+    from model_archiver.model_archiver_config import ModelArchiverConfig
+    from model_archiver.model_archiver_error import ModelArchiverError
+    from model_archiver.model_packaging_utils import ModelExportUtils
+
+    archive, held = job.build.config.archive, job.build.trees["serialize"]
+    try:
+        ModelExportUtils.validate_inputs(archive.name, str(job.folder))
+        text = ModelExportUtils.generate_manifest_json(
+            ModelArchiverConfig(
+                model_name=archive.name,
+                version=archive.version,
+                handler=f"{job.build.config.task.name}.py",
+                serialized_file=next((name for name in ("model.pt", "model.safetensors") if held.get(name)), None),
+                config_file="model-config.yaml",
+                archive_format=archive.format,
+            )
+        )
+    except ModelArchiverError as error:
+        raise InputError(f"torch-model-archiver refuses {archive.name}: {str(error).splitlines()[0]}") from None
+    created = time.strftime("%d/%m/%Y %H:%M:%S", time.gmtime(seconds))
+    return json.dumps({**json.loads(text), "createdOn": created}, indent=2)
+
+
+STAGE = Stage(
+    name="archive",
+    version=2,
+    inputs=("download", "serialize", "handler"),
+    params=params,
+    tools=_tools,
+    run=run,
+)

@@ -1,0 +1,324 @@
+"""The output folder, laid out as TorchServe and KServe mount it:
+
+config/config.properties, model-store/NAME.mar, reports/NAME.json, SHA256SUMS
+
+Each file has the time of its making, and one that takes another's place a later one, in whole seconds: tools that copy
+by size and date copy it. A file that is there already with the same bytes stays as it is.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+from ...archive.writer import Member, Wrong, write
+from ...cache.store import SEALED, Damaged, key_of
+from ...errors import MarError, StageError
+from ...files.tree import Entry, walk
+from ...host.environment import passed
+from ...serving.properties import config_properties
+from ..stage import Build
+from . import replaced
+from .archive import SUFFIXES, filename
+from .verify import REPORT
+
+NAME = "model_store"
+FOLDER = "model-store"
+PROPERTIES = Path("config", "config.properties")
+SUMS = "SHA256SUMS"
+
+_BESIDE = re.compile(r"\.mar-[0-9a-f]{32}")
+"""The names of what is being filled, and of what a killed build left."""
+_CLOCK_WRONG = 3600
+"""Seconds in the future from which on a file's date is not taken for a reason to date another one still later."""
+
+# linux/fs.h: _IOW(0x94, 9, int); shares a file's blocks on file systems that can (Btrfs, XFS).
+_FICLONE = 0x40049409
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
+
+
+def archives(out: Path) -> list[str]:
+    """What is in the output folder's model store: file or folder names, sorted."""
+    folder = out / FOLDER
+    if not folder.is_dir():
+        return []
+    return sorted(
+        item.name
+        for item in folder.iterdir()
+        if (item.name.endswith((".mar", ".tar.gz")) and item.is_file()) or (item / "MAR-INF").is_dir()
+    )
+
+
+def _files(build: Build) -> list[Entry]:
+    """The archive's entries, with paths in the output folder."""
+    return [Entry(f"{FOLDER}/{e.path}", e.sha256, e.size, e.crc32) for e in build.trees["archive"]]
+
+
+def status(build: Build) -> tuple[str, tuple[str, ...]]:
+    """The key of what the output folder should hold for this build, and why it does not (empty if it does)."""
+    wanted = {entry.path: entry.sha256 for entry in _files(build)}
+    key = key_of({"stage": NAME, "files": wanted, "report": build.trees["verify"].digest})
+    reasons = []
+    for entry in _files(build):
+        if not _holds(build, entry):
+            reasons.append(f"{entry.path} is {'another one' if (build.out / entry.path).exists() else 'not there'}")
+    for path, text in _texts(build).items():
+        file = build.out / path
+        if not _reads(file, text):
+            reasons.append(f"{path} is {'out of date' if file.exists() else 'not there'}")
+    others = [name for name in _others(build) if (build.out / FOLDER / name).exists()]
+    reasons += [f"{FOLDER}/{name} has the same name in another format" for name in others]
+    return key, tuple(reasons)
+
+
+def _holds(build: Build, entry: Entry) -> bool:
+    """Whether the output folder has the file, by its digest: known from before, or read now. One with a blob's date is
+    a link to the cache, or a copy of one, as earlier versions made them: it is to get a date of its own."""
+    file = build.out / entry.path
+    try:
+        stat = file.stat()
+        if not file.is_file() or stat.st_size != entry.size or stat.st_mtime_ns == SEALED:
+            return False
+        return build.store.read(file, entry.path).sha256 == entry.sha256
+    except (OSError, StageError):  # gone, or being written to
+        return False
+
+
+def _reads(file: Path, text: str) -> bool:
+    return file.is_file() and file.read_bytes() == text.encode()
+
+
+def _others(build: Build) -> list[str]:
+    name = build.config.archive.name
+    return [name + suffix for suffix in sorted(set(SUFFIXES.values())) if name + suffix != filename(build)]
+
+
+def _texts(build: Build) -> dict[str, str]:
+    """The small files, as they should be once the archive is in its place."""
+    names = tuple(sorted((set(archives(build.out)) | {filename(build)}) - set(_others(build))))
+    report = build.find("verify", REPORT)
+    assert report is not None
+    return {
+        f"reports/{build.config.archive.name}.json": report.read_text(encoding="utf-8"),
+        PROPERTIES.as_posix(): _properties(names, tuple(passed())),
+        SUMS: _sums(build, names),
+    }
+
+
+@lru_cache(maxsize=1)
+def _properties(names: tuple[str, ...], more: tuple[str, ...]) -> str:
+    return config_properties(names, passed=more)
+
+
+def _sums(build: Build, names: tuple[str, ...]) -> str:
+    """Lines for `sha256sum --check`, of every archive in the model store, a folder's files one each, and of what was
+    put beside it. What has its lines keeps them: they say what the files should be."""
+    before = read_sums(build.out)
+    lines = {path: sha for path, sha in before.get("", {}).items() if (build.out / path).is_file()}
+    for name in names:
+        if name == filename(build):
+            lines.update((entry.path, entry.sha256) for entry in _files(build))
+        else:
+            lines.update(before.get(name) or _read(build, name))
+    return sum_lines(lines)
+
+
+def sum_lines(sums: Mapping[str, str]) -> str:
+    """SHA-256 by path as `sha256sum` writes them, sorted by path."""
+    return "".join(f"{sha}  {path}\n" for path, sha in sorted(sums.items()))
+
+
+def read_sums(out: Path) -> dict[str, dict[str, str]]:
+    """The lines of SUMS, path -> SHA-256, of each archive, and of all that is none under ""; nothing without SUMS."""
+    try:
+        # A pipe would be waited for.
+        return _parsed((out / SUMS).read_text(encoding="utf-8")) if (out / SUMS).is_file() else {}
+    except (OSError, UnicodeDecodeError):
+        return {}
+
+
+def _read(build: Build, name: str) -> dict[str, str]:
+    """The digests of an archive's files that another tool put there."""
+    item = build.out / FOLDER / name
+    files = [file for file, _ in walk(item)] if item.is_dir() else [item]
+    paths = [(file, file.relative_to(build.out).as_posix()) for file in files]
+    return {path: build.store.read(file, path).sha256 for file, path in paths}
+
+
+@lru_cache(maxsize=1)
+def _parsed(text: str) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for line in text.splitlines():
+        sha, _, path = line.partition("  ")
+        top, _, rest = path.partition("/")
+        if re.fullmatch(r"[0-9a-f]{64}", sha) and path and top not in ("", ".."):
+            found.setdefault(rest.partition("/")[0] if top == FOLDER else "", {})[path] = sha
+    return found
+
+
+def place(build: Build, *, forced: bool = False) -> bool:
+    """Bring the archive and what belongs to it into the output folder, each renamed into its place; False if another
+    build has done so just now. An archive of another model that goes for it is warned of. Raises StageError if
+    something that is not an archive is in its place, Damaged."""
+    build.out.mkdir(parents=True, exist_ok=True)
+    with held(build.out):
+        if not forced and not status(build)[1]:
+            return False
+        _sweep(build.out)
+        target = build.out / FOLDER / filename(build)
+        there = not forced and all(_holds(build, entry) for entry in _files(build))
+        others = [build.out / FOLDER / name for name in _others(build) if _exists(build.out / FOLDER / name)]
+        going = [*([] if there or not _exists(target) else [target]), *others]
+        warnings = [_leave(build, path) for path in going]
+        beside = _beside(build.out)
+        try:
+            if not there:
+                for entry in build.trees["archive"]:
+                    _put(build, entry, beside / entry.path, forced=forced)
+            for text in filter(None, warnings):
+                build.store.warn(text)
+            if not there:
+                target.parent.mkdir(exist_ok=True)
+                _move(beside / filename(build), target)
+            for path in others:
+                _remove(path)
+            for entry in _files(build):
+                build.store.know(build.out / entry.path, entry)
+            replaced.remember(build)
+            for name, text in _texts(build).items():
+                renew(build.out, name, text)
+        finally:
+            _remove(beside)
+    return True
+
+
+def _beside(out: Path) -> Path:
+    return out / f".mar-{uuid.uuid4().hex}"
+
+
+def _exists(path: Path) -> bool:
+    return path.exists() or path.is_symlink()
+
+
+def _sweep(out: Path) -> None:
+    """Remove what killed builds left."""
+    for item in list(out.iterdir()):
+        if _BESIDE.fullmatch(item.name) and not item.is_symlink():
+            _remove(item)
+
+
+def _leave(build: Build, path: Path) -> str | None:
+    """That what is at a place in the model store goes, if it is worth a word. Raises StageError for what neither is an
+    archive nor was put there by a build: a folder, or a file that has the same name in another format."""
+    try:
+        return replaced.warning(build, path)
+    except (MarError, OSError):
+        if path.name in read_sums(build.out):
+            return None  # it was ours, and is damaged
+    if path.name != filename(build) or path.is_dir():
+        raise StageError(
+            f"{path} is in the way, and is not an archive.",
+            f"The archive {filename(build)} takes the place of every other that is called {build.config.archive.name}.",
+            "Move it elsewhere, or give the archive another name: --name NAME.",
+        )
+    return f"{path} could not be read as an archive, and is replaced by {filename(build)} of {build.config.model.name}."
+
+
+def renew(out: Path, name: str, text: str) -> None:
+    """Write a text file of the output folder, or leave it as it is if it reads so: a reader sees the old one or the new
+    one, whole."""
+    target, beside = out / name, _beside(out)
+    if _reads(target, text):
+        return
+    target.parent.mkdir(exist_ok=True)
+    try:
+        beside.write_text(text, encoding="utf-8")
+        _date_after(beside, target)
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def held(out: Path) -> Iterator[None]:
+    """The output folder, for one build at a time, whatever cache it has."""
+    folder = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _put(build: Build, entry: Entry, target: Path, *, forced: bool) -> None:
+    """A file of the archive, beside the one whose place it will take: with its date, if that has the same bytes, else
+    with a later one. Raises Damaged."""
+    before = build.out / FOLDER / entry.path
+    same = _holds(build, Entry(f"{FOLDER}/{entry.path}", entry.sha256, entry.size, entry.crc32))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if same and not forced and not before.is_symlink():
+        try:
+            os.link(before, target)  # of a folder of which other files change; the old one goes
+            return
+        except OSError:
+            pass
+    _copy(build, entry, target)
+    if same:
+        os.utime(target, ns=(time.time_ns(), before.stat().st_mtime_ns))
+    else:
+        _date_after(target, before)
+
+
+def _copy(build: Build, entry: Entry, target: Path) -> None:
+    """Share a blob's blocks where the file system can, else copy it, held against its CRC-32 meanwhile. Never a link:
+    blobs have the date that all blobs have. Raises Damaged."""
+    blob = build.store.blob(entry.sha256)
+    with blob.open("rb") as old, target.open("wb") as new:
+        try:
+            fcntl.ioctl(new.fileno(), _FICLONE, old.fileno())
+            return
+        except OSError:
+            pass
+    try:
+        write(target, Member(entry, blob), lambda _: None)
+    except Wrong:
+        build.store.intact(entry)
+        raise Damaged(entry.path) from None
+
+
+def _date_after(new: Path, old: Path) -> None:
+    """Date a file later than the one whose place it takes, in whole seconds, which is how rsync compares dates."""
+    try:
+        before = old.lstat().st_mtime_ns // 10**9
+    except OSError:
+        return
+    if 0 <= before - new.stat().st_mtime_ns // 10**9 <= _CLOCK_WRONG:
+        os.utime(new, (time.time(), before + 1))
+
+
+def _move(new: Path, target: Path) -> None:
+    """Rename over what is there. A folder cannot be replaced so, but the two can change places."""
+    if not target.is_dir() and not (new.is_dir() and target.exists()):
+        new.replace(target)
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(_AT_FDCWD, bytes(new), _AT_FDCWD, bytes(target), _RENAME_EXCHANGE):
+        # An old system, or a file system that cannot: for a moment there is none.
+        target.rename(new.with_name(f"{new.name}.old"))
+        new.replace(target)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

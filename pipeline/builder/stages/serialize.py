@@ -1,0 +1,98 @@
+"""Serialize: weights or a graph, made by a backend; the tokenizer's files and config.json are the same for all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable
+from typing import Any
+
+from ...config.settings import COMPILED
+from ...files.tree import Entry
+from ...model import settings_files, tokenizer
+from ...model.checkpoint import CONFIG, SIDE_FILES, read_json
+from ...model.checkpoint import labels as labels_of
+from ...workers.client import work
+from .. import backends, resolve
+from ..stage import Build, Job, Stage
+
+
+def params(build: Build) -> dict[str, Any]:
+    """What a backend's result depends on, beside the checkpoint. Raises InputError where the two contradict."""
+    resolve.check_task(build)
+    handler = build.config.handler
+    return {
+        "backend": backends.name(handler),
+        "task": build.config.task.name,
+        "labels": resolve.labels(build),
+        "num_labels": handler.num_labels or None,
+        "do_lower_case": handler.do_lower_case,
+        "allow_untrained_head": handler.allow_untrained_head,
+        **backends.of(handler).params(build),
+    }
+
+
+def run(job: Job) -> Iterable[Entry]:
+    build = job.build
+    _tokenizer(job)
+    kept = list(backends.of(build.config.handler).serialize(job))
+    _config(job)
+    # What transformers saves names folders of this machine.
+    settings_files.settle(job.folder, build.config.model.name, trusted=build.config.handler.trust_remote_code)
+    # Code of the model's own, which is taken from its source only where it is trusted.
+    return [*kept, *(entry for entry in build.trees["download"] if entry.path.endswith(".py"))]
+
+
+def _tokenizer(job: Job) -> None:
+    """The tokenizer's own files, with tokenizer.json among them, and every special token named: the handlers read what
+    transformers makes of them, and have no classes with defaults."""
+    checkpoint = job.lay_out("download")
+    for name in SIDE_FILES:
+        if (checkpoint / name).exists():
+            shutil.copyfile(checkpoint / name, job.folder / name)
+    whole = (job.folder / "tokenizer.json").exists()
+    if not whole or tokenizer.leaves_tokens_out(job.folder):
+        made = job.scratch / "tokenizer"
+        made.mkdir()
+        names = work(
+            "tokenizer",
+            {
+                "checkpoint": str(checkpoint),
+                "out": str(made),
+                "trust_remote_code": job.build.config.handler.trust_remote_code,
+            },
+            scratch=job.scratch,
+            progress=job.progress,
+        )
+        if whole:
+            tokenizer.add_special_tokens(job.folder, made)
+        else:
+            for name in names:
+                shutil.copyfile(made / name, job.folder / name)
+    if job.build.config.handler.do_lower_case is not None:
+        tokenizer.set_lower_case(job.folder, job.build.config.handler.do_lower_case)
+    if job.build.config.handler.hardware in COMPILED:
+        tokenizer.for_older_readers(job.folder)
+
+
+def _config(job: Job) -> None:
+    """config.json: the backend's, or the checkpoint's, with the labels that the model has: the config's, or those of a
+    head that came with an adapter."""
+    target = job.folder / CONFIG
+    if not target.exists():
+        shutil.copyfile(job.lay_out("download") / CONFIG, target)
+    config, names = read_json(target), resolve.labels(job.build)
+    if names is not None and names != labels_of(config):
+        config["id2label"] = {str(index): name for index, name in names.items()}
+        config["label2id"] = {name: index for index, name in names.items()}
+        target.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+STAGE = Stage(
+    name="serialize",
+    version=4,
+    inputs=("download",),
+    params=params,
+    tools=lambda build: (*backends.of(build.config.handler).TOOLS, *resolve.merging(build)),
+    run=run,
+)

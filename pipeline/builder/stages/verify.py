@@ -1,0 +1,209 @@
+"""Verify: the finished archive answers its samples and tokenizes texts of every kind; so does the original model;
+the two must agree."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from ...answers import tokenization
+from ...answers.compare import Difference, differences
+from ...archive.reader import Archive
+from ...cache.store import Damaged
+from ...config.settings import COMPILED
+from ...errors import InputError, MismatchError, StageError
+from ...files.tree import Entry, scan
+from ...host import toolchain
+from ...portable.neuron import NO_CHIP
+from ...workers.client import stop, work
+from .. import resolve
+from ..stage import Build, Job, Stage
+from .archive import filename
+from .archive import sha256 as archive_digest
+
+REPORT = "report.json"
+
+
+def params(build: Build) -> dict[str, Any]:
+    return {
+        # What was accepted unverified is not what has to be tried.
+        **({"allow_unverified": build.allow_unverified} if _compiled(build) else {}),
+        "tolerance": resolve.tolerance(build),
+        "without_transformers": build.config.handler.save_mode != "pretrained",
+        "eager": {
+            name: value
+            for name, value in resolve.load_settings(build, build.store.root).items()
+            if name != "checkpoint"
+        },
+    }
+
+
+def _compiled(build: Build) -> bool:
+    return build.config.handler.hardware in COMPILED
+
+
+def _worker(build: Build) -> dict[str, Any]:
+    """Where an archive's handler runs: here, or where a graph was compiled."""
+    if not _compiled(build):
+        return {}
+    python = toolchain.started(build.config.hardware.python)
+    return {"python": python, "script": toolchain.WORKER}
+
+
+def run(job: Job) -> Iterable[Entry]:
+    build, tolerance = job.build, resolve.tolerance(job.build)
+    archive = Archive(job.lay_out("archive") / filename(build))
+    unpacked = archive.unpack(job.scratch / "model")
+    _refuse_other_bytes(build, unpacked)
+    requests = json.loads((unpacked / "samples.json").read_text(encoding="utf-8"))
+    texts = tokenization.asked(
+        unpacked,
+        pairs=build.config.task.name in ("seq_classification", "question_answering"),
+        talks=build.config.task.name == "text_generation",
+        # The others read a longer text in windows, or refuse it.
+        max_length=resolve.max_length(build) if build.config.task.name == "seq_classification" else None,
+    )
+    ask = {
+        "folder": str(unpacked),
+        "requests": requests,
+        "batched": True,
+        "corpus": texts,
+        "without_transformers": params(build)["without_transformers"],
+    }
+    reference = {
+        **resolve.load_settings(build, job.lay_out("download")),
+        "task": build.config.task.name,
+        "requests": requests,
+        "corpus": texts,
+        "settings": build.params["handler"]["settings"]["handler"]
+        | {"do_lower_case": build.config.handler.do_lower_case},
+    }
+    # Two processes at once, since most of either is importing torch.
+    with ThreadPoolExecutor(2) as pool:
+        answering = pool.submit(
+            work, "answer", ask, scratch=job.scratch / "answer", progress=job.progress, **_worker(build)
+        )
+        expecting = pool.submit(work, "eager", reference, scratch=job.scratch / "eager")
+        try:
+            try:
+                got = answering.result()
+            except Exception:
+                expecting.result()  # what the original says of itself tells more than what its archive does
+                raise
+            if "unverified" not in got:
+                _refuse_bad_samples(requests, got)
+            elif not build.allow_unverified:
+                raise _unverified(build, got["unverified"], got["said"])
+            told = expecting.result()
+            expected = told["answers"]
+        except BaseException:
+            stop()
+            raise
+    report: dict[str, Any] = {"name": archive.name, "sha256": archive_digest(build), "tolerance": tolerance}
+    if "unverified" in got:
+        report |= {"verified": False, "unverified": got["unverified"], "notes": []}
+        answers: list[dict[str, Any]] = [{} for _ in expected]
+    else:
+        # First, since other tokens are why answers differ.
+        counts = tokenization.compared(archive.name, unpacked, texts, told["tokens"], got["tokens"])
+        report |= {
+            "verified": True,
+            "notes": got["notes"],
+            "tokenized": counts,
+            "largest_difference": _agreed(archive.name, expected, got, tolerance),
+        }
+        answers = [{"answer": answer} for answer in got["single"]]
+    report["samples"] = [
+        {"request": request, "expected": wanted, **answer}
+        for request, wanted, answer in zip(requests, expected, answers, strict=True)
+    ]
+    (job.folder / REPORT).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return []
+
+
+def _refuse_other_bytes(build: Build, unpacked: Path) -> None:
+    """Hold every file of the archive against the SHA-256 that its stage recorded: it was packed by CRC-32. Raises
+    Damaged, when what is wrong is gone from the cache."""
+    for entry in (entry for stage in ("serialize", "handler") for entry in build.trees[stage]):
+        file = unpacked / entry.path
+        if file.is_file() and scan(file, entry.path).sha256 == entry.sha256:
+            continue
+        name, store = filename(build), build.store
+        store.warn(f"The cache is damaged: {name} holds another {entry.path} than was recorded. It is made again.")
+        if whole := build.trees["archive"].get(name):
+            store.discard(whole)
+        store.intact(entry)  # which removes a blob that is not
+        if entry.path in build.places:
+            store.forget(Path(build.places[entry.path]))
+        raise Damaged(entry.path)
+
+
+def _agreed(name: str, expected: list[Any], got: dict[str, Any], tolerance: float) -> float:
+    """The largest difference between two scores. Raises MismatchError if one is too large, or anything else differs."""
+    found: list[Difference] = []
+    for index, wanted in enumerate(expected):
+        found += differences(f"sample {index}", wanted, got["single"][index], tolerance)
+        found += differences(f"sample {index} in a batch", wanted, got["batched"][index], tolerance)
+    if found:
+        raise MismatchError(
+            f"{name} does not answer like the original: {len(found)} differences (tolerance {tolerance:g}).",
+            table(found),
+        )
+    return largest(expected, got["single"], got["batched"])
+
+
+def _unverified(build: Build, reason: str, said: str) -> StageError:
+    chip = toolchain.CHIPS[build.config.handler.hardware]
+    then = " and try it there with `mar smoke`" if chip.name == "neuronx" else ""
+    return StageError(
+        f"{build.config.archive.name} cannot be verified here: {reason}.",
+        f"What {chip.package} compiles runs on {chip.machines} alone."
+        if reason == NO_CHIP
+        else f"Its handler: {said}.",
+        f"Build it on such a machine, or take it unverified with --allow-unverified{then}.",
+    )
+
+
+def _refuse_bad_samples(requests: list[Any], got: dict[str, Any]) -> None:
+    for request, answer, status in zip(requests, got["single"], got["statuses"], strict=True):
+        if status != 200:
+            raise InputError(
+                f"The archive's handler refused a sample request ({status}): {json.dumps(answer, ensure_ascii=False)}",
+                f"The request was {json.dumps(request, ensure_ascii=False)[:200]}.",
+                "Mend verify.samples: they are requests in the task's format.",
+            )
+
+
+def largest(expected: list[Any], *answers: list[Any]) -> float:
+    """The largest difference between two scores that were compared."""
+    worst = 0.0
+    for given in answers:
+        for wanted, got in zip(expected, given, strict=True):
+            for difference in differences("", wanted, got, -1.0):
+                if isinstance(difference.wanted, float) and isinstance(difference.got, float):
+                    worst = max(worst, abs(difference.wanted - difference.got))
+    return worst
+
+
+def table(found: list[Difference], most: int = 12) -> str:
+    """The differences as lines of text, the first `most` of them."""
+    rows = [
+        ("where", "original model", "archive"),
+        *((d.where, d.show(d.wanted), d.show(d.got)) for d in found[:most]),
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join(lines + ([f"and {len(found) - most} more"] if len(found) > most else []))
+
+
+STAGE = Stage(
+    name="verify",
+    version=3,
+    inputs=("download", "archive"),
+    params=params,
+    tools=lambda build: ("torch", "transformers", "tokenizers", *resolve.merging(build)),
+    run=run,
+)

@@ -1,0 +1,224 @@
+"""A config: one archive to build, with every setting that does not depend on the checkpoint filled in.
+
+Its file is a TorchServe `model-config.yaml`: front-end keys at the top, `pt2:` and `handler:` as the reference
+example has them, and two sections of ours, `archive:` and `verify:`. `pipeline.config.settings` lists every key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .. import ROOT
+from ..errors import InputError
+from ..model.address import ModelSource
+from ..model.address import find as find_model
+from ..tasks import MODES, TASKS, Task
+from ..tasks import find as find_task
+from . import messages, rules
+from .reader import Checked, ConfigReader, Overrides, TellTask
+from .settings import ArchiveSettings, Frontend, HandlerSettings, HardwareSettings, VerifySettings
+
+__all__ = [
+    "ArchiveSettings",
+    "BuildConfig",
+    "HandlerSettings",
+    "ModelSource",
+    "Overrides",
+    "VerifySettings",
+    "dump",
+    "legal_name",
+    "load",
+    "load_all",
+    "packaged",
+    "packed",
+    "packed_handler",
+    "task_of",
+]
+
+_LONGEST_NAME = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildConfig:
+    """One archive to build.
+
+    `frontend` holds TorchServe's keys for the packed model-config.yaml, and `notes` a line for each setting
+    that has no effect, to be said once.
+    """
+
+    path: Path | None
+    task: Task
+    model: ModelSource
+    revision: str | None
+    handler: HandlerSettings
+    hardware: HardwareSettings
+    frontend: dict[str, Any]
+    pt2: dict[str, Any] | None
+    archive: ArchiveSettings
+    verify: VerifySettings
+    is_packaged: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def load(path: Path, overrides: Overrides | None = None) -> BuildConfig:
+    """The config in `path`. Raises InputError with every problem that it has, a line each."""
+    return load_all([path], overrides)[0]
+
+
+def load_all(paths: Iterable[Path], overrides: Overrides | None = None) -> list[BuildConfig]:
+    """The configs in `paths`. Raises InputError with every problem of every file, a line each; two files that
+    make archives of one name are such a problem."""
+    configs: list[BuildConfig] = []
+    wrong: list[str] = []
+    paths = list(paths)
+    if overrides is not None and overrides.name is not None and len(paths) > 1:
+        raise InputError(
+            f"--name {overrides.name} names one archive, and {len(paths)} configs are given.",
+            fix="Build them one by one, or set archive.name in each config.",
+        )
+    for path in map(Path, paths):
+        reader = ConfigReader(path, overrides or Overrides())
+        checked = reader.read()
+        wrong += reader.lines()
+        if checked is not None:
+            configs.append(_built(path, checked))
+    wrong += _clashes(configs)
+    if wrong:
+        raise InputError("\n".join(dict.fromkeys(wrong)))
+    return configs
+
+
+def task_of(model: str, revision: str | None, tell: TellTask) -> str:
+    """The name of the task that the model called `model` was trained for. Raises InputError."""
+    try:
+        return tell(find_model(model, [Path()]), revision, None).name
+    except ValueError as error:
+        raise InputError(f"--model: {error}") from None
+
+
+def packaged(task: Task | str) -> Path:
+    """The config that ships for a task. Raises InputError if there is no such task."""
+    name = task if isinstance(task, str) else task.name
+    row = find_task(name)
+    if row is None:
+        hint = messages.meant(name, [*TASKS, *MODES])
+        raise InputError(f"no such task: {name}{hint}", f"There are {', '.join(TASKS)}.")
+    # A wheel carries configs/ inside the package; in a checkout it lies beside it.
+    inside, beside = (folder / "configs" / f"{row.name}.yaml" for folder in (ROOT, ROOT.parent))
+    return inside if inside.is_file() else beside
+
+
+def _built(path: Path, checked: Checked) -> BuildConfig:
+    task, model = checked.task, checked.model
+    full = rules.settled(checked.file, task)
+    archive = full.archive
+    if not archive.name:
+        archive = archive.model_copy(update={"name": legal_name(model.short_name)})
+    return BuildConfig(
+        path=path,
+        task=task,
+        model=model,
+        revision=full.handler.revision or model.revision,
+        handler=full.handler,
+        hardware=_beside(full.hardware, path.parent),
+        frontend=full.model_dump(include=set(Frontend.model_fields), exclude_none=True, by_alias=True),
+        pt2=full.pt2.model_dump(exclude_none=True) if full.pt2 else None,
+        archive=archive,
+        verify=full.verify,
+        is_packaged=path.resolve() == packaged(task).resolve(),
+        notes=tuple(rules.without_effect(checked.file, task)),
+    )
+
+
+def _beside(hardware: HardwareSettings, folder: Path) -> HardwareSettings:
+    """With an interpreter that lies beside the config's file, as models do; else it is looked for from here."""
+    if hardware.python is None or not (folder / hardware.python).exists():
+        return hardware
+    return hardware.model_copy(update={"python": str(folder / hardware.python)})
+
+
+def _clashes(configs: list[BuildConfig]) -> Iterable[str]:
+    """A line for each config whose archive would overwrite the archive of one before it."""
+    owners: dict[str, BuildConfig] = {}
+    for config in configs:
+        # Case aside: the model store may lie on a file system that takes A.mar and a.mar for one file.
+        owner = owners.setdefault(config.archive.name.casefold(), config)
+        if owner is config:
+            continue
+        if owner.path == config.path:
+            yield f"{config.path} is given twice"
+        else:
+            yield (
+                f"{owner.path} and {config.path} both make the archive {config.archive.name}; "
+                "set archive.name in one of them"
+            )
+
+
+def legal_name(name: str) -> str:
+    """`name` without what torch-model-archiver refuses in an archive's name; "model" if nothing is left."""
+    clean = re.sub(r"[^A-Za-z0-9_\-.]+", "-", name)
+    return re.sub(r"^[^A-Za-z0-9]+", "", clean)[:_LONGEST_NAME].rstrip("-.") or "model"
+
+
+def packed_handler(config: BuildConfig, *, max_length: int) -> dict[str, Any]:
+    """The `handler:` section that goes into the archive, for inputs of `max_length` tokens: what the handler
+    reads, in a fixed order, with the settings of this task only."""
+    handler, task = config.handler, config.task.name
+    made: dict[str, Any] = {
+        "mode": config.task.mode,
+        "save_mode": handler.save_mode,
+        "hardware": handler.hardware,
+        "max_length": max_length,
+        # A folder's name is the builder's own business: another one would give another archive.
+        "model_name": config.archive.name if config.model.kind == "folder" else config.model.repo or config.model.name,
+        "dtype": handler.dtype,
+    }
+    if handler.trust_remote_code and handler.save_mode == "pretrained":
+        made["trust_remote_code"] = True
+    if handler.attn_implementation is not None:
+        made["attn_implementation"] = handler.attn_implementation
+    if handler.pack_weights is not None:
+        made["pack_weights"] = handler.pack_weights
+    if handler.BetterTransformer is not None:
+        made["BetterTransformer"] = handler.BetterTransformer
+    made["model_parallel"] = handler.model_parallel
+    made["captum_explanation"] = handler.captum_explanation
+    defaults: dict[str, Any] = {
+        "top_k": 1,
+        "aggregation_strategy": "simple",
+        "stride": max_length // 4,
+        "max_answer_length": 30,
+    }
+    for name, default in defaults.items():
+        if task in rules.TASK_SETTINGS[name]:
+            asked = getattr(handler, name)
+            made[name] = default if asked is None else asked
+    if handler.generation is not None:
+        made["generation"] = handler.generation.model_dump(exclude_none=True)
+    return made
+
+
+def packed(config: BuildConfig, handler: dict[str, Any]) -> dict[str, Any]:
+    """The model-config.yaml that goes into the archive: plain data, in a fixed order."""
+    made = dict(config.frontend)
+    if config.pt2 is not None:
+        made["pt2"] = config.pt2
+    made["handler"] = handler
+    return made
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+        """Everything is written out: an alias would depend on which objects happen to be one."""
+        return True
+
+
+def dump(data: dict[str, Any]) -> str:
+    """`data` as YAML text that TorchServe's reader and Python's agree on, keys in their order."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=110)

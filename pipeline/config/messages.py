@@ -1,0 +1,206 @@
+"""What is wrong with a config, in one line each: where it is, and what was probably meant."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from ..files.yaml import Where
+from .settings import LARGEST, ConfigFile
+
+_TYPES = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "a text",
+    "list": "a list",
+    "dict": "a section (key: value lines)",
+    "model": "a section (key: value lines)",
+}
+_BOUNDS = {
+    "greater_than_equal": ("ge", "at least"),
+    "greater_than": ("gt", "more than"),
+    "less_than_equal": ("le", "at most"),
+    "less_than": ("lt", "less than"),
+}
+# Words of neighbouring tools, which no likeness of letters would lead from.
+_SYNONYMS = {
+    "batch_size": "batchSize",
+    "model": "handler.model_name",
+    "model_id": "handler.model_name",
+    "fp16": "float16",
+    "half": "float16",
+    "fp32": "float32",
+    "float": "float32",
+    "bf16": "bfloat16",
+    "jit": "torchscript",
+    "eager": "pretrained",
+    "cuda": "gpu",
+    "zip": "zip-store",
+    "inf1": "neuron",
+    "inf2": "neuronx",
+    "sentiment": "sequence_classification",
+    "text-classification": "sequence_classification",
+    "ner": "token_classification",
+    "qa": "question_answering",
+}
+
+
+def dotted(where: Where) -> str:
+    """`("handler", "labels", 0)` as `handler.labels[0]`, on one line whatever the keys hold."""
+    text = ""
+    for part in where:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            # Quotes show a key that is all blanks, or has some at an end.
+            clean = part if part.isprintable() and part == part.strip() != "" else json.dumps(part)
+            text += ("." if text else "") + clean[:60]
+    return text
+
+
+def shown(value: Any) -> str:
+    """A value as the user would write it, on one line."""
+    if isinstance(value, dict):
+        return "a section"
+    if isinstance(value, list):
+        return "a list"
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 50 else text[:47] + "..."
+
+
+def of(error: ValidationError) -> list[tuple[Where, str]]:
+    """Each of pydantic's complaints, in our words, with the path of the key."""
+    return [(_where(detail), _said(detail)) for detail in error.errors(include_url=False)]
+
+
+def _where(detail: ErrorDetails) -> Where:
+    # Pydantic's own parts: of a mapping's key, and of which of several types a value was taken for.
+    return tuple(part for part in detail["loc"] if part not in ("[key]", "[one]", "[some]"))
+
+
+def _said(detail: ErrorDetails) -> str:
+    kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
+    where = _where(detail)
+    if kind == "mar":
+        return str(context["message"])
+    if kind == "extra_forbidden":
+        return "unknown key" + meant_key(where)
+    if kind in ("choice", "literal_error"):
+        choices = context.get("choices") or re.findall(r"'([^']*)'", context.get("expected", ""))
+        return f"{shown(value)} is not one of {_listed(choices)}{meant(value, choices)}"
+    if kind in _BOUNDS:
+        key, words = _BOUNDS[kind]
+        bound = context[key]
+        largest = " (TorchServe's largest)" if bound == LARGEST else ""
+        return f"{shown(value)} is out of range: {words} {_plain(bound)}{largest}"
+    if kind == "finite_number":
+        return f"{shown(value)} is not a finite number"
+    if kind in ("string_too_short", "too_short"):
+        return "is empty"
+    if kind in ("string_too_long", "too_long"):
+        return f"is too long: at most {context.get('max_length')} characters"
+    if kind == "string_pattern_mismatch":
+        return f"{shown(value)}: {_pattern(where)}"
+    wanted = _TYPES.get(kind.partition("_")[0])
+    if wanted is None:
+        return f"{shown(value)} is not a value for it"
+    return f"expected {wanted}, got {shown(value)}{_unquote(wanted, value)}"
+
+
+def _pattern(where: Where) -> str:
+    if where[-1] == "revision":
+        return "a branch, tag or commit has no blanks"
+    return "letters, digits and _ - . only, with a letter or a digit first"
+
+
+def _unquote(wanted: str, value: Any) -> str:
+    """A hint for the most common wrong type: a number or a word of truth in quotes."""
+    if not isinstance(value, str):
+        return ""
+    number = wanted in (_TYPES["int"], _TYPES["float"]) and re.fullmatch(r"-?\d+(\.\d+)?", value)
+    truth = wanted == _TYPES["bool"] and value.lower() in ("true", "false", "yes", "no", "on", "off")
+    return "; leave the quotes out" if number or truth else ""
+
+
+def _plain(number: Any) -> str:
+    return f"{number:g}" if isinstance(number, float) else str(number)
+
+
+def _listed(choices: Sequence[str]) -> str:
+    return ", ".join(choices[:-1]) + f" or {choices[-1]}" if len(choices) > 1 else choices[0]
+
+
+def meant(value: Any, choices: Iterable[str]) -> str:
+    """`; did you mean X?`, or nothing if no choice is like the value."""
+    known = list(choices)
+    if not isinstance(value, str):
+        return ""
+    lower = value.lower()
+    synonym = _SYNONYMS.get(lower)
+    near = [synonym] if synonym in known else _near(lower, known)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def meant_key(where: Where) -> str:
+    """What an unknown key may stand for: one of its own section, or the same word in another."""
+    word = str(where[-1])
+    own = keys(tuple(str(part) for part in where[:-1]))
+    section = "".join(f"{part}." for part in where[:-1])
+    elsewhere = {name.rpartition(".")[2]: name for name in reversed(_all_keys())}
+    if _SYNONYMS.get(word) in _all_keys():
+        return f"; did you mean {_SYNONYMS[word]}?"
+    if word in elsewhere:
+        top = "" if "." in elsewhere[word] else ", at the top of the file"
+        return f"; did you mean {elsewhere[word]}{top}?"
+    near = _near(word, own)
+    if near:
+        return f"; did you mean {section}{near[0]}?"
+    near = _near(word, elsewhere)
+    return f"; did you mean {elsewhere[near[0]]}?" if near else ""
+
+
+def _near(word: str, known: Iterable[str]) -> list[str]:
+    """The known word that is most like it, case aside."""
+    by_lower = {name.lower(): name for name in known}
+    return [by_lower[name] for name in get_close_matches(word.lower(), by_lower, n=1, cutoff=0.65)]
+
+
+@lru_cache
+def keys(section: tuple[str, ...]) -> dict[str, type[BaseModel] | None]:
+    """The keys of a section of the file, each with its model if it is a section. Empty for free-form ones."""
+    model: type[BaseModel] | None = ConfigFile
+    for part in section:
+        model = keys_of(model).get(part) if model else None
+    return keys_of(model) if model else {}
+
+
+def keys_of(model: type[BaseModel]) -> dict[str, type[BaseModel] | None]:
+    """The keys that a model reads, as the file spells them."""
+    found: dict[str, type[BaseModel] | None] = {}
+    for name, info in model.model_fields.items():
+        kinds = (info.annotation, *get_args(info.annotation))
+        models = (kind for kind in kinds if get_origin(kind) is None and isinstance(kind, type))
+        inner = next((kind for kind in models if issubclass(kind, BaseModel)), None)
+        found[info.alias or name] = inner
+    return found
+
+
+@lru_cache
+def _all_keys() -> tuple[str, ...]:
+    """Every key of the file, dotted; the top ones first."""
+    found: list[str] = []
+    sections: list[tuple[str, type[BaseModel]]] = [("", ConfigFile)]
+    for prefix, model in sections:
+        for name, inner in keys_of(model).items():
+            found.append(prefix + name)
+            if inner is not None:
+                sections.append((f"{prefix}{name}.", inner))
+    return tuple(found)

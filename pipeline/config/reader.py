@@ -1,0 +1,343 @@
+"""A config file with the command line's settings over it, checked as a whole: every problem, with its line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ..audit.findings import printable
+from ..errors import InputError
+from ..files.yaml import MAX_BYTES, Document, Where, parse
+from ..model import address, lock
+from ..model.address import ModelSource
+from ..tasks import MODES, TASKS, Task
+from ..tasks import find as find_task
+from . import messages, rules
+from .settings import COMPILED, ConfigFile
+
+# Where what is written without quotes is taken by its letters: the version 1.10 is no number, and the label
+# `no` no truth value.
+_AS_WRITTEN = re.compile(r"archive\.(name|version)|handler\.(base_)?revision|handler\.labels(\[\d+\]|\.\d+)")
+_KINDS = {
+    "folder": "a folder",
+    "starter": "a starter",
+    "url": "an address in an object store",
+    "mlflow": "a registered model, whose version stands in its name",
+}
+# Fields of Overrides, and the keys of `handler:` that they stand for.
+_OPTIONS = {"task": "mode", "model": "model_name", "revision": "revision", "save_mode": "save_mode"}
+
+
+TellTask = Callable[[ModelSource, str | None, lock.Locked | None], Task]
+"""The task that a model at a revision was trained for; what is locked of it need not be asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overrides:
+    """What the command line says in place of the file: options, and `settings`, each KEY=VALUE with a dotted key
+    and a YAML value."""
+
+    task: str | None = None
+    model: str | None = None
+    revision: str | None = None
+    save_mode: str | None = None
+    name: str | None = None
+    settings: tuple[str, ...] = ()
+    tell: TellTask | None = None
+    """Asked where nothing says the task. Raises InputError if the model does not tell it either."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """A file in which nothing is wrong."""
+
+    file: ConfigFile
+    task: Task
+    model: ModelSource
+
+
+class ConfigReader:
+    """Reads one file. What is wrong with it is in `lines()`, and then `read()` gives None."""
+
+    def __init__(self, path: Path, overrides: Overrides) -> None:
+        self.path, self.overrides = path, overrides
+        self._wrong: list[tuple[int, str]] = []
+        self._document = Document()
+        self._origins: dict[Where, str] = {}
+
+    def lines(self) -> list[str]:
+        """A line for each problem: those of the command line, then those of the file, from its top."""
+        # A letter that nobody sees is what is wrong, often enough.
+        texts = [text for _, text in sorted(self._wrong, key=lambda item: item[0])]
+        return [printable(address.without_secrets(text)) for text in texts]
+
+    def read(self) -> Checked | None:
+        text = self._text()
+        if text is None:
+            return None
+        self._document = parse(text)
+        for problem in self._document.problems:
+            self._at_line(problem.line, problem.where, problem.message)
+        data = self._document.data
+        if not isinstance(data, dict):
+            if not self._wrong:
+                said = "is empty" if data is None else f"holds {messages.shown(data)}, not 'key: value' lines"
+                self._at_line(1, (), f"{said}; start from configs/seq_classification.yaml")
+            return None
+        if "handler" not in data and {"architectures", "model_type"} & data.keys():
+            self._at_line(1, (), "is a checkpoint's config.json, no config; use --task TASK --model FOLDER")
+            return None
+        self._override(data)
+        _drop_empty(data, ())
+        self._as_written(data)
+        return self._check(data)
+
+    def _text(self) -> str | None:
+        path = self.path
+        try:
+            if path.is_dir():
+                self._say(
+                    f"{path} is a folder; a config is a YAML file. "
+                    f"For the model in it: mar build --task TASK --model {path}"
+                )
+                return None
+            with path.open("rb") as stream:
+                raw = stream.read(MAX_BYTES + 1)
+        except FileNotFoundError:
+            self._say(f"{path}: no such file{_near_files(path)}")
+            return None
+        except (OSError, ValueError) as error:
+            self._say(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
+            return None
+        if len(raw) > MAX_BYTES:
+            self._say(f"{path}: is larger than {MAX_BYTES >> 20} MiB, so it is no config")
+            return None
+        try:
+            return raw.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = raw.count(b"\n", 0, error.start) + 1
+            self._at_line(line, (), f"byte 0x{raw[error.start]:02x} is not UTF-8: save it as UTF-8 text")
+            return None
+
+    def _override(self, data: dict[str, Any]) -> None:
+        """Put the command line's settings into `data`, and remember where they came from."""
+        handler = data.get("handler")
+        if isinstance(handler, dict):
+            if self.overrides.task is not None:
+                handler.pop("task", None)
+            if self.overrides.model is not None:
+                # The file's revision is of the file's model.
+                handler.pop("revision", None)
+        for option, key in _OPTIONS.items():
+            value = getattr(self.overrides, option)
+            if value is not None:
+                self._put(data, ("handler", key), value, f"--{option.replace('_', '-')} {value}")
+        if self.overrides.name is not None:
+            self._put(data, ("archive", "name"), self.overrides.name, f"--name {self.overrides.name}")
+        for setting in self.overrides.settings:
+            shown = f"--set {setting if setting.isprintable() else repr(setting)}"
+            key, equals, text = setting.partition("=")
+            where: Where = tuple(part.strip() for part in key.split("."))
+            if not equals or not all(where):
+                self._say(f"{shown}: expected KEY=VALUE, such as handler.max_length=256")
+                continue
+            value = parse(text)
+            for problem in value.problems:
+                self._say(f"{shown}: {problem.message}")
+            if not value.problems and self._put(data, where, value.data, shown):
+                self._document.texts.update({(*where, *inner): word for inner, word in value.texts.items()})
+        self._one_batch(data)
+
+    def _one_batch(self, data: dict[str, Any]) -> None:
+        """Of the two names of a compiled graph's batch, the one on the command line counts."""
+        handler, names = data.get("handler"), {("handler", "batch_size"), ("batchSize",)}
+        if not isinstance(handler, dict) or handler.get("hardware") not in COMPILED:
+            return
+        said = names & self._origins.keys()
+        if said == {("handler", "batch_size")}:
+            data.pop("batchSize", None)
+        elif said == {("batchSize",)}:
+            handler.pop("batch_size", None)
+
+    def _put(self, data: dict[str, Any], where: Where, value: Any, shown: str) -> bool:
+        section = data
+        for depth, part in enumerate(where[:-1], 1):
+            inner = section.get(str(part))
+            if inner is None:
+                inner = section[str(part)] = {}
+            if not isinstance(inner, dict):
+                self._say(f"{shown}: {messages.dotted(where[:depth])} is no section")
+                return False
+            section = inner
+        section[str(where[-1])] = value
+        for known in (self._origins, self._document.lines, self._document.texts):
+            _forget(known, where)
+        self._origins[where] = shown
+        return True
+
+    def _as_written(self, data: dict[str, Any]) -> None:
+        for where, text in self._document.texts.items():
+            if not _AS_WRITTEN.fullmatch(messages.dotted(where)):
+                continue
+            section: Any = data
+            for part in where[:-1]:
+                section = section.get(part) if isinstance(section, dict) else None
+            key: Any = where[-1]
+            there = isinstance(section, list) or (isinstance(section, dict) and key in section)
+            # A truth value is an int too. What is no scalar stays, for the types to refuse.
+            if there and isinstance(section[key], (int, float)):
+                section[key] = text
+
+    def _check(self, data: dict[str, Any]) -> Checked | None:
+        readable = isinstance(data.get("handler", {}), dict)
+        given = _paths(data)
+        config = self._validated(data)
+        if config is None:
+            return None
+        model = self._model(config)
+        unsaid = readable and not given & {"handler.mode", "handler.task"}
+        if unsaid and self.overrides.tell and "handler.model_name" in given:
+            # What has to be mended first need not wait for a server.
+            unsaid = False
+            if model and (model.kind in ("starter", "folder") or not self._wrong):
+                config = self._told(config, model, self.overrides.tell)
+        for key, message in rules.conflicts(config, _paths(data).__contains__):
+            self._add(tuple(int(part) if part.isdigit() else part for part in key.split(".")), message)
+        if unsaid:
+            self._add(("handler", "mode"), f"is missing: one of {', '.join(MODES)}")
+        if readable and "handler.model_name" not in given:
+            self._add(("handler", "model_name"), "is missing: a Hub id, a folder, or starter:TASK")
+        task = rules.task_of(config.handler)
+        if self._wrong or model is None or task is None:
+            return None
+        return Checked(file=config, task=task, model=model)
+
+    def _validated(self, data: dict[str, Any]) -> ConfigFile | None:
+        """The file's model. Keys that have a problem are noted, then left out of `data`, so that all the others
+        get checked too."""
+        while True:
+            try:
+                return ConfigFile.model_validate(data)
+            except ValidationError as error:
+                wrong = messages.of(error)
+            for where, message in wrong:
+                self._add(where, message)
+            bad = {_deepest(data, where) for where, _ in wrong}
+            if () in bad:
+                return None
+            for where in bad:
+                _forget_value(data, where)
+
+    def _told(self, config: ConfigFile, model: ModelSource, tell: TellTask) -> ConfigFile:
+        """The config with the task that its model tells, which else is a problem."""
+        revision, locked = config.handler.revision, None
+        try:
+            found = lock.read(self.path)
+            if found is not None and not found.stale(model.name, lock.settings(config.handler)):
+                revision = (found.commit(0, model.repo) if model.repo else None) or revision
+                locked = found.part(0, lock.path_of(self.path))
+            mode = tell(model, revision, locked).mode
+        except InputError as error:
+            told = f"is missing, and the model does not tell it: {error.what} {error.fix}"
+            self._add(("handler", "mode"), told.rstrip())
+            return config
+        return config.model_copy(update={"handler": config.handler.model_copy(update={"mode": mode})})
+
+    def _model(self, config: ConfigFile) -> ModelSource | None:
+        name, where = config.handler.model_name, ("handler", "model_name")
+        if name is None:
+            return None
+        folders = [Path()] if where in self._origins else [self.path.parent, Path()]
+        try:
+            found = address.find(name, list(dict.fromkeys(folders)))
+        except ValueError as error:
+            self._add(where, str(error))
+            return None
+        base = config.handler.base_model
+        if base is not None and address.without_secrets(base) != base:
+            self._add(("handler", "base_model"), "holds credentials, which come from the environment")
+        revision = config.handler.revision
+        if found.kind != "hub" and revision is not None:
+            self._add(("handler", "revision"), f"only a Hub id has revisions, and {name} is {_KINDS[found.kind]}")
+        if found.revision is not None and revision not in (None, found.revision):
+            self._add(("handler", "revision"), f"is another one than {name} names; leave one of them out")
+        return found
+
+    def _add(self, where: Where, message: str) -> None:
+        """Note a problem at the option, or at the line, that the value at `where` came from."""
+        for length in range(len(where), -1, -1):
+            shown = self._origins.get(where[:length])
+            if shown is not None:
+                inside = f"{messages.dotted(where)}: " if length < len(where) else ""
+                self._say(f"{shown}: {inside}{message}")
+                return
+            if where[:length] in self._document.lines:
+                self._at_line(self._document.lines[where[:length]], where, message)
+                return
+        self._at_line(1, where, message)
+
+    def _at_line(self, line: int, where: Where, message: str) -> None:
+        key, line = messages.dotted(where), max(line, 1)
+        self._wrong.append((line, f"{self.path}:{line}: {key}{': ' if key else ''}{message}"))
+
+    def _say(self, message: str) -> None:
+        self._wrong.append((0, message))
+
+
+def _drop_empty(data: dict[str, Any], section: tuple[str, ...]) -> None:
+    """Take out known keys without a value (`revision:`): they are not given."""
+    for name, inner in messages.keys(section).items():
+        if name in data and data[name] is None:
+            del data[name]
+        elif inner is not None and isinstance(data.get(name), dict):
+            _drop_empty(data[name], (*section, name))
+
+
+def _paths(data: dict[str, Any], prefix: str = "") -> set[str]:
+    """The dotted name of every key in `data`."""
+    found = set()
+    for key, value in data.items():
+        found.add(prefix + key)
+        if isinstance(value, dict):
+            found |= _paths(value, f"{prefix}{key}.")
+    return found
+
+
+def _deepest(data: Any, where: Where) -> Where:
+    """The longest start of `where` that is a key of a mapping in `data`."""
+    for depth, part in enumerate(where):
+        if not isinstance(data, dict) or part not in data:
+            return where[:depth]
+        data = data[part]
+    return where
+
+
+def _forget_value(data: dict[str, Any], where: Where) -> None:
+    section: Any = data
+    for part in where[:-1]:
+        section = section.get(part, {})
+    section.pop(where[-1], None)
+
+
+def _forget(known: dict[Where, Any], where: Where) -> None:
+    for path in [path for path in known if path[: len(where)] == where]:
+        del known[path]
+
+
+def _near_files(path: Path) -> str:
+    """A hint at what a config that is not there may have been meant to be."""
+    task = find_task(path.stem)
+    if task is not None:
+        return f"; did you mean --task {task.name}, or configs/{task.name}.yaml?"
+    for folder in dict.fromkeys((path.parent, path.parent / "configs", Path("configs"))):
+        names = {file.stem: file for file in sorted(folder.glob("*.y*ml"))} if folder.is_dir() else {}
+        if near := get_close_matches(path.stem, names, n=1):
+            return f"; did you mean {names[near[0]]}?"
+    near = get_close_matches(path.stem, [*TASKS, *MODES], n=1)
+    return f"; did you mean --task {near[0]}?" if near else ""

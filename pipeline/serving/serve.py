@@ -1,0 +1,146 @@
+"""TorchServe on a built tree, in the foreground; and what else there is of TorchServe under one name."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shlex
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ..archive.reader import Archive
+from ..errors import OK, InputError, MarError
+from ..host.java import find_java, find_torchserve
+from .properties import SUFFIXES, Ports, listeners, loaded_archives, read_properties, served_name
+from .server import Server, WorkerDied, free_ports
+from .smoke import shown
+
+__all__ = ["Server", "WorkerDied", "find_java", "find_torchserve", "free_ports", "serve"]
+
+_GRACE = 15.0  # seconds that requests have to end after Ctrl-C
+
+
+def serve(
+    out: Path,
+    report: Callable[[str], None] = lambda _: None,
+    *,
+    ports: Ports | None = None,
+    ready_timeout: float = 600.0,
+    keep: Path | None = None,
+) -> int:
+    """Serve `out`/model-store with `out`/config/config.properties until Ctrl-C or SIGTERM; the exit code.
+
+    `ports` replace those of config.properties. `report` gets lines for the user: where it listens, where its tokens
+    are, a request to try, and later what a dying worker died of.
+    Raises InputError before anything is started if something is missing or a port is taken, WorkerDied if an
+    archive does not load, StageError if TorchServe ends by itself.
+    """
+    config, store = out / "config" / "config.properties", out / "model-store"
+    try:
+        if not config.is_file():
+            raise FileNotFoundError
+        text = config.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise InputError(
+            f"There is nothing to serve in {out}: it has no config/config.properties.",
+            "Nothing was built into this folder yet.",
+            "Run `mar build` first, or name the folder that you built into with --out.",
+        ) from None
+    properties = read_properties(text)
+    archives = [store / name for name in loaded_archives(properties) or _all(store)]
+    if not archives:
+        raise InputError(f"The model store {store} is empty.", "", "Run `mar build`, which puts its archives there.")
+    check_ports({**properties, **(ports.settings() if ports else {})})
+    with (
+        Server(archives, store=store.resolve(), config=text, ports=ports, jvm=(), grace=_GRACE, keep=keep) as server,
+        shown(report),
+    ):
+        try:
+            _run(server, archives, report, ready_timeout)
+        except (KeyboardInterrupt, SystemExit):
+            report("TorchServe stops.")
+    return OK
+
+
+def _run(server: Server, archives: list[Path], report: Callable[[str], None], ready_timeout: float) -> None:
+    report(f"TorchServe starts with {', '.join(server.names)}")
+    took = server.wait_ready(timeout=ready_timeout)
+    report(f"READY after {took:.1f} s: {server.address}")
+    if server.key_file.exists():
+        report(f"Tokens: {server.key_file} (they last an hour; the file goes with the server)")
+        report(f"A new one: {renew_line(server)}")
+    report(f"Logs: {server.logs}")
+    report("Try it:\n" + curl_line(server, archives[0]))
+    died = {name: server.deaths(name) for name in server.names}
+    while server.running:
+        time.sleep(0.5)
+        for name, before in died.items():
+            now = server.deaths(name)
+            if now > before:
+                died[name] = now
+                time.sleep(0.5)  # its traceback comes through another pipe
+                error = server.death(name, "died, and TorchServe starts it again")
+                report(f"{error}\n{error.details}")
+    raise server.ended()
+
+
+def curl_line(server: Server, archive: Path) -> str:
+    """A command that asks `archive` its first sample, as it can be typed into a shell."""
+    try:
+        samples = Archive(archive).json("samples.json")
+    except (MarError, ValueError):
+        samples = None
+    body = json.dumps(samples[0] if isinstance(samples, list) and samples else {}, ensure_ascii=False)
+    return " ".join(
+        [
+            f"curl -s {server.address}/predictions/{served_name(archive.name)}",
+            *([f'-H "Authorization: Bearer {_key(server, "inference")}"'] if server.key_file.exists() else []),
+            "-H 'Content-Type: application/json' -d",
+            shlex.quote(body),
+        ]
+    )
+
+
+def renew_line(server: Server) -> str:
+    """A command that makes a new inference token, as it can be typed into a shell."""
+    url = f"http://127.0.0.1:{server.ports.management}/token?type=inference"
+    return f'curl -s "{url}" -H "Authorization: Bearer {_key(server, "API")}"'
+
+
+def _key(server: Server, kind: str) -> str:
+    """Shell that prints a token. It reads the file anew, so it stays right when the token is renewed, and no token
+    is in a terminal's scrollback."""
+    file = shlex.quote(str(server.key_file))
+    return f"""$(sed -n '/"{kind}"/,/}}/s/.*"key": "\\(.*\\)".*/\\1/p' {file})"""
+
+
+def check_ports(properties: dict[str, str]) -> None:
+    """Raise InputError if something listens already where TorchServe would."""
+    for setting, (host, port) in listeners(properties).items():
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            # As servers do: what a server that just ended leaves behind is no obstacle.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                taken = error.errno == errno.EADDRINUSE
+                reason = "something listens there already" if taken else os.strerror(error.errno or 0)
+                raise InputError(
+                    f"TorchServe cannot listen on port {port} of {host}: {reason}.",
+                    "Mostly another TorchServe runs on this machine." if taken else "",
+                    f"End it, or set another port in {setting} of config/config.properties.",
+                ) from None
+
+
+def _all(store: Path) -> list[str]:
+    """What `load_models=all` means."""
+    if not store.is_dir():
+        return []
+    return sorted(
+        path.name
+        for path in store.iterdir()
+        if not path.name.startswith(".") and (path.is_dir() or path.name.endswith(SUFFIXES))
+    )

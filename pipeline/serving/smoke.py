@@ -1,0 +1,214 @@
+"""Asks a real TorchServe what the handler answers without it, and compares."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..archive.reader import PROVENANCE, Archive, digest
+from ..errors import InputError, MismatchError
+from .properties import served_name
+from .server import Server, WorkerDied
+
+TOLERANCE = 1e-4  # absolute, as the verify stage's default
+_ROWS = 5  # differences that an error shows
+_ROUNDS = 3  # how often each sample is sent at once with the others, so that TorchServe makes batches
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmokeResult:
+    """How an archive did: `requests` answered, all as expected; the median time of one alone, in milliseconds; the
+    time from the server's start to its READY worker, in seconds."""
+
+    name: str
+    requests: int
+    median_ms: float
+    ready_seconds: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One value of an answer: where it is, what was expected, what came."""
+
+    where: str
+    expected: str
+    got: str
+
+
+def smoke(
+    archives: Sequence[Path],
+    answer: Callable[[Path, list[Any]], list[Any]],
+    report: Callable[[str], None] = lambda _: None,
+    *,
+    tolerances: Mapping[Path, float] | None = None,
+    ready_timeout: float = 300.0,
+    keep: Path | None = None,
+) -> list[SmokeResult]:
+    """Serve `archives` from one TorchServe and send each its own samples: alone, at once, and as raw bytes.
+
+    `answer(archive, requests)` gives what the archive's handler answers to each request in this process, or whatever it
+    is to be compared with, and `tolerances` by how much a number may differ for it. `report` gets a line for each step.
+    `keep` is a folder for the logs if a model does not load.
+    Raises MismatchError with a table if an answer differs by more than that, or is none, WorkerDied if an
+    archive does not load, InputError if there is none, it holds no samples, or TorchServe or Java is missing.
+    """
+    if not archives:
+        raise InputError("There is no archive to try.", "", "Build one with `mar build`.")
+    names = [served_name(path.name) for path in archives]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise InputError(f"Two of the archives would be served as {twice}.", fix="Try them one after the other.")
+    requests = {path: samples(path) for path in archives}
+    with Server(archives, keep=keep) as server, shown(report):
+        report(f"TorchServe starts on {server.address}")
+        # The reference answers are made while the server starts: both take seconds, on different cores.
+        with ThreadPoolExecutor(1) as pool:
+            pending = {path: pool.submit(answer, path, requests[path]) for path in archives}
+            try:
+                server.wait_ready(names, timeout=ready_timeout)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+            expected = {path: future.result() for path, future in pending.items()}
+        results = []
+        for path in archives:
+            name = served_name(path.name)
+            report(f"{name} is READY after {server.ready[name]:.1f} s")
+            tolerance = (tolerances or {}).get(path, TOLERANCE)
+            results.append(_try(server, name, requests[path], expected[path], tolerance))
+            report(f"{name}: {results[-1].requests} answers agree, {results[-1].median_ms:.1f} ms each")
+    return results
+
+
+def unverified(archive: Path) -> dict[str, Any] | None:
+    """The report beside an archive that could not be verified where it was built: it holds the original model's answers
+    to its samples. None if it was. Raises InputError if there is no report of such an archive."""
+    if not (Archive(archive).json(PROVENANCE) or {}).get("unverified"):
+        return None
+    name = archive.name.removesuffix(".mar").removesuffix(".tar.gz")
+    file = archive.parent.parent / "reports" / f"{name}.json"
+    try:
+        report = json.loads(file.read_text(encoding="utf-8"))
+        if report["sha256"] == digest(archive):
+            return None if report["verified"] else dict(report)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise InputError(
+        f"{archive} was not verified where it was built, and its report is not beside it.",
+        f"{file} holds what the original model answers, and there is none of this very archive.",
+        "Copy the whole output folder of the build.",
+    )
+
+
+@contextmanager
+def shown(report: Callable[[str], None]) -> Iterator[None]:
+    """Show a dead worker's traceback before its error."""
+    try:
+        yield
+    except WorkerDied as error:
+        report(error.details)
+        raise
+
+
+def _try(server: Server, name: str, requests: list[Any], expected: list[Any], tolerance: float) -> SmokeResult:
+    if len(expected) != len(requests):
+        raise ValueError(f"{len(expected)} answers for {len(requests)} requests")
+    differences: list[Difference] = []
+    times: list[float] = []
+
+    def ask(label: str, number: int, body: Any, content_type: str | None = "application/json") -> list[Difference]:
+        begin = time.perf_counter()
+        reply = server.predict(name, body, content_type)
+        if label == "alone":
+            times.append(time.perf_counter() - begin)
+        where = f"sample {number + 1} {label}"
+        if reply.status_code >= 500 and server.deaths(name):
+            raise server.death(name, "died at a request")
+        # A bad sample's own answer may be an error; a status is compared only where the server itself refused.
+        try:
+            got = reply.json()
+        except ValueError:
+            got = reply.text
+        return compare(expected[number], got, tolerance, where)
+
+    for number, body in enumerate(requests):
+        differences += ask("alone", number, body)
+    for number, body in enumerate(requests):
+        differences += ask("as bytes", number, json.dumps(body).encode(), None)
+    many = [(number, body) for _ in range(_ROUNDS) for number, body in enumerate(requests)]
+    with ThreadPoolExecutor(min(len(many), 32)) as pool:
+        for found in pool.map(lambda item: ask("with others", *item), many):
+            differences += found
+    if differences:
+        raise MismatchError(
+            f"TorchServe's answers differ from the handler's own for {name}:\n{table(differences)}",
+            "Batching, the body's format or the server's Python changed what it answers.",
+            f"Compare with `mar run {server.archives[name]}`, and `mar doctor` for the versions.",
+        )
+    return SmokeResult(
+        name=name,
+        requests=2 * len(requests) + len(many),
+        median_ms=1000 * statistics.median(times),
+        ready_seconds=server.ready[name],
+    )
+
+
+def compare(expected: Any, got: Any, tolerance: float, where: str = "") -> list[Difference]:
+    """Where `got` is not `expected`: numbers with a fraction within `tolerance`, all else exactly."""
+    if isinstance(expected, dict) and isinstance(got, dict):
+        found = []
+        for key in [*expected, *(key for key in got if key not in expected)]:
+            if key in expected and key in got:
+                found += compare(expected[key], got[key], tolerance, f"{where} .{key}")
+            else:
+                sides = [_short(side[key]) if key in side else "nothing" for side in (expected, got)]
+                found.append(Difference(f"{where} .{key}", *sides))
+        return found
+    if isinstance(expected, list | tuple) and isinstance(got, list | tuple) and len(expected) == len(got):
+        pairs = enumerate(zip(expected, got, strict=True))
+        return [each for number, pair in pairs for each in compare(*pair, tolerance, f"{where} [{number}]")]
+    if isinstance(expected, float) or isinstance(got, float):
+        numbers = all(isinstance(side, int | float) and not isinstance(side, bool) for side in (expected, got))
+        if numbers and (expected == got or math.isclose(expected, got, rel_tol=0.0, abs_tol=tolerance)):
+            return []
+    elif expected == got and isinstance(expected, bool) == isinstance(got, bool):
+        return []
+    return [Difference(where, _short(expected), _short(got))]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value
+    text = " ".join(text.split())
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def table(differences: Sequence[Difference]) -> str:
+    """The first few differences as aligned text."""
+    rows = [("where", "expected", "TorchServe"), *((d.where.strip(), d.expected, d.got) for d in differences[:_ROWS])]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = ["  " + "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
+    if len(differences) > _ROWS:
+        lines.append(f"  and {len(differences) - _ROWS} more")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def samples(archive: Path) -> list[Any]:
+    """The requests in an archive's samples.json. Raises InputError if it is no archive or holds none."""
+    try:
+        found = Archive(archive).json("samples.json")
+    except ValueError as error:
+        raise InputError(f"samples.json in {archive} is no JSON: {error}.", fix="Build it again.") from None
+    if not isinstance(found, list) or not found:
+        raise InputError(
+            f"{archive} holds no samples.json with requests to try.",
+            "An archive that was built elsewhere has none.",
+            "Build it with `mar build`, which packs samples.",
+        )
+    return found

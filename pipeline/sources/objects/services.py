@@ -1,0 +1,116 @@
+"""The object stores that there are, and what their errors are called. What the errors say is not repeated: it can hold
+addresses with signatures."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ...errors import InputError, MarError, StageError
+
+Kind = Literal["disk", "denied", "absent", "network", "wrong", "other"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """What to say of a store. `settings` are where credentials come from, `public` what does without them, and
+    `address` what leads to another server."""
+
+    name: str
+    extra: str
+    settings: str
+    public: str
+    address: str
+
+
+S3 = Service(
+    name="S3",
+    extra="s3",
+    settings="AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    public="FSSPEC_S3_ANON=true",
+    address="AWS_ENDPOINT_URL",
+)
+_GOOGLE = Service(
+    name="Google Cloud Storage",
+    extra="gs",
+    settings="GOOGLE_APPLICATION_CREDENTIALS",
+    public="FSSPEC_GS_TOKEN=anon",
+    address="STORAGE_EMULATOR_HOST",
+)
+_AZURE = Service(
+    name="Azure Blob Storage",
+    extra="az",
+    settings="AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or AZURE_STORAGE_CONNECTION_STRING",
+    public="AZURE_STORAGE_ANON=true",
+    address="AZURE_STORAGE_CONNECTION_STRING",
+)
+SERVICES = {"s3": S3, "gs": _GOOGLE, "gcs": _GOOGLE, "az": _AZURE, "abfs": _AZURE, "abfss": _AZURE}
+
+_DENIED = {
+    "PermissionError", "NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound",
+    "TokenRetrievalError", "SSOError", "ClientAuthenticationError", "GoogleAuthError",
+}  # fmt: skip
+_ABSENT = {"FileNotFoundError", "ResourceNotFoundError"}
+_NETWORK = {
+    "ConnectionError", "TimeoutError", "HTTPClientError", "ClientConnectionError", "ClientPayloadError",
+    "IncompleteReadError", "IncompleteRead", "ResponseStreamingError", "ServiceRequestError", "ServiceResponseError",
+    "RequestException", "TransportError", "ChecksumError", "gaierror", "ResponseParserError",
+}  # fmt: skip
+_WRONG = {"ValueError", "ParamValidationError", "NoRegionError", "InvalidRegionError"}
+_BUSY = (errno.EBUSY, errno.EREMOTEIO)
+
+
+def of(url: str) -> Service:
+    return SERVICES.get(url.partition("://")[0], S3)
+
+
+def kind(error: BaseException) -> Kind:
+    """What an error is about, by the names of its class and those above: no package of a store need be imported."""
+    if isinstance(error, OSError) and isinstance(error.filename, str) and Path(error.filename).is_absolute():
+        return "disk"
+    names = {base.__name__ for base in type(error).__mro__}
+    code = next((str(told) for name in ("code", "status_code", "status") if (told := getattr(error, name, None))), "")
+    if names & _DENIED or code in ("401", "403"):
+        return "denied"
+    if names & _ABSENT or code == "404":
+        return "absent"
+    busy = code in ("408", "429") or (code.isdigit() and int(code) >= 500)
+    if names & _NETWORK or busy or (isinstance(error, OSError) and error.errno in _BUSY):
+        return "network"
+    return "wrong" if names & _WRONG else "other"
+
+
+def told(error: BaseException, url: str) -> MarError:
+    """An error of the store at `url`, in our words."""
+    service, about = of(url), kind(error)
+    if about == "denied":
+        return InputError(
+            f"{service.name} denies access to {url}, or there are no credentials for it.",
+            f"They are read from the environment: {service.settings}.",
+            f"Set them to those of an account that may list and read it; for what is public, set {service.public}.",
+        )
+    if about == "absent":
+        return InputError(
+            f"There is nothing at {url}: no such bucket, or nothing of that name in it.",
+            fix=f"Check the address, and {service.address} if it is on a server of your own.",
+        )
+    if about == "wrong":
+        return InputError(
+            f"{service.name} cannot be asked for {url}: the address, or the settings for it, are wrong.",
+            fix=f"Check it, {service.settings}"
+            + ("." if service.address in service.settings else f", and {service.address}."),
+        )
+    if about == "network":
+        return StageError(
+            f"{service.name} cannot be reached for {url}, or is too busy ({type(error).__name__}).",
+            "What was fetched already stays, and is not fetched again.",
+            f"Try again later, or check the network and {service.address}; --offline takes what was seen last.",
+        )
+    number = error.errno if isinstance(error, OSError) else None
+    return StageError(
+        f"{service.name} does not give {url} ({errno.errorcode.get(number or 0, type(error).__name__)}).",
+        "It may be in another region, or the server speaks in a way of its own.",
+        f"Check {'AWS_REGION and ' if service is S3 else ''}{service.address}.",
+    )

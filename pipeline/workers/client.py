@@ -1,0 +1,176 @@
+"""Runs the worker, and other programs, in a process of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .. import ROOT
+from ..errors import InputError, StageError
+from ..host import environment as variables
+from . import warm
+
+_ERRORS = {InputError.exit_code: InputError, StageError.exit_code: StageError}
+
+
+_running: set[subprocess.Popen[str]] = set()
+_forked: set[warm.Worker] = set()
+
+
+class WorkerCrash(Exception):
+    """The worker ended in a way nobody expected; the message is its traceback, or the end of what it printed."""
+
+
+def environment(extra: dict[str, str] | None = None, *, ours: bool = True) -> dict[str, str]:
+    """The environment of a child: what `environment` lets pass, and nothing drawn. With `ours`, it finds this
+    package."""
+    env = variables.environment()
+    env |= {
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "PYTHONUNBUFFERED": "1",
+    }
+    if ours:
+        # The worker's folder is its working folder, so the package must be found without it.
+        root = str(ROOT.resolve().parent)
+        env["PYTHONPATH"] = os.pathsep.join(part for part in (root, env.get("PYTHONPATH", "")) if part)
+    return env | (extra or {})
+
+
+def run(
+    command: list[str],
+    *,
+    cwd: Path,
+    log: Path,
+    env: dict[str, str] | None = None,
+    ours: bool = True,
+    on_line: Callable[[str], None] | None = None,
+) -> int:
+    """Run a program to its end; its exit code. What it prints to standard error goes to `log`, each line of
+    its standard output to `on_line`. It is killed with all that it started if we are interrupted. `env` and `ours` as
+    `environment` has them."""
+    with log.open("ab") as errors:
+        process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=environment(env, ours=ours),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,
+        )
+    _running.add(process)
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if on_line:
+                on_line(line)
+        return process.wait()
+    except BaseException:
+        _kill(process)
+        raise
+    finally:
+        _running.discard(process)
+        for pipe in (process.stdin, process.stdout):
+            if pipe:
+                pipe.close()
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    if process.poll() is None:
+        # Another thread may have waited for it since.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def stop() -> None:
+    """End every program that `run` started and that still runs, in whichever thread."""
+    for process in list(_running):
+        _kill(process)
+    for worker in list(_forked):
+        worker.kill()
+
+
+def work(
+    op: str,
+    job: dict[str, Any],
+    *,
+    scratch: Path,
+    progress: Callable[[str, int, int | None], None] | None = None,
+    python: str = sys.executable,
+    script: Path | None = None,
+    env: dict[str, str] | None = None,
+) -> Any:
+    """Have a worker do `op` (`worker.OPERATIONS`) and return its result. With a `script`, that is the worker: it finds
+    nothing of ours in its environment. A worker of this interpreter and with no `env` of its own is forked (`warm`). A
+    model's own code is copied into its folder only, so that no two workers share one.
+
+    Raises the InputError or StageError that the worker met, StageError if it was killed, WorkerCrash otherwise.
+    """
+    folder = scratch / f"{op}-{uuid.uuid4().hex[:8]}"
+    folder.mkdir(parents=True)
+    job_file, log = folder / "job.json", folder / "log.txt"
+    job_file.write_text(json.dumps({"op": op, **job}), encoding="utf-8")
+    messages: list[dict[str, Any]] = []
+    code: int | None = None
+
+    def on_line(line: str) -> None:
+        message = json.loads(line)
+        if "progress" in message:
+            if progress:
+                progress(*message["progress"])
+        else:
+            messages.append(message)
+
+    modules = {"HF_MODULES_CACHE": str(folder / "modules")}
+    if script is None and python == sys.executable and env is None:
+        with contextlib.suppress(warm.NoServer):
+            code = warm.run(
+                [str(job_file)],
+                cwd=folder,
+                env=environment(modules),
+                log=log,
+                on_line=on_line,
+                running=_forked,
+                transformers=not job.get("without_transformers"),
+            )
+    if code is None:
+        worker = [str(script)] if script else ["-m", "pipeline.workers.worker"]
+        command = [python, *worker, str(job_file)]
+        code = run(command, cwd=folder, log=log, env=modules | (env or {}), ours=script is None, on_line=on_line)
+    last = messages[-1] if messages else {}
+    if "result" in last:
+        return last["result"]
+    if "error" in last:
+        error = last["error"]
+        if error["code"] in _ERRORS:
+            raise _ERRORS[error["code"]](error["what"], error["why"], error["fix"])
+        raise WorkerCrash(error["traceback"])
+    if code < 0:
+        raise StageError(
+            f"The worker was ended by {signal.Signals(-code).name} while it was at {op}.",
+            "SIGKILL mostly means that the machine ran out of memory." if code == -signal.SIGKILL else "",
+            "Look at `dmesg`, free memory, or build on a larger machine.",
+        )
+    raise WorkerCrash(tail(log) or f"the worker ended with exit code {code} and said nothing")
+
+
+def tail(log: Path, lines: int = 40) -> str:
+    """The last lines of a log."""
+    try:
+        return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+    except OSError:
+        return ""

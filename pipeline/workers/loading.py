@@ -1,0 +1,276 @@
+"""Worker side: the original checkpoint, loaded by transformers itself."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from ..model import adapter
+from ..model.selection import ADAPTER
+from . import untrained
+from .model_types import refuse_unknown
+
+if TYPE_CHECKING:
+    from .worker import Report
+
+SEED = 20_240_601
+"""Of a head that may be untrained, so that every load of it gives the same one."""
+
+
+def model(job: dict[str, Any]) -> Any:
+    """The eager model of a job, in evaluation mode on the CPU, in the job's `dtype`.
+
+    The job holds `checkpoint` (a folder), `auto_class`, `num_labels` and `labels` or None, `allow_untrained_head`,
+    `trust_remote_code`. An adapter is laid over its base, and with `merge` merged into it. Raises InputError if the
+    class does not fit, or if the checkpoint lacks weights of the model.
+    """
+    folder = Path(job["checkpoint"])
+    pickles = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*.bin"))}
+    files = {name: _refuse_all_but_tensors(file) for name, file in pickles.items()} | untrained.stored(folder)
+    config = _config(job)
+    untrained.refuse_empty(files, lambda: _shapes(_blank(job, config)))
+    loaded, info = _from_pretrained(job, config)
+    expected = untrained.Expected.of(loaded)
+    missing, others = set(info["missing_keys"]), _of_other_shapes(loaded, info, files)
+    if (folder / ADAPTER).is_dir():
+        loaded, brought = adapter.laid_over(loaded, folder / ADAPTER, merge=bool(job.get("merge")))
+        missing -= brought
+        others = {name: shapes for name, shapes in others.items() if name not in brought}
+    untrained.refuse(expected, files, missing - others.keys(), others, head_too=not job["allow_untrained_head"])
+    return loaded.eval()
+
+
+def _code(job: dict[str, Any]) -> dict[str, bool]:
+    # Left unsaid, transformers asks at the terminal.
+    return {"trust_remote_code": bool(job.get("trust_remote_code"))}
+
+
+def _config(job: dict[str, Any]) -> Any:
+    import transformers
+
+    changes: dict[str, Any] = {}
+    if job.get("labels"):
+        changes["id2label"] = {int(index): name for index, name in job["labels"].items()}
+        changes["label2id"] = {name: int(index) for index, name in job["labels"].items()}
+    elif job.get("num_labels"):
+        changes["num_labels"] = job["num_labels"]
+    if not job.get("trust_remote_code"):
+        refuse_unknown(Path(job["checkpoint"]))
+    try:
+        return transformers.AutoConfig.from_pretrained(
+            job["checkpoint"], local_files_only=True, **_code(job), **changes
+        )
+    except Exception as error:
+        _refuse_untrusted(error)
+        raise InputError(
+            f"transformers {transformers.__version__} cannot read this checkpoint's config.json: {first_line(error)}",
+            "A value in it is damaged, or its architecture is newer than the installed transformers.",
+            "Restore it from the model's source, or upgrade transformers.",
+        ) from None
+
+
+def _from_pretrained(job: dict[str, Any], config: Any) -> tuple[Any, dict[str, Any]]:
+    """The model, and what transformers says of its loading."""
+    import torch
+    import transformers
+
+    dtype = job.get("dtype") or "float32"
+    # transformers 5 renamed torch_dtype.
+    word = "dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_dtype"
+    options: dict[str, Any] = {word: dtype if dtype == "auto" else getattr(torch, dtype)}
+    if job.get("attn_implementation"):
+        options["attn_implementation"] = job["attn_implementation"]
+    torch.manual_seed(SEED)
+    try:
+        found: tuple[Any, dict[str, Any]] = getattr(transformers, job["auto_class"]).from_pretrained(
+            job["checkpoint"],
+            config=config,
+            local_files_only=True,
+            output_loading_info=True,
+            # Refused below, where it can be told which weights they are; an adapter may bring others.
+            ignore_mismatched_sizes=True,
+            weights_only=True,
+            **options,
+            **_code(job),
+        )
+    except Exception as error:
+        # What code of the model's own raises can be anything.
+        if not job.get("trust_remote_code") and not isinstance(error, (ValueError, KeyError, ImportError)):
+            raise
+        _refuse_untrusted(error)
+        raise InputError(
+            f"transformers {transformers.__version__} cannot load this checkpoint as {job['auto_class']}: "
+            f"{first_line(error)}",
+            "The model's architecture has no such head, or is newer than the installed transformers.",
+            "Use another --task, or upgrade transformers.",
+        ) from None
+    return found
+
+
+def _blank(job: dict[str, Any], config: Any) -> Any:
+    """The model with no values at all."""
+    import torch
+    import transformers
+
+    with torch.device("meta"):
+        return getattr(transformers, job["auto_class"]).from_config(config, **_code(job))
+
+
+def _shapes(model: Any) -> untrained.Shapes:
+    return {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
+
+
+def _of_other_shapes(loaded: Any, info: dict[str, Any], files: Mapping[str, untrained.Shapes]) -> dict[str, str]:
+    """The weights that the checkpoint has in other shapes than the model, and what these are."""
+    found, weights = {}, loaded.state_dict()
+    held = {name: shape for shapes in files.values() for name, shape in shapes.items()}
+    for told in info["mismatched_keys"]:
+        # Before version 5, transformers tells the names alone.
+        name, given = (told, held.get(told)) if isinstance(told, str) else (told[0], told[1])
+        shape = f"{list(given)} and " if given is not None else ""
+        found[name] = f"{shape}not {list(weights[name].shape)}" if name in weights else f"{shape}another"
+    return found
+
+
+def _refuse_all_but_tensors(file: Path) -> untrained.Shapes:
+    """The shapes of a pickle's weights. Raises InputError for one that torch does not read with weights_only, and for
+    one that holds no tensors under their names."""
+    import torch
+
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 6):
+        raise InputError(
+            f"{file.name} is a pickle, and torch {torch.__version__} can be made to run one in spite of weights_only.",
+            "It is CVE-2025-32434.",
+            "Upgrade torch to 2.6 or newer, or ask whoever made the model for safetensors.",
+        )
+    try:
+        held = torch.load(file, map_location="meta", weights_only=True)
+    except Exception as error:  # whatever torch raises for what is no such file
+        what = re.search(r"GLOBAL (\S+)", str(error))
+        if what:
+            raise InputError(
+                f"{file.name} holds more than tensors: a pickle that calls {what[1]}. It is not loaded.",
+                "A pickle can run any code when it is loaded; with weights_only torch refuses all but tensors.",
+                "Ask whoever made the model for safetensors.",
+            ) from None
+        raise InputError(
+            f"{file.name} cannot be read as pickled tensors (torch.load with weights_only): {type(error).__name__}.",
+            "A download or a copy was cut short, or it is a Git LFS pointer, or no weights at all.",
+            "Fetch the file again (`git lfs pull` in a clone), or ask whoever made the model for safetensors.",
+        ) from None
+    items = held.items() if isinstance(held, dict) else ()
+    shapes = {str(name): tuple(value.shape) for name, value in items if isinstance(value, torch.Tensor)}
+    if not shapes:
+        within = [name for name, value in items if isinstance(value, dict) and value]
+        raise InputError(
+            f"{file.name} holds no weights by their names"
+            + (f": it has {', '.join(map(repr, within[:4]))}." if within else "."),
+            "It is the file of a training program, which keeps the weights in one of its parts.",
+            "Load the model with that program, and save it with save_pretrained().",
+        )
+    return shapes
+
+
+def _refuse_untrusted(error: Exception) -> None:
+    """Raises InputError if transformers wants code of the model's own to be run."""
+    if "trust_remote_code" in str(error):
+        raise InputError(
+            "The model has code of its own, which transformers would have to run.",
+            "That code can do whatever you can, so read it first.",
+            "Then set handler.trust_remote_code: true, and for a Hub model handler.revision to the commit you read.",
+        ) from None
+
+
+def tokenizer(folder: str | Path, **settings: Any) -> Any:
+    """The checkpoint's tokenizer. Raises InputError if it has none that transformers can load."""
+    import transformers
+
+    settings = {"trust_remote_code": False, **settings}
+    if not settings["trust_remote_code"]:
+        refuse_unknown(Path(folder))
+    try:
+        return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, **settings)
+    except Exception as error:
+        _refuse_untrusted(error)
+        raise InputError(
+            f"transformers cannot load the tokenizer of this checkpoint: {first_line(error)}",
+            "Its files are incomplete or damaged, or it needs a package (sentencepiece, tiktoken).",
+            "Save the tokenizer again with save_pretrained(), beside the weights.",
+        ) from None
+
+
+def convert_tokenizer(job: dict[str, Any], report: Report) -> list[str]:
+    """Write the tokenizer.json of a checkpoint that has only the older files, and say which files were written."""
+    report("converting the tokenizer", 0, None)
+    made = tokenizer(job["checkpoint"], trust_remote_code=bool(job.get("trust_remote_code")))
+    if not getattr(made, "is_fast", False):
+        raise InputError(
+            f"{type(made).__name__} has no tokenizer.json form, so the archive's handler could not tokenize.",
+            fix="Save the model with a fast tokenizer: AutoTokenizer.from_pretrained(..., use_fast=True).",
+        )
+    made.save_pretrained(job["out"])
+    return sorted(file.name for file in Path(job["out"]).iterdir())
+
+
+def save(job: dict[str, Any], report: Report) -> list[str]:
+    """Load the checkpoint as the task's class and save it as such: config.json and safetensors."""
+    report("loading the checkpoint", 0, None)
+    loaded = model({**job, "merge": True})
+    report("saving it in Hugging Face's format", 0, None)
+    loaded.save_pretrained(job["out"])
+    return sorted(file.name for file in Path(job["out"]).iterdir())
+
+
+def prepare(job: dict[str, Any], report: Report) -> dict[str, Any]:
+    """Save the checkpoint as exactly the task's class, for another environment to load by its own transformers: what it
+    is called with, and what pads a row: {"inputs", "pad"}."""
+    report("loading the checkpoint", 0, None)
+    loaded = model({**job, "merge": True})
+    words = tokenizer(job["checkpoint"], trust_remote_code=bool(job.get("trust_remote_code")))
+    pad = settle_padding(loaded, words)
+    report("saving it in Hugging Face's format", 0, None)
+    loaded.save_pretrained(job["out"])
+    return {"inputs": encoder_inputs(loaded, words), "pad": pad}
+
+
+def settle_padding(loaded: Any, words: Any) -> int:
+    """Have the model know the id that handlers pad with: decoders that classify look for the last token that is none
+    of it."""
+    ends = getattr(loaded.config, "eos_token_id", None)
+    pads = (
+        words.pad_token_id,
+        getattr(loaded.config, "pad_token_id", None),
+        words.eos_token_id,
+        *(ends if isinstance(ends, list) else [ends]),
+    )
+    loaded.config.pad_token_id = next((pad for pad in pads if isinstance(pad, int) and pad >= 0), 0)
+    return int(loaded.config.pad_token_id)
+
+
+def encoder_inputs(loaded: Any, words: Any) -> list[str]:
+    """The tensors that an encoder is called with, in the order of a graph's arguments."""
+    names = ["input_ids", "attention_mask"]
+    return (
+        [*names, "token_type_ids"]
+        if takes_token_types(loaded) and "token_type_ids" in words.model_input_names
+        else names
+    )
+
+
+def takes(module: Any, name: str) -> bool:
+    """Whether the model's forward has an argument of that name."""
+    return name in inspect.signature(module.forward).parameters
+
+
+def takes_token_types(module: Any) -> bool:
+    """Whether the segments of a pair matter to the model: RoBERTa's forward has the argument, and one type only."""
+    return takes(module, "token_type_ids") and (getattr(module.config, "type_vocab_size", 0) or 0) > 1
+
+
+def first_line(error: BaseException) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[0].strip() if lines else type(error).__name__

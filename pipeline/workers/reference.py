@@ -1,0 +1,236 @@
+"""Worker side: what the original model answers, computed by transformers itself from the original checkpoint.
+
+This is the other side of the verify stage, so it shares no line with the handlers: pipelines of transformers
+where it has one for the task, and the plainest arithmetic where it has none.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from . import loading, tokenization
+
+if TYPE_CHECKING:
+    from .worker import Report
+
+
+Loaded = tuple[Any, Any]
+"""A model, and its tokenizer."""
+
+
+def expected(job: dict[str, Any], report: Report) -> dict[str, Any]:
+    """What an archive is held against: {"answers": as `answers` has them, "tokens": as `original_tokens` has them}."""
+    loaded = _load(job, report)
+    return {"answers": answers(job, report, loaded), "tokens": tokenization.expected(job, *loaded)}
+
+
+def _load(job: dict[str, Any], report: Report) -> Loaded:
+    report("loading the original model", 0, None)
+    return loading.model(job), tokenization.tokenizer(job)
+
+
+def answers(job: dict[str, Any], report: Report, loaded: Loaded | None = None) -> list[Any]:
+    """The answer to each of the job's `requests`, in the handlers' format (less what only a server can know)."""
+    import torch
+
+    model, tokenizer = loaded or _load(job, report)
+    settings = job["settings"]
+    task = {
+        "seq_classification": _classify,
+        "token_classification": _tag,
+        "question_answering": _find_answer,
+        "text_generation": _generate,
+    }[job["task"]]
+
+    def ask(request: Any) -> Any:
+        if isinstance(request, list):
+            return [ask(one) for one in request]
+        if isinstance(request, dict) and isinstance(request.get("instances"), list):
+            return {"predictions": ask(request["instances"])}
+        plain = "prompt" if job["task"] == "text_generation" else "text"
+        return task(model, tokenizer, {plain: request} if isinstance(request, str) else request, settings)
+
+    found = []
+    with torch.inference_mode():
+        for number, request in enumerate(job["requests"]):
+            report("asking the original model", number, len(job["requests"]))
+            found.append(ask(request))
+    return found
+
+
+def _inputs(model: Any, encoded: Any) -> dict[str, Any]:
+    kept = {name: encoded[name] for name in ("input_ids", "attention_mask") if name in encoded}
+    if "token_type_ids" in encoded and loading.takes_token_types(model):
+        kept["token_type_ids"] = encoded["token_type_ids"]
+    return kept
+
+
+def _classify(model: Any, tokenizer: Any, request: Any, settings: dict[str, Any]) -> Any:
+    import torch
+
+    encoded = tokenizer(
+        request["text"],
+        request.get("text_pair"),
+        truncation=True,
+        max_length=settings["max_length"],
+        return_tensors="pt",
+    )
+    logits = model(**_inputs(model, encoded)).logits[0].double()
+    kind = model.config.problem_type
+    if kind == "regression":
+        scores = logits
+    elif kind == "multi_label_classification" or logits.shape[-1] == 1:
+        scores = torch.sigmoid(logits)
+    else:
+        scores = torch.softmax(logits, -1)
+    ranked = sorted(range(len(scores)), key=lambda index: -float(scores[index]))
+    found = [{"label": model.config.id2label[index], "score": float(scores[index])} for index in ranked]
+    top_k = request.get("top_k", settings.get("top_k", 1))
+    return found[0] if top_k == 1 else found[:top_k]
+
+
+def _tag(model: Any, tokenizer: Any, request: Any, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    import numpy as np
+    import torch
+    from transformers import TokenClassificationPipeline
+    from transformers.pipelines.token_classification import AggregationStrategy
+
+    text = request["text"]
+    strategy = request.get("aggregation_strategy", settings.get("aggregation_strategy", "simple"))
+    if not loading.takes(model, "token_type_ids"):
+        # The pipeline hands on all that the tokenizer makes.
+        tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
+    tag = TokenClassificationPipeline(model=model, tokenizer=tokenizer, aggregation_strategy=strategy, device="cpu")
+    limit = settings["max_length"]
+    stride = min(settings.get("stride", limit // 4), limit - tokenizer.num_special_tokens_to_add() - 1)
+    windows = _windows(tokenizer, (text,), limit, stride)
+    if len(windows) == 1:
+        entities = tag(text)
+    else:
+        # Each token's scores are those of the window in which it is farthest from where the text was cut.
+        best: dict[int, tuple[int, Any, int, list[int]]] = {}
+        begin = 0
+        for number, window in enumerate(windows):
+            scores = torch.softmax(model(**_inputs(model, window)).logits[0], -1).numpy()
+            content = [i for i, special in enumerate(window["special_tokens_mask"][0].tolist()) if not special]
+            for place, index in enumerate(content):
+                before = place if number else len(text)
+                after = len(content) - 1 - place if number < len(windows) - 1 else len(text)
+                room = min(before, after)
+                if begin + place not in best or room >= best[begin + place][0]:
+                    offsets = window["offset_mapping"][0, index].tolist()
+                    best[begin + place] = (room, scores[index], int(window["input_ids"][0, index]), offsets)
+            begin += len(content) - stride
+        tokens = [best[place] for place in sorted(best)]
+        whole = tag.gather_pre_entities(
+            text,
+            np.array([token[2] for token in tokens]),
+            np.stack([token[1] for token in tokens]),
+            np.array([token[3] for token in tokens]),
+            np.zeros(len(tokens), dtype=int),
+            AggregationStrategy(strategy),
+        )
+        joined = tag.aggregate(whole, AggregationStrategy(strategy))
+        entities = [one for one in joined if (one.get("entity") or one["entity_group"]) != "O"]
+    return [
+        {
+            "label": entity.get("entity_group") or entity["entity"],
+            "score": float(entity["score"]),
+            "text": text[entity["start"] : entity["end"]],
+            "start": int(entity["start"]),
+            "end": int(entity["end"]),
+        }
+        for entity in entities
+    ]
+
+
+def _windows(tokenizer: Any, texts: tuple[str, ...], limit: int, stride: int) -> list[Any]:
+    """A text, or the second of two, in windows of `limit` tokens, each as the model's inputs of batch 1."""
+    from transformers import BatchEncoding
+
+    cut = tokenizer(
+        *texts,
+        truncation="only_second" if len(texts) == 2 else True,
+        max_length=limit,
+        stride=stride,
+        return_overflowing_tokens=True,
+        return_offsets_mapping=True,
+        return_special_tokens_mask=True,
+    )
+    return [
+        BatchEncoding({name: [row[number]] for name, row in cut.items()}, [cut.encodings[number]], "pt")
+        for number in range(len(cut["input_ids"]))
+    ]
+
+
+def _find_answer(model: Any, tokenizer: Any, request: dict[str, Any], settings: dict[str, Any]) -> Any:
+    """Every span of context tokens, scored by the product of its softmaxed ends, widened to words: the best of them.
+
+    This is what transformers 4's question-answering pipeline does; 5 has none. The class token is in the softmax too.
+    """
+    import torch
+
+    context, limit = request["context"], settings["max_length"]
+    longest = request.get("max_answer_length", settings.get("max_answer_length", 30))
+    room = limit - len(tokenizer(request["question"], "")["input_ids"])
+    nothing, scores = 1.0, dict[tuple[int, int], float]()
+    stride = min(settings.get("stride", limit // 4), room // 2)
+    # A window's edge may cut a word: where words begin and end is told by the whole.
+    whole = tokenizer(request["question"], context, truncation=False, verbose=False)
+    for window in _windows(tokenizer, (request["question"], context), limit, stride):
+        out = model(**_inputs(model, window))
+        inside = [index for index, segment in enumerate(window.sequence_ids(0)) if segment == 1]
+        ids = window["input_ids"][0].tolist()
+        null = [ids.index(tokenizer.cls_token_id)] if tokenizer.cls_token_id in ids else []
+        starts = torch.softmax(out.start_logits[0, inside + null].double(), -1)
+        ends = torch.softmax(out.end_logits[0, inside + null].double(), -1)
+        nothing = min(nothing, float(starts[-1] * ends[-1]) if null else 0.0)
+        offsets = window["offset_mapping"][0].tolist()
+        for a in range(len(inside)):
+            for b in range(a, min(len(inside), a + longest)):
+                start, end = offsets[inside[a]][0], offsets[inside[b]][1]
+                if (word := window.token_to_word(0, inside[a])) is not None:
+                    start = whole.word_to_chars(0, word, 1).start
+                if (word := window.token_to_word(0, inside[b])) is not None:
+                    end = whole.word_to_chars(0, word, 1).end
+                if start < end:
+                    scores[start, end] = max(scores.get((start, end), 0.0), float(starts[a] * ends[b]))
+    if request.get("handle_impossible_answer"):
+        scores[0, 0] = nothing
+    ranked = sorted(scores, key=lambda span: -scores[span])
+    top_k = request.get("top_k", settings.get("top_k", 1))
+    found = [{"answer": context[s:e], "score": scores[s, e], "start": s, "end": e} for s, e in ranked[:top_k]]
+    if top_k > 1:
+        return found
+    return found[0] if found else {"answer": "", "score": 0.0, "start": 0, "end": 0}
+
+
+def _generate(model: Any, tokenizer: Any, request: Any, settings: dict[str, Any]) -> dict[str, Any]:
+    parameters = {**(settings.get("generation") or {}), **request.get("parameters", {})}
+    chat = "messages" in request
+    prompt = (
+        tokenizer.apply_chat_template(request["messages"], tokenize=False, add_generation_prompt=True)
+        if chat
+        else request["prompt"]
+    )
+    encoded = tokenizer(prompt, return_tensors="pt", add_special_tokens=not chat)
+    ids = encoded["input_ids"]
+    room = settings["max_length"] - ids.shape[1]
+    chosen = {name: parameters[name] for name in ("repetition_penalty",) if name in parameters}
+    out = model.generate(
+        input_ids=ids,
+        attention_mask=encoded["attention_mask"],
+        max_new_tokens=max(1, min(int(parameters.get("max_new_tokens", 64)), room)),
+        do_sample=False,
+        num_beams=1,
+        num_return_sequences=1,
+        return_dict_in_generate=False,
+        pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
+        **chosen,
+    )
+    whole, before = (tokenizer.decode(each, skip_special_tokens=True) for each in (out[0], ids[0]))
+    text = whole[len(before) :]
+    stop = parameters.get("stop", [])
+    cuts = [text.find(word) for word in ([stop] if isinstance(stop, str) else stop) if word in text]
+    text = text[: min(cuts)] if cuts else text
+    return {"generated_text": prompt + text if parameters.get("return_full_text") else text}
