@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from pipeline import ROOT
 from pipeline.workers import client, warm, worker_server
 
 # What the command imports late, but for huggingface_hub: that reads its variables when it is imported.
@@ -73,7 +74,7 @@ def _at_start(env: dict[str, str]) -> dict[str, str]:
 
 
 def _command(job: dict[str, Any]) -> None:
-    sys.argv[:] = [str(Path(worker_server.__file__).with_name("__main__.py")), *job["arguments"]]
+    sys.argv[:] = [str(ROOT / "__main__.py"), *job["arguments"]]
     code: Any = 0
     try:
         import_module("pipeline.__main__").main()

@@ -17,6 +17,8 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from .. import ROOT
+
 
 class NoServer(Exception):
     """There is no server to fork a worker: run it as a program of its own."""
@@ -51,7 +53,7 @@ class Server:
                 # numpy's OpenBLAS, with which nothing is computed here, starts no threads.
                 env={**env, "PYTORCH_NVML_BASED_CUDA_CHECK": "1", "OPENBLAS_NUM_THREADS": "1"},
                 # `python -m` looks for modules in its working folder first: not in the user's.
-                cwd=Path(__file__).resolve().parent.parent,
+                cwd=ROOT.parent,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
