@@ -98,10 +98,11 @@ bench: $(VENV)/.bench  ## measure serving, on a machine with nothing else to do:
 	@$(BIN)/python -m benchmarks.serving --out "$(OUT)/bench"
 
 # Archives are served, and verified, by Pythons as old as 3.8.
-lint: $(VENV)/.lint  ## ruff, mypy, and vermin for the oldest Python
+lint: $(VENV)/.lint  ## ruff, mypy, import-linter, and vermin for the oldest Python
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache > $(VENV)/imports.log || { cat $(VENV)/imports.log; exit 1; }
 	@$(BIN)/vermin --quiet --no-tips --target=3.8- --violations handlers pipeline/portable
 
 $(VENV)/.docs: $(VENV)/.ready
