@@ -16,7 +16,7 @@ overrides := $(if $(MODEL),--model "$(MODEL)") $(if $(REVISION),--revision "$(RE
              $(if $(SAVE_MODE),--save-mode "$(SAVE_MODE)") $(if $(OFFLINE),--offline) $(if $(LOCKED),--locked) \
              $(if $(findstring command,$(origin NAME)),--name "$(NAME)")
 
-.PHONY: help setup mar smoke serve release test test-fast test-matrix torture bench lint docs docs-reference starters clean
+.PHONY: help setup mar smoke serve release test test-all test-fast test-matrix torture bench lint docs docs-reference starters clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -74,11 +74,19 @@ $(VENV)/.release: $(VENV)/.ready
 release: $(VENV)/.release  ## every configs/*.yaml, with checksums and a bill of materials
 	@$(MAR) release configs/*.yaml --out "$(OUT)"
 
-test: $(VENV)/.ready $(VENV)/older/.ready $(VENV)/toolchain/.ready  ## every test
-	@$(BIN)/python -m pytest
+# The tests of a file share archives, so a file's tests stay together.
+JOBS   ?= 2
+pytest := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
+
+test: $(VENV)/.ready $(VENV)/older/.ready $(VENV)/toolchain/.ready  ## every test but the long ones; JOBS=2 at a time
+	@$(pytest) -m "not long"
+
+test-all: $(VENV)/.ready $(VENV)/older/.ready $(VENV)/toolchain/.ready  ## every test, and on transformers 4 too
+	@HYPOTHESIS_PROFILE=whole $(pytest)
+	@PYTHONPATH="$(abspath $(VENV)/older)" $(pytest) tests/families tests/test_downloads.py
 
 test-fast: $(VENV)/.ready  ## the tests that load no model and start no server
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(pytest) -m "not slow"
 
 # WRITE=1 writes docs/reference/families.md, a line's part each.
 matrix := -m $(if $(WRITE),tests.families --write,pytest tests/families tests/test_downloads.py)

@@ -25,6 +25,24 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Kills, every family, the stand-ins' own tests, and other environments: `make test-all` runs them too.
+LONG = (
+    "tests/families/",
+    "tests/handlers/test_older_pipeline.py",
+    "tests/starters/",
+    "tests/test_hub_stand_in.py",
+    "tests/test_neuron_stand_in.py",
+    "tests/torture/",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the slow tests of these as `long`."""
+    for item in items:
+        if item.nodeid.startswith(LONG) and item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.long)
+
+
 MODES = ("pretrained", "torchscript")
 KINDS = [(task, mode) for task in TASKS for mode in MODES]
 

@@ -138,6 +138,7 @@ def test_what_was_not_measured_is_not_reached() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_quick_run_has_every_section(mar: Mar, bert: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.serving", "--quick", "--checkpoint", bert, "--out", tmp_path]
     done = subprocess.run(

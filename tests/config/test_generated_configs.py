@@ -4,6 +4,7 @@ where in the file, and none is taken for right or ends in a traceback."""
 from __future__ import annotations
 
 import io
+import os
 import re
 import signal
 import subprocess
@@ -39,13 +40,20 @@ LINE = re.compile(rf"(?:error: | {{7}}){re.escape(FILE)}:(\d+): \S")
 BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 LONGEST = 500
 
-MANY = settings(
-    derandomize=True,
-    deadline=None,
-    database=None,
-    max_examples=60,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+# `make test` tries the same quarter each time and `make test-all` all of them; "nightly" draws new ones.
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "quick")
+SHARE = {"quick": 0.25, "whole": 1, "nightly": 10}[PROFILE]
+
+
+def many(count: int = 60) -> settings:
+    """So many examples, in the share of the profile."""
+    return settings(
+        derandomize=PROFILE != "nightly",
+        deadline=None,
+        database=None,
+        max_examples=max(1, int(count * SHARE)),
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -121,7 +129,7 @@ def _unreadable(draw: st.DrawFn, kind: str) -> Spoilt:
 
 
 @given(data=st.data())
-@settings(MANY, max_examples=40)
+@many(40)
 @pytest.mark.parametrize("task", MODES)
 def test_what_is_damaged_here_is_right_before(task: str, data: st.DataObject) -> None:
     rows = data.draw(right(task))
@@ -131,14 +139,14 @@ def test_what_is_damaged_here_is_right_before(task: str, data: st.DataObject) ->
 
 
 @given(data=st.data())
-@MANY
+@many()
 @pytest.mark.parametrize("kind", OF_ROWS)
 def test_one_wrong_setting_is_an_error_at_its_line(kind: str, data: st.DataObject) -> None:
     at_its_line(data.draw(_wrong(kind)))
 
 
 @given(data=st.data())
-@MANY
+@many()
 @pytest.mark.parametrize("kind", OF_TEXT)
 def test_what_no_config_can_be_is_an_error_with_a_line(kind: str, data: st.DataObject) -> None:
     raw, blamed = data.draw(_unreadable(kind))
@@ -161,14 +169,14 @@ def spoilt(draw: st.DrawFn) -> bytes:
 
 
 @given(raw=spoilt())
-@settings(MANY, max_examples=200)
+@many(200)
 def test_many_things_wrong_at_once_are_an_error_all_the_same(raw: bytes) -> None:
     found = refused(raw, *planned(raw))
     event(f"{min(len(found), 4)} lines")
 
 
 @given(raw=spoilt())
-@settings(MANY, max_examples=6)
+@many(6)
 def test_the_command_says_the_same_in_a_process_of_its_own(raw: bytes) -> None:
     expected = planned(raw)
     done = subprocess.run(
