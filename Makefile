@@ -119,7 +119,7 @@ $(VENV)/.docs: $(VENV)/.ready
 
 docs: $(VENV)/.docs  ## the documentation, into OUT/site; fails if a link is broken or the reference is stale
 	@$(BIN)/python -m docs.generate --check
-	@$(BIN)/mkdocs build --strict --quiet --site-dir "$(abspath $(OUT))/site"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir "$(abspath $(OUT))/site"
 	@echo "$(OUT)/site/index.html"
 
 docs-reference: $(VENV)/.ready  ## write the generated reference; WHAT=tutorial or recording for the others

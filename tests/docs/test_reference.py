@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import yaml
 
 from docs.generate import commands, facts, markdown, pages, settings, texts
+from handlers.protocol import schema as schema_of_requests
 from pipeline import errors
 from pipeline.config import build_config
 from pipeline.errors import InputError
@@ -92,6 +94,48 @@ def test_every_variable_that_passes_is_on_the_page() -> None:
     assert [name for name in environment.NAMES if f"`{name}`" not in page] == []
     assert [prefix for prefix in environment.PREFIXES if f"`{prefix}*`" not in page] == []
     assert environment.PASS in page
+
+
+READ = re.compile(r"""(?:environ(?:ment)?(?:\.get\(|\.setdefault\(|\[)|envvar=)\s*["']([A-Z][A-Z0-9_]+)["']""")
+"""How the source reads an environment variable."""
+
+OURS_TO_SET = {"GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"}
+"""Variables that the command sets for a library, and nobody else has to."""
+
+
+def test_every_variable_that_the_command_reads_is_on_the_page() -> None:
+    page = reference("environment-variables.md")
+    sources = [path.read_text(encoding="utf-8") for path in ROOT.glob("pipeline/**/*.py")]
+    names = {name for text in sources for name in READ.findall(text)}
+    assert {"MAR_CACHE", "SOURCE_DATE_EPOCH", "JAVA_HOME", "HF_ENDPOINT"} <= names
+    assert [name for name in sorted(names - OURS_TO_SET) if name not in page] == []
+
+
+@pytest.mark.parametrize("task", schema_of_requests.INPUTS)
+def test_every_field_of_a_request_and_of_its_answer_is_on_the_page(task: str) -> None:
+    page = reference("requests.md")
+    whole = schema_of_requests.schema(task)
+    fields = {name for part in ("request", "response", "explain", "explanation") for name in properties(whole[part])}
+    inner = {
+        "token",
+        "words",
+        "importance",
+        "field",
+        "model_name",
+        "outputs",
+        "id",
+    }  # of lists within explanations, and KServe's
+    assert fields >= {"error"}
+    assert [name for name in sorted(fields - inner) if f'"{name}"' not in page and f"`{name}`" not in page] == []
+
+
+def properties(part: Any) -> set[str]:
+    """The names of all properties in a schema."""
+    if isinstance(part, list):
+        return {name for one in part for name in properties(one)}
+    if not isinstance(part, dict):
+        return set()
+    return set(part.get("properties", {})) | {name for one in part.values() for name in properties(one)}
 
 
 @pytest.fixture(scope="module")
