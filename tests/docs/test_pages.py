@@ -42,7 +42,8 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
 
 def shown(text: str) -> list[list[str]]:
     """Every command line of `mar` in a page's blocks for a shell, by words."""
-    lines = [line for block in tutorial.blocks(text) if block.kind == "bash" for line in block.text.splitlines()]
+    blocks = [block.text for block in tutorial.blocks(text) if block.kind == "bash"]
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     starts = (re.sub(r"^(\w+=\S+ )*", "", line.strip()) for line in lines)
     return [shlex.split(line.split(" > ")[0], comments=True) for line in starts if line.startswith("mar ")]
 
@@ -57,8 +58,11 @@ def test_commands_and_options_exist(page: Path) -> None:
         assert not unknown, f"{' '.join(words)}: no such option"
 
 
-def test_a_command_that_does_not_exist_is_noticed() -> None:
-    assert shown("```bash\nX=1 mar serve --port 80 > log   # comment\nls\n```\n") == [["mar", "serve", "--port", "80"]]
+def test_the_commands_of_a_block_are_read_as_a_shell_reads_them() -> None:
+    assert shown("```bash\nX=1 mar serve --port 80 > log   # comment\nls\nmar run \\\n  a.mar\n```\n") == [
+        ["mar", "serve", "--port", "80"],
+        ["mar", "run", "a.mar"],
+    ]
 
 
 COMING = {"test-all"}
