@@ -76,3 +76,24 @@ def test_output_belongs_to_the_command_straight_before_it(tmp_path: Path, monkey
     first, second = tutorial.run(tmp_path)
     assert (first.output, first.code, first.shown.text if first.shown else None) == ("hello\n", 0, "hello\n")
     assert (second.code, second.expected_code, second.shown) == (3, 3, None)
+
+
+def test_stale_output_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "page.md"
+    right = "```bash\necho took 3 s\n```\n\n```text\ntook 2 s\n```\n\n```bash\nseq 3\n```\n\n```text\n1\n...\n3\n```\n"
+    stale = "\n```bash\necho new words\n```\n\n```text\nold words\n```\n"
+    page.write_text(right + stale, encoding="utf-8")
+    monkeypatch.setattr(tutorial, "DOCS", tmp_path)
+    monkeypatch.setattr(tutorial, "PAGES", ("page.md",))
+    assert tutorial.write() == [page]
+    assert page.read_text(encoding="utf-8") == right + stale.replace("old words", "new words")
+    assert tutorial.write() == []
+
+
+def test_a_command_with_another_exit_code_stops_the_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("```bash\nexit 1\n```\n", encoding="utf-8")
+    monkeypatch.setattr(tutorial, "DOCS", tmp_path)
+    monkeypatch.setattr(tutorial, "PAGES", ("page.md",))
+    with pytest.raises(SystemExit, match="exit code 1"):
+        tutorial.write()
