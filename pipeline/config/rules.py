@@ -86,7 +86,7 @@ def _compiled(config: ConfigFile, given: Callable[[str], bool]) -> Problems:
         yield (
             "handler.hardware",
             f"{handler.hardware} has no text_generation: a compiled graph has one length, and a text grows by a token "
-            "at a time; use hardware: cpu or gpu, or on Inf2 and Trn1 NxD Inference (docs/inferentia.md)",
+            "at a time; use hardware: cpu or gpu, or on Inf2 and Trn1 NxD Inference (docs/how-to/inferentia.md)",
         )
     if handler.attn_implementation in ("flash_attention_2", "flex_attention"):
         yield "handler.attn_implementation", f"{handler.attn_implementation} cannot be compiled; use eager or sdpa"

@@ -1,5 +1,5 @@
 """Security advisories of the libraries that builds and servers use, in the versions that this package can be installed
-with: for `mar doctor`, and for docs/advisories.md, which `python -m pipeline.host.advisories` writes out."""
+with: for `mar doctor`, and for docs/reference/advisories.md, which `python -m pipeline.host.advisories` writes out."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def interpreter(asked: str | None) -> str:
         raise InputError(
             f"hardware.python is {asked}, {'a folder without bin/python' if inside else 'and there is no such file'}.",
             fix="Name an environment's bin/python: `mar doctor` lists those of AWS's machine images, and "
-            "docs/inferentia.md says how to make one.",
+            "docs/how-to/inferentia.md says how to make one.",
         )
     # Not resolved: an environment's interpreter is a link to another one.
     return str(Path.cwd() / path)

@@ -59,7 +59,7 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         # The sentences of handlers/runtimes/neuron_package.py.
         r"NeuronCore|torch-neuronx?\b",
         "The archive was compiled for AWS Inferentia, and this machine or environment is not one that it runs on.",
-        "Do as the sentence says; docs/inferentia.md has what such a server needs.",
+        "Do as the sentence says; docs/how-to/inferentia.md has what such a server needs.",
     ),
     (
         r"ModuleNotFoundError: No module named '(?P<module>[\w.]+)'",
