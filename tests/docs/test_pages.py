@@ -65,9 +65,6 @@ def test_the_commands_of_a_block_are_read_as_a_shell_reads_them() -> None:
     ]
 
 
-"""Targets that are described before they are there: delete a name here with the commit that adds the target."""
-
-
 def test_make_targets_exist() -> None:
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
     for page in PAGES:
