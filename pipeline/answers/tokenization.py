@@ -11,11 +11,8 @@ from typing import Any
 
 from ..errors import MismatchError
 from ..model.checkpoint import read_json
-from ..model.tokenizer import with_lower_case
+from ..model.tokenizer import PARTS, with_lower_case
 from . import corpus
-
-PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
-"""A tokenizer's steps that settings can change, as the package `tokenizers` calls them."""
 
 _PLAIN = ("PreTrainedTokenizerFast", "TokenizersBackend")
 """What transformers 4 and 5 call a tokenizer that is what tokenizer.json says, and nothing more."""

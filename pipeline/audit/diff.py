@@ -9,6 +9,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any, Literal
 
+from ..archive import records
 from ..archive.reader import DAMAGE, MANIFEST, PROVENANCE, Archive, digest
 from ..cli.console import size
 from ..config import messages
@@ -215,12 +216,12 @@ def _records(path: str, a: _Side, b: _Side) -> Iterator[Difference]:
     told = _told(path, a, b)
     try:
         with a.archive.open(path) as one, b.archive.open(path) as other:
-            first, second = tensors.records(one), tensors.records(other)
+            first, second = records.records(one), records.records(other)
     except (*DAMAGE, KeyError):
         yield Difference("weights", told, Effect.ANSWERS)
         return
     changed = sorted(name for name in {*first, *second} if first.get(name) != second.get(name))
-    matter = [name for name in changed if not tensors.is_trace_of_build(name)]
+    matter = [name for name in changed if not records.is_trace_of_build(name)]
     if not matter:
         yield Difference(
             "weights", f"{told}: code and values are the same; only traces of the build differ", Effect.RECORD

@@ -1,11 +1,9 @@
-"""Weights of two archives compared: safetensors by their tensors, torch's zip files by their records. Nothing is
-held but names and digests; values are read in chunks."""
+"""Weights of two archives compared by their safetensors. Only names and digests are held; values are read in chunks."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import IO
@@ -106,15 +104,3 @@ def _renamed(removed: dict[str, Tensor], added: dict[str, Tensor]) -> dict[str, 
 
 def _counted(names: list[str], how: str) -> str:
     return f"{len(names)} tensor{'s' if len(names) > 1 else ''} {how}: {some(names)}" if names else ""
-
-
-def records(stream: IO[bytes]) -> dict[str, tuple[int, int]]:
-    """The records of a file of torch.save or torch.jit.save by name, less its one folder's: size and CRC-32.
-    Raises zipfile.BadZipFile."""
-    with zipfile.ZipFile(stream) as opened:
-        return {info.filename.partition("/")[2]: (info.file_size, info.CRC) for info in opened.infolist()}
-
-
-def is_trace_of_build(record: str) -> bool:
-    """Whether a record of a TorchScript file tells where it was made, and nothing of what it computes."""
-    return record.endswith((".debug_pkl", ".data/serialization_id"))

@@ -10,6 +10,9 @@ from .checkpoint import read_json
 
 SPECIAL = tuple(f"{name}_token" for name in ("unk", "cls", "sep", "pad", "eos", "bos", "mask"))
 
+PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
+"""A tokenizer's steps that settings can change, as the package `tokenizers` calls them."""
+
 _READ = ("unk_token", "cls_token", "pad_token")
 """Those whose absence the handlers would take for a tokenizer without them."""
 

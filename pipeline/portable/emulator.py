@@ -19,9 +19,9 @@ from unittest.mock import patch
 import yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from ..workers.worker import Report
+    Report = Callable[[str, int, int | None], None]
 
 
 class LocalContext:

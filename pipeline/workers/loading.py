@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..model import adapter
 from ..model.selection import ADAPTER
-from . import untrained
+from . import adapter, untrained
 from .model_types import refuse_unknown
 
 if TYPE_CHECKING:

@@ -7,8 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ..answers.tokenization import PARTS
-from ..model.tokenizer import set_lower_case
+from ..model.tokenizer import PARTS, set_lower_case
 from ..portable.emulator import at_noon
 from . import loading
 

@@ -23,7 +23,7 @@ OPERATIONS = {
     "tokenizer": "pipeline.workers.loading:convert_tokenizer",
     "save": "pipeline.workers.loading:save",
     "prepare": "pipeline.workers.loading:prepare",
-    "trace": "pipeline.builder.backends.torchscript:trace",
+    "trace": "pipeline.workers.trace:trace",
     "eager": "pipeline.workers.reference:expected",
     "answer": "pipeline.portable.emulator:answers",
 }

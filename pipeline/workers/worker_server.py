@@ -30,7 +30,7 @@ TORCH = ("pipeline.workers.worker", "pipeline.portable.emulator", "torch", "toke
 TRANSFORMERS = (
     "pipeline.workers.loading",
     "pipeline.workers.reference",
-    "pipeline.builder.backends.torchscript",
+    "pipeline.workers.trace",
     "transformers.pipelines",
     "transformers.models.auto.modeling_auto",
     "transformers.models.auto.tokenization_auto",

@@ -24,7 +24,7 @@ def lay_out(
         if mode == "pretrained" or file.suffix != ".safetensors":
             shutil.copy(file, folder)
     if mode == "torchscript":
-        from pipeline.builder.backends.torchscript import trace
+        from pipeline.workers.trace import trace
 
         job = {
             "checkpoint": str(checkpoint),

@@ -13,11 +13,11 @@ import shutil
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from ...archive.records import write_repeatable
 from ...errors import InputError, StageError
 from ...host import toolchain
 from ...portable.neuron import FACTS, FORMAT
 from ...workers.client import work
-from .torchscript import write_repeatable
 
 if TYPE_CHECKING:
     from ...files.tree import Entry
