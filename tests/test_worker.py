@@ -24,7 +24,7 @@ FULL = [
 
 @pytest.mark.parametrize("error", FULL, ids=str)
 def test_a_full_disk_is_a_failed_stage_with_what_to_do(error: Exception) -> None:
-    told = worker._told(error, {"op": "trace", "out": "/cache/tmp/1/out"})
+    told = worker._as_message(error, {"op": "trace", "out": "/cache/tmp/1/out"})
     assert told["code"] == 3
     assert told["what"] == "The disk is full: trace could not write to /cache/tmp/1/out."
     assert "--cache" in told["fix"]
@@ -32,8 +32,8 @@ def test_a_full_disk_is_a_failed_stage_with_what_to_do(error: Exception) -> None
 
 def test_other_errors_are_told_as_they_are() -> None:
     error = InputError("what", "why", "fix")
-    assert worker._told(error, {"op": "trace"}) == {"code": 2, "what": "what", "why": "why", "fix": "fix"}
+    assert worker._as_message(error, {"op": "trace"}) == {"code": 2, "what": "what", "why": "why", "fix": "fix"}
     for other in (OSError(errno.EIO, "Input/output error"), SafetensorError("I/O error (os error 5)")):
-        told = worker._told(other, {"op": "trace"})
+        told = worker._as_message(other, {"op": "trace"})
         assert told["code"] == 1
         assert str(other) in told["traceback"]

@@ -33,7 +33,7 @@ def answers(store: Store, path: Path, requests: list[Any], *, explain: bool = Fa
     """What the archive at `path` answers to each request alone, or explains, and the statuses, as `emulator.answers`
     has it."""
     from ..host import toolchain
-    from ..portable.neuron import FACTS
+    from ..portable.graph import FACTS
     from ..workers.client import work
 
     archive = Archive(path)

@@ -15,11 +15,11 @@ from typing import Any
 
 from .. import ROOT
 from ..errors import InputError
-from ..portable.neuron import PACKAGES, device_files, whole
+from ..portable.inspection import PACKAGES, device_files, whole
 from . import interpreters
 
 REPOSITORY = "https://pip.repos.neuron.amazonaws.com"
-WORKER = ROOT / "portable" / "neuron.py"
+WORKER = ROOT / "portable" / "__main__.py"
 """What runs there by its path."""
 BESIDE = ("transformers", "safetensors", "tokenizers", "pyyaml")
 """What it needs there beside the compiler's packages."""

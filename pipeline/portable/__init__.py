@@ -1,1 +1,1 @@
-"""Code that also runs in other environments, by its path and on Python 3.8: it imports nothing of ours."""
+"""Code that also runs in other environments, on Python 3.8 (`__main__`). It imports nothing of ours but itself."""

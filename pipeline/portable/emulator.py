@@ -1,8 +1,4 @@
-"""Worker side: an archive's own handler, run in this process as TorchServe's worker runs it.
-
-`neuron` loads this file by its path in an environment that has nothing of ours: so it imports nothing of this
-package, and runs on Python 3.8.
-"""
+"""An archive's own handler, run in this process as TorchServe's worker runs it."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..archive.records import write_repeatable
 from ..errors import MarError, StageError, disk_is_full
-from ..portable.neuron import encoder, traceable_masks
+from ..portable.tracing import encoder, traceable_masks
 from . import probe
 from .trace_decoder import trace_decoder
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import StageError
-from ..portable.neuron import traceable_masks
+from ..portable.tracing import traceable_masks
 from . import probe
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ...archive.records import write_repeatable
 from ...errors import InputError, StageError
 from ...host import toolchain
-from ...portable.neuron import FACTS, FORMAT
+from ...portable.graph import FACTS, FORMAT
 from ...workers.client import work
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from ...archive.writer import Member
 from ...cache.store import Damaged, changed
 from ...errors import InputError
 from ...files.tree import Entry, Tick, Tree
-from ...portable.neuron import FACTS, NO_CHIP
+from ...portable.graph import FACTS, NO_CHIP
 from .. import resolve
 from ..stage import Build, Job, Stage, versions
 from .download import license_of

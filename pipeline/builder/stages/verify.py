@@ -17,7 +17,7 @@ from ...config.settings import COMPILED
 from ...errors import InputError, MismatchError, StageError
 from ...files.tree import Entry, scan
 from ...host import toolchain
-from ...portable.neuron import NO_CHIP
+from ...portable.graph import NO_CHIP
 from ...workers.client import stop, work
 from .. import resolve
 from ..stage import Build, Job, Stage
