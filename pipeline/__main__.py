@@ -34,7 +34,7 @@ def run(arguments: list[str] | None = None) -> int:
         console.failed(error)
         return error.exit_code
     except KeyboardInterrupt:
-        print("Interrupted. Nothing is left half-done, and finished stages stay cached.", file=sys.stderr)
+        console.line("Interrupted. Nothing is left half-done, and finished stages stay cached.")
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone (`mar inspect X | head`); let nothing more be written at exit.
@@ -47,20 +47,18 @@ def run(arguments: list[str] | None = None) -> int:
         from .workers.client import WorkerCrash
 
         if isinstance(error, WorkerCrash):
-            print(error, file=sys.stderr)
+            console.line(error)
         else:
             traceback.print_exc()
         last = str(error).strip().rpartition("\n")[2]
         if isinstance(error, ImportError) or last.startswith(("ImportError", "ModuleNotFoundError")):
-            print(
+            console.line(
                 f"Unexpected: a package that {sys.executable} needs is broken or missing; the lines above name it. "
-                "Install it again (`pip install --force-reinstall ...`), or `make clean setup`.",
-                file=sys.stderr,
+                "Install it again (`pip install --force-reinstall ...`), or `make clean setup`."
             )
             return UNEXPECTED
-        print(
-            "Unexpected: this is a fault of mar-pipeline, or of a library under it. Please report the lines above.",
-            file=sys.stderr,
+        console.line(
+            "Unexpected: this is a fault of mar-pipeline, or of a library under it. Please report the lines above."
         )
         return UNEXPECTED
 

@@ -67,18 +67,21 @@ class Module:
                 else:
                     self._bind(alias.asname or alias.name.partition(".")[0])
         elif isinstance(statement, ast.Assign | ast.AnnAssign):
-            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-            if statement.value is None:
-                return
-            for target in targets:
-                for name in (part.id for part in ast.walk(target) if isinstance(part, ast.Name)):
-                    self._bind(name)
-                    self._alias(name, statement.value)
+            self._assign(statement)
         elif isinstance(statement, ast.Delete):
             for target in statement.targets:
                 if isinstance(target, ast.Name):
                     self.names.discard(target.id)
                     self.classes.pop(target.id, None)
+
+    def _assign(self, statement: ast.Assign | ast.AnnAssign) -> None:
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        if statement.value is None:
+            return
+        for target in targets:
+            for name in (part.id for part in ast.walk(target) if isinstance(part, ast.Name)):
+                self._bind(name)
+                self._alias(name, statement.value)
 
     def _bind(self, name: str) -> None:
         self.names.add(name)

@@ -52,6 +52,11 @@ def note(text: str) -> None:
     print(f"note: {text}", file=sys.stderr)
 
 
+def line(text: object) -> None:
+    """A line that has a form of its own."""
+    print(text, file=sys.stderr)
+
+
 def warning(text: str) -> None:
     print(f"warning: {text}", file=sys.stderr)
 

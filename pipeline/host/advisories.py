@@ -1,5 +1,5 @@
 """Security advisories of the libraries that builds and servers use, in the versions that this package can be installed
-with: for `mar doctor`, and for docs/reference/advisories.md, which `python -m pipeline.host.advisories` writes out."""
+with: for `mar doctor`, and for docs/reference/advisories.md, a page that is generated."""
 
 from __future__ import annotations
 
@@ -129,7 +129,3 @@ def table() -> str:
     return "\n".join(
         ["| package | versions | advisory | what it means here | what to do |", "|---|---|---|---|---|", *rows]
     )
-
-
-if __name__ == "__main__":
-    print(table())
