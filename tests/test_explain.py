@@ -11,6 +11,7 @@ import pytest
 from handlers.protocol import tensors
 from pipeline import __main__ as command
 from pipeline.cli import explanation
+from pipeline.text import visible
 
 
 def told(text: str, field: str = "text", target: str = "good") -> dict[str, Any]:
@@ -42,7 +43,7 @@ SEEN = "\\x1b[31mred\\x1b]0;title\\x07\\x9b2J\\ud83d\tand\nso"
 
 
 def test_control_characters_are_shown_and_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert explanation.visible(NASTY) == SEEN
+    assert visible(NASTY) == SEEN
     one = told(NASTY, target="\x1b[2Jgood")
     one["words"].append({**one["words"][0], "start": 3, "end": 5})
     pairs = [({"text": NASTY + "\x1bc"}, one)]
@@ -58,7 +59,7 @@ def test_json_has_the_same_value_without_control_characters() -> None:
     text = explanation.as_json(told(NASTY + "é"))
     assert json.loads(text) == told(NASTY + "é")
     assert "é" in text
-    assert text == explanation.visible(text)
+    assert text == visible(text)
 
 
 def test_a_page_that_cannot_be_written_is_refused_before_any_work(

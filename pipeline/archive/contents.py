@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..audit.findings import printable
-from ..cli.console import size
 from ..errors import InputError
 from ..files import yaml
+from ..text import printable, size
 from .reader import PROVENANCE, Archive, digest
 
 # What a manifest says beside the name and version, in words.

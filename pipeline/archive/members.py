@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from ..audit.findings import SHOWN, Finding, Findings, printable
 from ..errors import InputError
 from ..files.tree import CHUNK
+from ..text import printable
+from .findings import SHOWN, Finding, Findings
 
 STORED, DEFLATED = 0, 8
 """The methods that TorchServe's reader knows (APPNOTE.TXT 4.4.5)."""

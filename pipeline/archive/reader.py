@@ -14,9 +14,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
-from ..audit.findings import printable
 from ..errors import InputError
 from ..files.tree import CHUNK, Tree, scan, walk
+from ..text import printable
 from . import tar_reader, zip_reader
 from .members import STORED, Damage, Fault, Index, Member, Refused, as_file, fault, part, unpacked
 

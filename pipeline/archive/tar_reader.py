@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from ..audit.findings import SHOWN, Finding, printable
 from ..files.tree import CHUNK
+from ..text import printable
+from .findings import SHOWN, Finding
 from .members import MOST, Damage, Fault, Index, Member, as_file, check_names, fault, inflated
 
 BLOCK = 512

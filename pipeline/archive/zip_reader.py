@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from ..audit.findings import printable
+from ..text import printable
 from .members import DEFLATED, MOST, STORED, Damage, Fault, Index, Member, check_names, fault, unpacked
 
 LOCAL = b"PK\3\4"

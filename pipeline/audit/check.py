@@ -15,11 +15,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from ..archive.findings import SHOWN, Finding, Findings
 from ..archive.members import Refused
 from ..archive.reader import DAMAGE, MANIFEST, PROVENANCE, Archive
 from ..model.checkpoint import VOCABULARIES
+from ..text import printable, some
 from . import entry_point, layout, pickles, server_rules
-from .findings import SHOWN, Finding, Findings, printable, some
 from .survey import Survey, survey
 
 _OURS = (PROVENANCE, MANIFEST)

@@ -11,14 +11,13 @@ from typing import Any, Literal
 
 from ..archive import records
 from ..archive.reader import DAMAGE, MANIFEST, PROVENANCE, Archive, digest
-from ..cli.console import size
 from ..config import messages
 from ..config.settings import Frontend
 from ..errors import InputError
 from ..files import yaml
 from ..model.checkpoint import CONFIG, FOREIGN, INDEX, PICKLES, SIDE_FILES
+from ..text import printable, size, some
 from . import tensors, values
-from .findings import printable, some
 from .survey import Survey, survey
 
 Group = Literal[

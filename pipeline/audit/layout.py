@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..archive.findings import Finding, Findings
 from ..archive.members import AGAIN
 from ..archive.reader import Archive
-from .findings import Finding, Findings, some
+from ..text import some
 
 
 def findings(archive: Archive) -> Findings:

@@ -8,11 +8,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ..archive.findings import Finding, Findings, Level
 from ..config import messages
 from ..config.settings import Frontend
 from ..files import yaml
 from ..serving.properties import MODEL_NAME
-from .findings import Finding, Findings, Level
 from .survey import Survey
 
 _RUNTIMES = ("python", "python3", "LSP")

@@ -10,7 +10,7 @@ from typing import IO
 
 from ..archive.reader import Archive
 from ..files.tree import CHUNK
-from .findings import some
+from ..text import some
 
 SUFFIX = ".safetensors"
 _LONGEST_HEADER = 100_000_000  # bytes, as the format has it

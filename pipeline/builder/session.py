@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..cli import console
+from ..text import seconds, size, table
 
 if TYPE_CHECKING:
     from ..cache.store import Store
@@ -123,16 +124,16 @@ def summary(archive: dict[str, Any]) -> None:
     """Print what a person wants to know of an archive that was built."""
     print(f"\n{archive['path']}")
     how = "answers like the original model" if archive["verified"] else f"unverified: {archive['unverified']}"
-    print(f"  {console.size(archive['size'])}, {how}")
+    print(f"  {size(archive['size'])}, {how}")
     print(f"  SHA-256 {archive['sha256']}")
     if archive["source"]["kind"] != "starter":
         print(f"  from {_origin(archive['source'])}{' (locked)' if archive['locked'] else ''}")
     print(f"  licence {archive['source'].get('license') or 'not stated'}")
     rows = [
-        [f"  {stage['stage']}", "cached" if stage["cached"] else "done", console.seconds(stage["seconds"])]
+        [f"  {stage['stage']}", "cached" if stage["cached"] else "done", seconds(stage["seconds"])]
         for stage in archive["stages"]
     ]
-    print(console.table(["  stage", "", "time"], rows))
+    print(table(["  stage", "", "time"], rows))
 
 
 def _origin(source: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from .. import __version__
 from ..builder import session
 from ..builder.session import Configs, LockedOption, OfflineOption, OutOption, UnverifiedOption
 from ..errors import InputError
+from ..text import near, table, visible
 from . import console
 from .commands.archive import check, diff, inspect
 from .commands.cache import EPILOG, CacheOption, JsonOption
@@ -107,15 +108,13 @@ def _configs(
 
 
 def _forced(stages: list[str] | None) -> tuple[str, ...]:
-    import difflib
-
     from ..builder.runner import NAMES
 
     for name in stages or ():
         if name not in NAMES:
-            near = difflib.get_close_matches(name, NAMES, 1)
+            like = near(name, NAMES)
             raise InputError(
-                f"--force {name}: no such stage." + (f" Did you mean {near[0]}?" if near else ""),
+                f"--force {name}: no such stage." + (f" Did you mean {like}?" if like else ""),
                 fix=f"The stages are {', '.join(NAMES)}.",
             )
     return tuple(stages or ())
@@ -203,7 +202,7 @@ def plan(
             ]
             for s in archive["stages"]
         ]
-        print(console.table(["  stage", "", "key", "why"], rows))
+        print(table(["  stage", "", "key", "why"], rows))
 
 
 @app.command(epilog=EPILOG)
@@ -254,7 +253,7 @@ def explain(
     found = rehearsal.answers(open_store(cache), archive, [asked], explain=True)
     reply = found["single"][0]
     if found["statuses"][0] != 200:
-        raise InputError(f"{archive.name} gives no explanation: {explanation.visible(reply['error']['message'])}.")
+        raise InputError(f"{archive.name} gives no explanation: {visible(reply['error']['message'])}.")
     pairs = explanation.pairs(asked, reply)
     if html is not None:
         explanation.write(html, explanation.page(archive.stem, pairs))
@@ -294,7 +293,7 @@ def smoke(
         print(json.dumps({"archives": [asdict(result) for result in results]}))
         return
     rows = [[r.name, str(r.requests), f"{r.median_ms:.1f} ms", f"{r.ready_seconds:.1f} s"] for r in results]
-    print(console.table(["archive", "requests", "median", "ready after"], rows))
+    print(table(["archive", "requests", "median", "ready after"], rows))
     alike = ["`mar run` does"] if len(unverified) < len(paths) else []
     alike += [f"the original model of {path.name} does" for path in unverified]
     print(f"TorchServe answers as {', and as '.join(alike)}.")
@@ -336,7 +335,7 @@ def doctor(cache: CacheOption = None, out: OutOption = Path("build"), as_json: J
     if as_json:
         print(json.dumps({"checks": [asdict(check) for check in found]}))
     else:
-        print(console.table(["", "what", "found"], [[c.status, c.name, c.found] for c in found]))
+        print(table(["", "what", "found"], [[c.status, c.name, c.found] for c in found]))
         for check in found:
             if check.fix:
                 print(f"\n{check.name}: {check.fix}")

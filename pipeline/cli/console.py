@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MarError
+from ..text import size
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -19,20 +20,6 @@ if TYPE_CHECKING:
 
 # A plain line about a long step's progress is due after so many seconds without one.
 QUIET = 10.0
-
-
-def size(count: int) -> str:
-    """Bytes in a unit that reads well: powers of 1000, as file managers and disks have it."""
-    value = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
-
-
-def seconds(value: float) -> str:
-    return f"{value:.1f} s" if value >= 0.05 else "-"
 
 
 def command() -> str:
@@ -139,12 +126,3 @@ def events() -> Iterator[Lines | Bars]:
         transient=True,
     ) as progress:
         yield Bars(progress)
-
-
-def table(title: list[str], rows: list[list[str]]) -> str:
-    """Columns of text, as wide as they need to be."""
-    every = [title, *rows]
-    widths = [max(len(row[column]) for row in every) for column in range(len(title))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in every
-    )

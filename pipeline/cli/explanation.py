@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..text import UNSEEN, visible
 
 Pair = tuple[dict[str, str], dict[str, Any]]
 """An input's fields with a text, and its explanation."""
 
-# Control characters but tab and end of line, and halves of characters, which no file can hold.
-_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-
-
-def visible(text: str) -> str:
-    """The text with its control characters written out, as \\x1b: a terminal would obey them."""
-    return _UNSEEN.sub(lambda found: repr(found[0])[1:-1], text)
-
 
 def as_json(reply: Any) -> str:
     """The reply as JSON of the same value, with no control character in it as such."""
-    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(reply, ensure_ascii=False))
+    return UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(reply, ensure_ascii=False))
 
 
 def pairs(request: Any, reply: Any) -> list[Pair]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any, get_args, get_origin
 
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from ..files.yaml import Where
+from ..text import near
 from .settings import LARGEST, ConfigFile
 
 _TYPES = {
@@ -30,6 +30,8 @@ _BOUNDS = {
     "less_than_equal": ("le", "at most"),
     "less_than": ("lt", "less than"),
 }
+_LIKE = 0.65
+"""How alike words have to be for one to be suggested, for difflib."""
 # Words of neighbouring tools, which no likeness of letters would lead from.
 _SYNONYMS = {
     "batch_size": "batchSize",
@@ -145,8 +147,8 @@ def meant(value: Any, choices: Iterable[str]) -> str:
         return ""
     lower = value.lower()
     synonym = _SYNONYMS.get(lower)
-    near = [synonym] if synonym in known else _near(lower, known)
-    return f"; did you mean {near[0]}?" if near else ""
+    found = synonym if synonym in known else near(lower, known, _LIKE)
+    return f"; did you mean {found}?" if found else ""
 
 
 def meant_key(where: Where) -> str:
@@ -160,17 +162,10 @@ def meant_key(where: Where) -> str:
     if word in elsewhere:
         top = "" if "." in elsewhere[word] else ", at the top of the file"
         return f"; did you mean {elsewhere[word]}{top}?"
-    near = _near(word, own)
-    if near:
-        return f"; did you mean {section}{near[0]}?"
-    near = _near(word, elsewhere)
-    return f"; did you mean {elsewhere[near[0]]}?" if near else ""
-
-
-def _near(word: str, known: Iterable[str]) -> list[str]:
-    """The known word that is most like it, case aside."""
-    by_lower = {name.lower(): name for name in known}
-    return [by_lower[name] for name in get_close_matches(word.lower(), by_lower, n=1, cutoff=0.65)]
+    if name := near(word, own, _LIKE):
+        return f"; did you mean {section}{name}?"
+    name = near(word, elsewhere, _LIKE)
+    return f"; did you mean {elsewhere[name]}?" if name else ""
 
 
 @lru_cache

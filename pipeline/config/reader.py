@@ -5,19 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from ..audit.findings import printable
 from ..errors import InputError
 from ..files.yaml import MAX_BYTES, Document, Where, parse
 from ..model import address, lock
 from ..model.address import ModelSource
 from ..tasks import MODES, TASKS, Task
 from ..tasks import find as find_task
+from ..text import near, printable
 from . import messages, rules
 from .settings import COMPILED, ConfigFile
 
@@ -337,7 +336,7 @@ def _near_files(path: Path) -> str:
         return f"; did you mean --task {task.name}, or configs/{task.name}.yaml?"
     for folder in dict.fromkeys((path.parent, path.parent / "configs", Path("configs"))):
         names = {file.stem: file for file in sorted(folder.glob("*.y*ml"))} if folder.is_dir() else {}
-        if near := get_close_matches(path.stem, names, n=1):
-            return f"; did you mean {names[near[0]]}?"
-    near = get_close_matches(path.stem, [*TASKS, *MODES], n=1)
-    return f"; did you mean --task {near[0]}?" if near else ""
+        if name := near(path.stem, names):
+            return f"; did you mean {names[name]}?"
+    name = near(path.stem, [*TASKS, *MODES])
+    return f"; did you mean --task {name}?" if name else ""

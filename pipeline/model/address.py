@@ -7,13 +7,13 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote
 
 from .. import ROOT
 from ..tasks import TASKS
+from ..text import near
 
 STARTERS = ROOT / "starters"
 PREFIX = "starter:"
@@ -89,9 +89,9 @@ def find(name: str, folders: Sequence[Path]) -> ModelSource:
     if found is not None:
         raise ValueError(f"{name} is a file: name the folder that save_pretrained() wrote, with its config.json")
     if name[0] in "./~" or name.endswith("/") or "\\" in name:
-        raise ValueError(f"no such folder: {name}{_near(candidates)}")
+        raise ValueError(f"no such folder: {name}{_hint(candidates)}")
     if not _is_hub_id(name):
-        raise ValueError(f"{name} is neither a folder here nor a Hub id (NAME or ORGANISATION/NAME){_near(candidates)}")
+        raise ValueError(f"{name} is neither a folder here nor a Hub id (NAME or ORGANISATION/NAME){_hint(candidates)}")
     return ModelSource(kind="hub", name=name, repo=name)
 
 
@@ -193,20 +193,19 @@ def _starter(name: str) -> ModelSource:
         *(sorted(folder.name for folder in STARTERS.iterdir() if folder.is_dir()) if STARTERS.is_dir() else []),
     ]
     if wanted not in known:
-        near = get_close_matches(wanted, known, n=1, cutoff=0.5)
-        hint = f"did you mean {PREFIX}{near[0]}?" if near else f"there are {', '.join(dict.fromkeys(known))}"
+        like = near(wanted, known, 0.5)
+        hint = f"did you mean {PREFIX}{like}?" if like else f"there are {', '.join(dict.fromkeys(known))}"
         raise ValueError(f"no such starter: {name}; {hint}")
     return ModelSource(kind="starter", name=name, path=STARTERS / wanted)
 
 
-def _near(candidates: Sequence[Path]) -> str:
+def _hint(candidates: Sequence[Path]) -> str:
     """A hint at a folder beside one that is not there; empty if there is none like it."""
     for path in candidates:
         try:
             beside = [item.name for item in path.parent.iterdir() if item.is_dir()]
         except OSError:
             continue
-        near = get_close_matches(path.name, beside, n=1)
-        if near:
-            return f"; did you mean {path.parent / near[0]}?"
+        if like := near(path.name, beside):
+            return f"; did you mean {path.parent / like}?"
     return ""

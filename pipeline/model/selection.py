@@ -15,8 +15,8 @@ from fnmatch import fnmatch
 from pathlib import PurePosixPath
 from typing import Any
 
-from ..audit.findings import printable
 from ..errors import InputError
+from ..text import printable
 from .checkpoint import CONFIG, FOREIGN, INDEX, PICKLES, SIDE_FILES, VOCABULARIES, WEIGHTS
 
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..audit.findings import printable
 from ..errors import InputError
+from ..text import printable
 from .checkpoint import CONFIG
 from .selection import ADAPTER, ADAPTER_CONFIG, read_object
 

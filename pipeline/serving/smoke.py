@@ -11,8 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
+from .. import text
 from ..archive.reader import PROVENANCE, Archive, digest
 from ..errors import InputError, MismatchError
 from .properties import served_name
@@ -191,12 +193,8 @@ def _short(value: Any) -> str:
 
 def table(differences: Sequence[Difference]) -> str:
     """The first few differences as aligned text."""
-    rows = [("where", "expected", "TorchServe"), *((d.where.strip(), d.expected, d.got) for d in differences[:_ROWS])]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = ["  " + "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
-    if len(differences) > _ROWS:
-        lines.append(f"  and {len(differences) - _ROWS} more")
-    return "\n".join(line.rstrip() for line in lines)
+    rows = [(d.where.strip(), d.expected, d.got) for d in differences]
+    return indent(text.table(("where", "expected", "TorchServe"), rows, _ROWS), "  ")
 
 
 def samples(archive: Path) -> list[Any]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..audit.findings import printable
 from ..errors import InputError
 from ..model.checkpoint import CONFIG, read_json
 from ..tasks import TASKS
+from ..text import printable
 
 
 def refuse_unknown(folder: Path) -> None:

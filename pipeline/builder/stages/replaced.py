@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ...archive.reader import PROVENANCE, Archive
-from ...audit.findings import printable
 from ...errors import InputError
 from ...files.tree import text_digest
+from ...text import printable
 from ..stage import Build
 from .archive import filename, provenance, provenance_text
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from ... import text
 from ...answers import tokenization
 from ...answers.compare import Difference, differences
 from ...archive.reader import Archive
@@ -190,13 +191,8 @@ def largest(expected: list[Any], *answers: list[Any]) -> float:
 
 def table(found: list[Difference], most: int = 12) -> str:
     """The differences as lines of text, the first `most` of them."""
-    rows = [
-        ("where", "original model", "archive"),
-        *((d.where, d.show(d.wanted), d.show(d.got)) for d in found[:most]),
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join(lines + ([f"and {len(found) - most} more"] if len(found) > most else []))
+    rows = [(d.where, d.show(d.wanted), d.show(d.got)) for d in found]
+    return text.table(("where", "original model", "archive"), rows, most)
 
 
 STAGE = Stage(

@@ -16,6 +16,7 @@ from ...cache import folder as cache_folder
 from ...cache import housekeeping
 from ...cache.store import Store
 from ...errors import InputError
+from ...text import size, table
 from .. import console
 
 EPILOG = (
@@ -77,7 +78,7 @@ def cache_list(cache: CacheOption = None, as_json: JsonOption = False) -> None:
         [
             one["model"],
             one["stage"],
-            console.size(one["size"]),
+            size(one["size"]),
             _ago(one["made"]),
             _ago(one["used"]),
             one["key"][:12],
@@ -85,8 +86,8 @@ def cache_list(cache: CacheOption = None, as_json: JsonOption = False) -> None:
         ]
         for one in found
     ]
-    print(console.table(["model", "stage", "size", "made", "used", "key", "used by"], rows))
-    total = console.size(sum(sizes.values()))
+    print(table(["model", "stage", "size", "made", "used", "key", "used by"], rows))
+    total = size(sum(sizes.values()))
     print(f"{total} in {opened.root}; checkpoints stay where they are and are not counted")
 
 
@@ -135,7 +136,7 @@ def cache_gc(
     age = _age(older_than) if older_than else None
     with _alone(opened, "mar cache gc"):
         freed = housekeeping.collect(opened, max_size=limit, older_than=age, dry_run=dry_run)
-    print(f"{console.size(freed)} {'would be freed' if dry_run else 'freed'} in {opened.root}")
+    print(f"{size(freed)} {'would be freed' if dry_run else 'freed'} in {opened.root}")
 
 
 @contextmanager

@@ -24,14 +24,3 @@ class Finding:
 
 
 Findings = Iterator[Finding]
-
-
-def some(names: list[str], most: int = 3) -> str:
-    """The first few of many names, and the number of the others."""
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
-
-
-def printable(text: str) -> str:
-    """A text on one line: what would steer a terminal is written out. Names in an archive may hold anything."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
