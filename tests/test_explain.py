@@ -65,7 +65,7 @@ def test_json_has_the_same_value_without_control_characters() -> None:
 def test_a_page_that_cannot_be_written_is_refused_before_any_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.answers.rehearsal.request", lambda _: pytest.fail("work was begun"))
+    monkeypatch.setattr("pipeline.cli.commands.run.read_input", lambda _: pytest.fail("work was begun"))
     (tmp_path / "file").write_text("")
     for place in ("nowhere/x.html", "file/x.html", ".", "x" * 300 + ".html"):
         assert command.run(["explain", "a.mar", "--input", "a", "--html", str(tmp_path / place)]) == 2

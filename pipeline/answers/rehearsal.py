@@ -3,30 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from ..archive.reader import Archive
 from ..cache.store import Store
 from ..errors import InputError
-
-
-def request(text: str) -> Any:
-    """What --input says: `-` is standard input, @file a file; JSON if it is JSON, else plain text."""
-    try:
-        if text == "-":
-            text = sys.stdin.read()
-        elif text.startswith("@"):
-            text = Path(text[1:]).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"--input {text}: {error}.", fix="Give JSON or text itself, @file, or - for standard input."
-        ) from None
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
 
 
 def answers(store: Store, path: Path, requests: list[Any], *, explain: bool = False) -> dict[str, Any]:

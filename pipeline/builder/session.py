@@ -1,12 +1,10 @@
-"""What the commands that build share: options, the builds of configs, and how a build is summed up."""
+"""What the commands that build share: the builds of configs, and how a build is summed up."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from ..cli import console
 from ..text import seconds, size, table
@@ -15,14 +13,6 @@ if TYPE_CHECKING:
     from ..cache.store import Store
     from ..config.build_config import BuildConfig
     from .stage import Build
-
-Configs = Annotated[list[Path] | None, typer.Argument(help="Config files (YAML).", show_default=False)]
-OutOption = Annotated[Path, typer.Option("--out", help="The output folder.")]
-LockedOption = Annotated[bool, typer.Option("--locked", help="Fail unless the model is exactly what CONFIG.lock says.")]
-UnverifiedOption = Annotated[
-    bool, typer.Option("--allow-unverified", help="Take a graph for Inferentia that cannot be run here as it is.")
-]
-OfflineOption = Annotated[bool, typer.Option("--offline", help="Use no network: what is cached has to do.")]
 
 
 def builds(

@@ -9,9 +9,7 @@ from typing import Annotated
 import typer
 
 from ...errors import DIFFERENT, InputError
-from .cache import JsonOption
-
-Archived = Annotated[Path, typer.Argument(help="A .mar, a .tar.gz or a folder.", show_default=False)]
+from ..options import Archived, JsonOption
 
 
 def inspect(archive: Archived, as_json: JsonOption = False) -> None:

@@ -1,4 +1,4 @@
-"""`mar cache ...`, and the options that other commands share with it."""
+"""`mar cache list`, `mar cache gc` and `mar cache verify`."""
 
 from __future__ import annotations
 
@@ -12,49 +12,18 @@ from typing import Annotated, Any
 
 import typer
 
-from ...cache import folder as cache_folder
 from ...cache import housekeeping
 from ...cache.store import Store
 from ...errors import InputError
 from ...text import size, table
-from .. import console
-
-EPILOG = (
-    "Exit codes: 0 done, 1 unexpected, 2 bad input or settings, 3 a stage failed, "
-    "4 the archive does not answer like the model, 5 the archives differ."
-)
-
-CacheOption = Annotated[
-    Path | None, typer.Option("--cache", envvar="MAR_CACHE", help="The cache folder.", show_default=False)
-]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object, and nothing else, on standard output.")
-]
-
-app = typer.Typer(help="Look after the cache.", no_args_is_help=True, epilog=EPILOG, rich_markup_mode=None)
+from ..options import CacheOption, JsonOption, open_store
 
 
-def folder(cache: Path | None) -> Path:
-    """That folder, or the user's own cache folder."""
-    from platformdirs import user_cache_path
-
-    return (cache or user_cache_path("mar-pipeline")).expanduser().absolute()
-
-
-def store(cache: Path | None, *, read_only: bool = False) -> Store:
-    """The store in that folder, or in the user's own cache folder; `read_only` for a command that changes nothing.
-    Raises InputError if the folder holds other things."""
-    root = folder(cache)
-    cache_folder.check(root)
-    return Store(root, warn=console.warning, read_only=read_only)
-
-
-@app.command("list", epilog=EPILOG)
-def cache_list(cache: CacheOption = None, as_json: JsonOption = False) -> None:
+def show(cache: CacheOption = None, as_json: JsonOption = False) -> None:
     """List what is cached, by model and stage: size, age, last use, and which configs use it."""
     from ...builder.runner import NAMES
 
-    opened = store(cache, read_only=True)
+    opened = open_store(cache, read_only=True)
     sizes = housekeeping.blobs(opened)
     found: list[dict[str, Any]] = []
     for result in housekeeping.results(opened):
@@ -123,15 +92,14 @@ def _age(text: str) -> float:
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}[match[2]]
 
 
-@app.command("gc", epilog=EPILOG)
-def cache_gc(
+def collect(
     cache: CacheOption = None,
     max_size: Annotated[str | None, typer.Option(help="Keep at most so much, the latest used first: 20GB.")] = None,
     older_than: Annotated[str | None, typer.Option(help="Drop what was not used for so long: 30d.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
 ) -> None:
     """Remove what no result needs, and results by age or size; never while a build runs."""
-    opened = store(cache, read_only=dry_run)
+    opened = open_store(cache, read_only=dry_run)
     limit = _bytes(max_size) if max_size else None
     age = _age(older_than) if older_than else None
     with _alone(opened, "mar cache gc"):
@@ -151,13 +119,12 @@ def _alone(opened: Store, command: str) -> Iterator[None]:
         raise InputError(f"The cache cannot be changed: {error.strerror} ({error.filename}).") from None
 
 
-@app.command("verify", epilog=EPILOG)
-def cache_verify(
+def verify(
     cache: CacheOption = None,
     repair: Annotated[bool, typer.Option("--repair", help="Remove what is damaged, so that it is made anew.")] = False,
 ) -> None:
     """Read the whole cache again and hold it against its digests."""
-    opened = store(cache, read_only=not repair)
+    opened = open_store(cache, read_only=not repair)
     with _alone(opened, "mar cache verify"):
         found = housekeeping.damage(opened, repair=repair)
     for line in found:

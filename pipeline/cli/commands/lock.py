@@ -8,10 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ...builder.session import OfflineOption
 from ...errors import InputError, StageError
-from .cache import CacheOption, JsonOption
-from .cache import store as open_store
+from ..options import CacheOption, JsonOption, OfflineOption, open_store
 
 
 def lock(

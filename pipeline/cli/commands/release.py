@@ -13,12 +13,19 @@ from typing import Annotated
 
 import typer
 
-from ...builder import session
-from ...builder.session import Configs, LockedOption, OfflineOption, OutOption, UnverifiedOption
 from ...errors import InputError
 from .. import console
-from .cache import CacheOption, JsonOption
-from .cache import store as open_store
+from ..options import (
+    Archived,
+    CacheOption,
+    Configs,
+    JsonOption,
+    LockedOption,
+    OfflineOption,
+    OutOption,
+    UnverifiedOption,
+    open_store,
+)
 
 
 def release(
@@ -34,6 +41,7 @@ def release(
 
     SHA256SUMS and bom.cdx.json cover every archive in the output folder, and the first one the second.
     """
+    from ...builder import session
     from ...builder.stages.model_store import SUMS
     from ...config import build_config
     from ...sources.task import teller
@@ -62,7 +70,7 @@ def release(
 
 
 def sign(
-    archive: Annotated[Path, typer.Argument(help="A .mar, a .tar.gz or a folder.", show_default=False)],
+    archive: Archived,
     key: Annotated[Path, typer.Option("--key", help="The private key (PEM).", show_default=False)],
 ) -> None:
     """Sign an archive with OpenSSF model-signing; the signature lies beside it, as NAME.mar.sig.

@@ -1,0 +1,114 @@
+"""`mar build` and `mar plan`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from ...errors import InputError
+from ...text import near, table
+from .. import console
+from ..options import BuildOptions, open_store, taking
+
+if TYPE_CHECKING:
+    from ...cache.store import Store
+    from ...config.build_config import BuildConfig
+
+
+def _configs(store: Store, options: BuildOptions) -> list[BuildConfig]:
+    from ...config import build_config
+    from ...sources.task import teller
+
+    tell, task = teller(store, options.offline), options.task
+    if not options.configs and task is None:
+        if options.model is None:
+            raise InputError(
+                "Neither a config nor a task or a model is given.", fix="Try: mar build --task seq_classification"
+            )
+        task = build_config.task_of(options.model, options.revision, tell)
+    overrides = build_config.Overrides(
+        task=task,
+        model=options.model,
+        revision=options.revision,
+        save_mode=options.save_mode,
+        name=options.name,
+        settings=tuple(options.settings or ()),
+        tell=tell,
+    )
+    return build_config.load_all(options.configs or [build_config.packaged(str(task))], overrides)
+
+
+def _forced(stages: list[str] | None) -> tuple[str, ...]:
+    from ...builder.runner import NAMES
+
+    for name in stages or ():
+        if name not in NAMES:
+            like = near(name, NAMES)
+            raise InputError(
+                f"--force {name}: no such stage." + (f" Did you mean {like}?" if like else ""),
+                fix=f"The stages are {', '.join(NAMES)}.",
+            )
+    return tuple(stages or ())
+
+
+@taking(BuildOptions)
+def build(options: BuildOptions) -> None:
+    """Build archives: download, serialize, handler, archive, verify, model_store; what is cached is not done again."""
+    from ...builder import session
+
+    forced, store = _forced(options.force), open_store(options.cache)
+    loaded = _configs(store, options)
+    archives = session.run(
+        loaded, store, options.out, options.offline, forced, options.locked, options.allow_unverified
+    )
+    if options.as_json:
+        print(json.dumps({"archives": archives}))
+        return
+    for archive in archives:
+        session.summary(archive)
+    mar = console.command()
+    place = shlex.quote(str(options.out))
+    if not archives[-1]["verified"]:
+        print(f"\nTry it on the chip, with the whole folder:  {mar} smoke --out {place}")
+        return
+    print(f"\nTry it:     {mar} run {shlex.quote(str(archives[-1]['path']))}")
+    print(f"Serve it:   {mar} smoke --out {place}   or   {mar} serve --out {place}")
+
+
+@taking(BuildOptions)
+def plan(options: BuildOptions) -> None:
+    """Show what `build` would run, what is cached, and why; do nothing."""
+    from ...builder import runner as planning
+    from ...builder import session
+
+    forced, store = _forced(options.force), open_store(options.cache, read_only=True)
+    loaded = _configs(store, options)
+    archives: list[dict[str, Any]] = []
+    # Nothing may be removed while it is looked at.
+    with store.in_use():
+        for one in session.builds(
+            loaded, store, options.out, options.offline, options.locked, options.allow_unverified
+        ):
+            found = planning.plan(one, forced)
+            stages = [
+                {"stage": s.stage, "cached": s.cached, "seconds": 0.0, "key": s.key, "reasons": list(s.reasons)}
+                for s in found
+            ]
+            verified = next(s.cached for s in found if s.stage == "verify")
+            archives.append({"name": one.config.archive.name, "verified": verified, "stages": stages})
+    if options.as_json:
+        print(json.dumps({"archives": archives}))
+        return
+    for archive in archives:
+        print(archive["name"])
+        rows = [
+            [
+                f"  {s['stage']}",
+                "cached" if s["cached"] else "would run",
+                (s["key"] or "-")[:12],
+                "; ".join(s["reasons"]),
+            ]
+            for s in archive["stages"]
+        ]
+        print(table(["  stage", "", "key", "why"], rows))

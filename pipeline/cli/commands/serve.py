@@ -1,0 +1,71 @@
+"""`mar smoke` and `mar serve`: a real TorchServe."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ...errors import InputError
+from ...text import table
+from ..options import CacheOption, JsonOption, OutOption, open_store
+
+
+def smoke(
+    archives: Annotated[list[Path] | None, typer.Argument(help="Archives; all of --out if not given.")] = None,
+    out: OutOption = Path("build"),
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Start a real TorchServe on free loopback ports, send the samples, compare with `mar run`, stop it."""
+    from ...answers.rehearsal import answers
+    from ...serving import smoke as smoking
+
+    store = open_store(cache)
+    paths = archives or _stored(out)
+    unverified = {path: report for path in paths if (report := smoking.unverified(path))}
+
+    def expected(path: Path, requests: list[Any]) -> list[Any]:
+        if path in unverified:
+            return [sample["expected"] for sample in unverified[path]["samples"]]
+        return list(answers(store, path, requests)["single"])
+
+    tolerances = {path: float(report["tolerance"]) for path, report in unverified.items()}
+    results = smoking.smoke(paths, expected, _say, tolerances=tolerances)
+    if as_json:
+        from dataclasses import asdict
+
+        print(json.dumps({"archives": [asdict(result) for result in results]}))
+        return
+    rows = [[r.name, str(r.requests), f"{r.median_ms:.1f} ms", f"{r.ready_seconds:.1f} s"] for r in results]
+    print(table(["archive", "requests", "median", "ready after"], rows))
+    alike = ["`mar run` does"] if len(unverified) < len(paths) else []
+    alike += [f"the original model of {path.name} does" for path in unverified]
+    print(f"TorchServe answers as {', and as '.join(alike)}.")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _stored(out: Path) -> list[Path]:
+    from ...builder.stages.model_store import FOLDER
+    from ...builder.stages.model_store import archives as stored
+
+    found = [out / FOLDER / name for name in stored(out)]
+    if not found:
+        raise InputError(
+            f"{out / FOLDER} holds no archive.", fix="Build one first: mar build --task seq_classification"
+        )
+    return found
+
+
+def serve(out: OutOption = Path("build")) -> None:
+    """Run TorchServe on the model store, in the foreground, until Ctrl-C."""
+    from ...serving import serve as torchserve
+
+    _stored(out)
+    raise typer.Exit(torchserve.serve(out, _say))

@@ -1,0 +1,107 @@
+"""The options that commands share, one definition each, and the cache that they open."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+import typer
+
+from ..cache import folder as cache_folder
+from ..cache.store import Store
+from . import console
+
+EPILOG = (
+    "Exit codes: 0 done, 1 unexpected, 2 bad input or settings, 3 a stage failed, "
+    "4 the archive does not answer like the model, 5 the archives differ."
+)
+
+Archived = Annotated[Path, typer.Argument(help="A .mar, a .tar.gz or a folder.", show_default=False)]
+Configs = Annotated[list[Path] | None, typer.Argument(help="Config files (YAML).", show_default=False)]
+
+TaskOption = Annotated[
+    str | None, typer.Option("--task", help="The task; its packaged config is used if none is given.")
+]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help="A Hub id, a folder, an address (s3://...), or starter:NAME.")
+]
+RevisionOption = Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit on the Hub.")]
+SaveModeOption = Annotated[str | None, typer.Option("--save-mode", help="pretrained or torchscript.")]
+NameOption = Annotated[
+    str | None, typer.Option("--name", help="The archive's name, as --set archive.name=NAME; of one config.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any setting, as handler.max_length=256."),
+]
+OutOption = Annotated[Path, typer.Option("--out", help="The output folder.")]
+CacheOption = Annotated[
+    Path | None, typer.Option("--cache", envvar="MAR_CACHE", help="The cache folder.", show_default=False)
+]
+OfflineOption = Annotated[bool, typer.Option("--offline", help="Use no network: what is cached has to do.")]
+LockedOption = Annotated[bool, typer.Option("--locked", help="Fail unless the model is exactly what CONFIG.lock says.")]
+UnverifiedOption = Annotated[
+    bool, typer.Option("--allow-unverified", help="Take a graph for Inferentia that cannot be run here as it is.")
+]
+ForceOption = Annotated[
+    list[str] | None, typer.Option("--force", metavar="STAGE", help="Run a stage though it is cached.")
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object, and nothing else, on standard output.")
+]
+
+Options = TypeVar("Options")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildOptions:
+    """What `mar build` and `mar plan` take, in the order that their help shows it."""
+
+    configs: Configs = None
+    task: TaskOption = None
+    model: ModelOption = None
+    revision: RevisionOption = None
+    save_mode: SaveModeOption = None
+    name: NameOption = None
+    settings: SetOption = None
+    out: OutOption = Path("build")
+    cache: CacheOption = None
+    offline: OfflineOption = False
+    locked: LockedOption = False
+    allow_unverified: UnverifiedOption = False
+    force: ForceOption = None
+    as_json: JsonOption = False
+
+
+def taking(options: type[Options]) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
+    """Makes a command of a function of one dataclass: the parser sees a parameter for each of its fields."""
+
+    def decorated(command: Callable[[Options], None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def call(**values: Any) -> None:
+            command(options(**values))
+
+        call.__signature__ = inspect.signature(options, eval_str=True)  # type: ignore[attr-defined]
+        call.__annotations__ = get_type_hints(options)
+        return call
+
+    return decorated
+
+
+def cache_of(cache: Path | None) -> Path:
+    """That folder, or the user's own cache folder."""
+    from platformdirs import user_cache_path
+
+    return (cache or user_cache_path("mar-pipeline")).expanduser().absolute()
+
+
+def open_store(cache: Path | None, *, read_only: bool = False) -> Store:
+    """The store in that folder, or in the user's own cache folder; `read_only` for a command that changes nothing.
+    Raises InputError if the folder holds other things."""
+    root = cache_of(cache)
+    cache_folder.check(root)
+    return Store(root, warn=console.warning, read_only=read_only)
