@@ -84,7 +84,7 @@ def used(tmp_path: Path) -> Path:
         store.commit(record, made)
         store.touch(record, record.subject)
         store.remember("hub:a/b@main", "1" * 40)
-        store.know(Path(__file__), made.entries[0])
+        store.digests.know(Path(__file__), made.entries[0])
         with store.lock("d" * 64):
             pass
     return store.root
@@ -285,6 +285,17 @@ def test_a_store_that_only_looks_still_knows_what_it_learned(used: Path) -> None
     store.remember("hub:c/d@main", "2" * 40)
     assert store.recall("hub:c/d@main") == "2" * 40
     assert Store(used).recall("hub:c/d@main") is None
+
+
+def test_a_store_that_only_looks_still_knows_the_files_that_it_read(used: Path, tmp_path: Path) -> None:
+    file = tmp_path / "weights"
+    file.write_bytes(b"weights")
+    store = Store(used, read_only=True)
+    entry = store.digests.read(file, "weights")
+    assert store.digests.known(file) == entry
+    assert Store(used).digests.known(file) is None
+    store.digests.forget(file)
+    assert store.digests.known(file) is None
 
 
 def test_damage_that_is_only_looked_at_is_a_miss_and_stays(used: Path) -> None:

@@ -184,20 +184,20 @@ def test_damage_finds_a_changed_byte_and_repair_removes_it(store: Store) -> None
 def test_a_file_outside_is_known_until_it_changes(store: Store, tmp_path: Path) -> None:
     file = tmp_path / "weights"
     file.write_bytes(b"first")
-    assert store.known(file) is None
-    entry = store.read(file, "weights")
+    assert store.digests.known(file) is None
+    entry = store.digests.read(file, "weights")
     times = file.stat().st_mtime_ns
-    assert store.known(file) == entry
+    assert store.digests.known(file) == entry
     file.write_bytes(b"other")
     os.utime(file, ns=(0, times))
     assert file.stat().st_mtime_ns == times  # nothing but the time of its last change tells
-    assert store.known(file) is None
+    assert store.digests.known(file) is None
 
 
 def test_a_result_whose_files_lie_outside_is_a_miss_once_they_change(store: Store, tmp_path: Path) -> None:
     file = tmp_path / "weights"
     file.write_bytes(b"first")
-    tree = Tree.of([store.read(file, "weights")])
+    tree = Tree.of([store.digests.read(file, "weights")])
     places = {"weights": str(file)}
     record = Record(key="c" * 64, stage="download", tree=tree.digest, material={}, subject="s#n", places=places)
     store.commit(record, tree)
@@ -209,7 +209,7 @@ def test_a_result_whose_files_lie_outside_is_a_miss_once_they_change(store: Stor
 def test_a_users_file_is_linked_to_by_name_and_never_shared(store: Store, tmp_path: Path) -> None:
     file = tmp_path / "weights"
     file.write_bytes(b"first")
-    tree = Tree.of([store.read(file, "weights")])
+    tree = Tree.of([store.digests.read(file, "weights")])
     laid = store.lay_out(tree, {"weights": str(file)}, tmp_path / "out") / "weights"
     assert laid.is_symlink()
     assert file.stat().st_nlink == 1

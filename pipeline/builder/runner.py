@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol, TypeVar
 
-from ..cache.store import Damaged, Record, changed, key_of
+from ..cache.digests import changed
+from ..cache.store import Damaged, Record, key_of
 from ..errors import StageError, disk_is_full
 from ..files.tree import Tree, canonical
 from ..sources.source import NotReadYet

@@ -9,7 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ..cache.store import Store, changed
+from ..cache.digests import changed
+from ..cache.store import Store
 from ..config.build_config import BuildConfig
 from ..files.tree import Entry, Tree, scan
 from ..model import checkpoint, settings_files

@@ -6,7 +6,6 @@ what the cache itself named, by the patterns here, and never through a symbolic 
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import shlex
@@ -50,7 +49,7 @@ _FOLDERS = ("tmp", "compiler")
 _USUAL = {"lost+found", ".snapshot", ".zfs"}
 """What a new file system, or one that a server exports, holds by itself."""
 
-_BESIDE_TAG = re.compile(rf"\.{re.escape(TAG)}\.{_UUID}")  # as notes.write_atomic names it
+_BESIDE_TAG = re.compile(rf"\.{re.escape(TAG)}\.{_UUID}")  # as atomic.write_atomic names it
 
 
 def paths(root: Path, part: str) -> Iterator[Path]:
@@ -155,11 +154,8 @@ def _is_unmarked_cache(root: Path, names: set[str]) -> bool:
 def mark(root: Path) -> None:
     """Mark a folder that `check` took for a cache, as far as it can be written to."""
     if not is_marked(root):
-        try:
+        with atomic.if_writable():
             atomic.write_atomic(root / TAG, _TEXT)
-        except OSError as error:
-            if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
-                raise
 
 
 # Who else can write to it

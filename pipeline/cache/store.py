@@ -17,22 +17,22 @@ SEALED and is read again, and whoever uses contents holds them against their dig
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from ..errors import InputError, StageError, disk_is_full
 from ..files import atomic
-from ..files.tree import Entry, Tick, Tree, canonical, scan, text_digest, walk
+from ..files.tree import Entry, Tree, canonical, scan, text_digest, walk
 from . import folder as cache_folder
+from .digests import Digests, changed
+from .locks import Locks
+from .notes import Notes
 
 SCHEMA = 1
 
@@ -74,15 +74,6 @@ class Damaged(Exception):
     """A blob does not hold its bytes; it is gone now, so whatever needs it is made again."""
 
 
-def changed(entry: Entry) -> StageError:
-    """A file that the build began with is not there any more, or another one."""
-    return StageError(
-        f"{entry.path} changed during the build, or is gone.",
-        "Something wrote to the checkpoint's folder, a training run perhaps, or emptied the cache.",
-        "Build again when it is finished.",
-    )
-
-
 class Store:
     """The cache in the folder `root`. Raises OSError where the disk does; `warn` is told of damage. One that is
     `read_only` neither writes nor removes anything: what it learns it knows itself alone."""
@@ -91,10 +82,10 @@ class Store:
         self.root, self.read_only = root, read_only
         self._warn = warn
         self._warned: set[str] = set()
-        # Of a read-only one:
-        self._learned: dict[str, str] = {}
-        self._seen: dict[Path, tuple[list[int], Entry]] = {}
-        self._damaged: set[str] = set()
+        self._damaged: set[str] = set()  # the digests of blobs that should be gone, and cannot be removed
+        self.locks = Locks(root, read_only=read_only)
+        self.notes = Notes(root, self.warn, read_only=read_only)
+        self.digests = Digests(root, self.notes)
 
     def warn(self, text: str) -> None:
         if text not in self._warned:
@@ -118,86 +109,24 @@ class Store:
     def _fact(self, name: str) -> Path:
         return self.root / "facts" / text_digest(name)[:24]
 
-    def _outside(self, file: Path) -> Path:
-        name = text_digest(str(file.absolute()))
-        return self.root / "files" / name[:2] / f"{name}.json"
-
     # Use by several processes
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """Hold the store for a build, beside other builds. What killed builds left is swept first, if none runs.
         Raises InputError where there can be no store; others' right to write to it is warned of."""
-        with self._lock_file() as lock:
+        with self.locks.shared(first=self.sweep):
             if danger := cache_folder.risk(self.root):
                 self.warn(danger)
-            if lock is not None:
-                if lock.writable():
-                    try:
-                        self._flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                        self.sweep()
-                    except BlockingIOError:
-                        pass
-                self._flock(lock, fcntl.LOCK_SH)
             yield
 
-    def _lock_file(self) -> AbstractContextManager[IO[bytes] | None]:
-        """The store's lock, open, and its folder marked as a cache; None if none is there, and none is to be made.
-        Raises InputError if there can be no store at its place."""
-        cache_folder.check(self.root)
-        file = self.root / cache_folder.LOCK
-        if self.read_only:
-            try:
-                return file.open("rb")
-            except OSError:
-                return nullcontext()
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            # Not through a link, which could be to anybody's file.
-            lock = os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "r+b", 0)
-            cache_folder.mark(self.root)
-            return lock
-        except OSError as error:
-            if disk_is_full(error):
-                raise StageError(
-                    f"The disk is full: there can be no cache at {self.root}.",
-                    fix="Free some space there, or use --cache, or MAR_CACHE, for another disk.",
-                ) from None
-            if error.errno in (errno.EROFS, errno.EACCES) and file.is_file():
-                return file.open("rb")
-            raise InputError(
-                f"The cache cannot be at {self.root}: {error.strerror}.",
-                fix="Use --cache, or MAR_CACHE, for a folder that can be written to.",
-            ) from None
-
-    def _flock(self, lock: IO[bytes], how: int) -> None:
-        try:
-            fcntl.flock(lock, how)
-        except BlockingIOError:
-            raise
-        except OSError as error:
-            raise InputError(
-                f"The cache cannot be at {self.root}: its file system has no locks ({error.strerror}).",
-                fix="Use --cache, or MAR_CACHE, for a folder on a disk of this machine.",
-            ) from None
-
-    @contextmanager
-    def exclusive(self) -> Iterator[None]:
+    def exclusive(self) -> AbstractContextManager[None]:
         """Hold the store alone; BlockingIOError while a build runs."""
-        with self._lock_file() as lock:
-            if lock is not None:
-                self._flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
+        return self.locks.alone()
 
-    @contextmanager
-    def lock(self, key: str) -> Iterator[None]:
+    def lock(self, key: str) -> AbstractContextManager[None]:
         """Hold one key, waiting for whoever is making it."""
-        from filelock import FileLock
-
-        folder = self.root / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f"{key}.lock"):
-            yield
+        return self.locks.of_key(key)
 
     def sweep(self) -> None:
         """Remove what killed builds left; only while nobody else uses the store."""
@@ -221,7 +150,7 @@ class Store:
     def find(self, stage: str, key: str, places: Places | None = None) -> Record | None:
         """The record under `key`, if its files are all there; a damaged one is told, and is no record.
         `places` are where the checkpoint's files lie now, if that is known already."""
-        value = self._note(self.key_file(stage, key), f"the {stage} result {key[:12]}")
+        value = self.notes.read(self.key_file(stage, key), f"the {stage} result {key[:12]}")
         try:
             record = Record(**value)
             tree = self.tree(record.tree)
@@ -232,16 +161,6 @@ class Store:
             return None
         where = places or record.places
         return record if all(self.locate(entry, where) for entry in tree) else None
-
-    def _note(self, path: Path, what: str) -> Any:
-        """A note's value; None if there is none, or a damaged one, which is told."""
-        try:
-            return atomic.read(path)
-        except atomic.DamagedNote:
-            self.warn(f"The cache is damaged: {what}. It is made again.")
-        except OSError:
-            pass
-        return None
 
     def tree(self, digest: str) -> Tree:
         """The listing of that digest. Raises OSError if it is gone, ValueError if it is damaged."""
@@ -263,7 +182,7 @@ class Store:
             pass
         if entry.path in places:
             file = Path(places[entry.path])
-            known = self.known(file)
+            known = self.digests.known(file)
             if known is not None and known.sha256 == entry.sha256:
                 return file
         return None
@@ -314,14 +233,14 @@ class Store:
         """Note that `subject` uses the record now, as far as the store can be written to."""
         latest = self._latest(record.stage, subject)
         value = {"stage": record.stage, "subject": subject, "key": record.key, "material": record.material}
-        with _if_writable():
+        with atomic.if_writable():
             os.utime(self.key_file(record.stage, record.key))
-            if self._note(latest, f"what {subject} used last") != value:
-                atomic.write(latest, value)
+            if self.notes.read(latest, f"what {subject} used last") != value:
+                self.notes.write(latest, value)
 
     def latest(self, stage: str, subject: str) -> dict[str, Any] | None:
         """What the subject's last run of the stage was made of."""
-        value = self._note(self._latest(stage, subject), f"what {subject} used last")
+        value = self.notes.read(self._latest(stage, subject), f"what {subject} used last")
         return None if value is None else dict(value["material"])
 
     def take(self, folder: Path, known: Mapping[str, Entry] | None = None) -> list[Entry]:
@@ -358,79 +277,10 @@ class Store:
 
     def remember(self, name: str, value: str) -> None:
         """Keep a fact that was learned, such as the commit that a branch was, as far as the store can be written to."""
-        if self.read_only:
-            self._learned[name] = value
-        elif self.recall(name) != value:
-            with _if_writable():
-                atomic.write(self._fact(name), {"name": name, "value": value})
+        if self.recall(name) != value:
+            self.notes.write(self._fact(name), {"name": name, "value": value})
 
     def recall(self, name: str) -> str | None:
         """The fact that was last kept under `name`."""
-        if name in self._learned:
-            return self._learned[name]
-        found = self._note(self._fact(name), f"what {name} was")
+        found = self.notes.read(self._fact(name), f"what {name} was")
         return None if found is None else str(found["value"])
-
-    # Files outside the store
-
-    def known(self, file: Path) -> Entry | None:
-        """The digest of a file outside the store, if nothing about it has changed since it was read."""
-        try:
-            stamp = _stamp(file)
-        except OSError:
-            return None
-        if file in self._seen and self._seen[file][0] == stamp:
-            return self._seen[file][1]
-        found = self._note(self._outside(file), f"the digest of {file}")
-        return Entry(**found["entry"]) if found is not None and found["stat"] == stamp else None
-
-    def read(self, file: Path, path: str, tick: Tick | None = None, *, links: bool = True) -> Entry:
-        """The entry of a file outside the store, reading it only if it is not `known`. Without `links`, one that became
-        a link meanwhile is not followed: it has changed."""
-        known = self.known(file)
-        if known is not None:
-            return Entry(path, known.sha256, known.size, known.crc32)
-        before = _stamp(file)
-        try:
-            entry = scan(file, path, tick, links=links)
-        except OSError as error:
-            if error.errno != errno.ELOOP:
-                raise
-            raise changed(Entry(path, "", 0, 0)) from None
-        if before != _stamp(file):
-            raise changed(entry)
-        self.know(file, entry)
-        return entry
-
-    def know(self, file: Path, entry: Entry) -> None:
-        """Keep the digest of a file outside the store, for as long as its stat stays what it is; as far as the store
-        can be written to."""
-        if self.read_only:
-            self._seen[file] = _stamp(file), entry
-            return
-        with _if_writable():
-            atomic.write(self._outside(file), {"stat": _stamp(file), "entry": asdict(entry), "file": str(file)})
-
-    def forget(self, file: Path) -> None:
-        """Know no digest of a file outside the store any more, so that it is read again."""
-        self._seen.pop(file, None)
-        note = self._outside(file)
-        if not self.read_only and not cache_folder.leads_out(self.root, note):
-            with _if_writable():
-                note.unlink(missing_ok=True)
-
-
-@contextmanager
-def _if_writable() -> Iterator[None]:
-    """What would be good to keep, but is no part of a result, is not kept in a cache that is read-only."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise
-
-
-def _stamp(file: Path) -> list[int]:
-    # A program can set the second time back, but not the third (inode(7)).
-    stat = file.stat()
-    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]

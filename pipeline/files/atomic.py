@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,3 +43,13 @@ def read(path: Path) -> Any:
     except (ValueError, AttributeError, RecursionError):
         pass
     raise DamagedNote(str(path))
+
+
+@contextmanager
+def if_writable() -> Iterator[None]:
+    """What would be good to keep, but is no part of a result, is not kept where nothing can be written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise

@@ -77,7 +77,7 @@ class Folder:
     def identity(self, files: Mapping[str, str]) -> dict[str, Any]:
         digests = {}
         for name, path in files.items():
-            known = self.store.known(self._file(path))
+            known = self.store.digests.known(self._file(path))
             if known is None:
                 raise NotReadYet(f"{path} is new, or changed since it was last read")
             digests[name] = known.sha256
@@ -99,7 +99,7 @@ class Folder:
             found = []
             for name, path in files.items():
                 file = self._file(path)
-                entry = self.store.read(file, path, tick, links=False)
+                entry = self.store.digests.read(file, path, tick, links=False)
                 found.append(Fetched(entry=replace(entry, path=name), place=str(file)))
             return found
 

@@ -170,7 +170,7 @@ class Url:
         if locked is not None:
             if self.store.locate(Entry(path, locked.sha256, locked.size, 0), {}) is None:
                 return None
-            read = self.store.read(self.store.blob(locked.sha256), path)
+            read = self.store.digests.read(self.store.blob(locked.sha256), path)
             return read if read.sha256 == locked.sha256 else None
         kept = self.store.recall(self._fact("file", path))
         entry = Entry(**json.loads(kept)) if kept is not None else None

@@ -19,7 +19,8 @@ from ... import __version__
 from ...archive import writer
 from ...archive.reader import MANIFEST, PROVENANCE
 from ...archive.writer import Member
-from ...cache.store import Damaged, changed
+from ...cache.digests import changed
+from ...cache.store import Damaged
 from ...errors import InputError
 from ...files.tree import Entry, Tick, Tree
 from ...portable.graph import FACTS, NO_CHIP

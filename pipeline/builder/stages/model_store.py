@@ -88,7 +88,7 @@ def _holds(build: Build, entry: Entry) -> bool:
         stat = file.stat()
         if not file.is_file() or stat.st_size != entry.size or stat.st_mtime_ns == SEALED:
             return False
-        return build.store.read(file, entry.path).sha256 == entry.sha256
+        return build.store.digests.read(file, entry.path).sha256 == entry.sha256
     except (OSError, StageError):  # gone, or being written to
         return False
 
@@ -151,7 +151,7 @@ def _read(build: Build, name: str) -> dict[str, str]:
     item = build.out / FOLDER / name
     files = [file for file, _ in walk(item)] if item.is_dir() else [item]
     paths = [(file, file.relative_to(build.out).as_posix()) for file in files]
-    return {path: build.store.read(file, path).sha256 for file, path in paths}
+    return {path: build.store.digests.read(file, path).sha256 for file, path in paths}
 
 
 @lru_cache(maxsize=1)
@@ -192,7 +192,7 @@ def place(build: Build, *, forced: bool = False) -> bool:
             for path in others:
                 _remove(path)
             for entry in _files(build):
-                build.store.know(build.out / entry.path, entry)
+                build.store.digests.know(build.out / entry.path, entry)
             replaced.remember(build)
             for name, text in _texts(build).items():
                 renew(build.out, name, text)

@@ -138,7 +138,7 @@ def _refuse_other_bytes(build: Build, unpacked: Path) -> None:
             store.discard(whole)
         store.intact(entry)  # which removes a blob that is not
         if entry.path in build.places:
-            store.forget(Path(build.places[entry.path]))
+            store.digests.forget(Path(build.places[entry.path]))
         raise Damaged(entry.path)
 
 

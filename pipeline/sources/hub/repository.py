@@ -287,7 +287,7 @@ class Hub:
                 if blob.parent == (self._cache / "blobs").resolve():  # and nothing of the user's own
                     blob.unlink(missing_ok=True)
         entry = self._download(path, facts, file, tick)
-        self.store.know(file, entry)
+        self.store.digests.know(file, entry)
         return file, entry
 
     def _cached_entry(self, path: str, tick: Tick) -> Entry | None:
@@ -295,9 +295,9 @@ class Hub:
         file, facts = self._snapshot / path, self._files()[path]
         if not file.is_file():
             return None
-        known = self.store.known(file)
+        known = self.store.digests.known(file)
         try:
-            entry = known or self.store.read(file, path, tick)
+            entry = known or self.store.digests.read(file, path, tick)
             if known is not None:
                 tick(known.size)
             if facts["size"] in (None, entry.size) and _right(entry, facts, file):
@@ -343,7 +343,7 @@ class Hub:
                 raise InputError(
                     f"{path} of {self.repo} cannot be fetched: {error}", fix="pip install hf_xet"
                 ) from None
-            whole = self.store.read(file, path, tick)
+            whole = self.store.digests.read(file, path, tick)
             if not _right(whole, facts, file):
                 raise StageError(f"{path} of {self.repo} is not what the commit has.", fix="Build again.")
             return whole
@@ -374,7 +374,7 @@ class Hub:
         """The entry of a blob that another build, or another revision, has brought."""
         if not blob.is_file():
             return None
-        entry = self.store.read(blob, path)
+        entry = self.store.digests.read(blob, path)
         return entry if entry.size == facts["size"] and _right(entry, facts, blob) else None
 
     def _patiently(self, call: Callable[[], Found]) -> Found:

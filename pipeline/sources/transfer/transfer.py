@@ -110,7 +110,7 @@ class Transfer:
         """Make what was brought the store's."""
         for path, entry in found.items():
             self.store.adopt(self._part(path), entry)
-            self.store.know(self.store.blob(entry.sha256), entry)
+            self.store.digests.know(self.store.blob(entry.sha256), entry)
 
     def _part(self, path: str) -> Path:
         return self.store.root / FOLDER / f"{text_digest(f'{self.where}/{path} {self.there[path].mark}')}.incomplete"

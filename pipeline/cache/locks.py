@@ -1,0 +1,95 @@
+"""Who uses a cache now: builds beside each other, or one command alone; and who makes which result."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import IO
+
+from ..errors import InputError, StageError, disk_is_full
+from . import folder
+
+
+class Locks:
+    """The locks of the cache in the folder `root`, which is made and marked as a cache where it is not there yet. Where
+    the cache is `read_only`, nothing is made: without a lock's file, nothing is locked.
+
+    Raises InputError where there can be no cache, or no locks."""
+
+    def __init__(self, root: Path, *, read_only: bool = False) -> None:
+        self.root, self.read_only = root, read_only
+
+    @contextmanager
+    def shared(self, first: Callable[[], None]) -> Iterator[None]:
+        """Hold the cache beside others. `first` is called before that, if nobody else holds it."""
+        with self._open() as lock:
+            if lock is not None:
+                if lock.writable():
+                    try:
+                        self._flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        first()
+                    except BlockingIOError:
+                        pass
+                self._flock(lock, fcntl.LOCK_SH)
+            yield
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the cache alone; BlockingIOError while somebody else holds it."""
+        with self._open() as lock:
+            if lock is not None:
+                self._flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+
+    @contextmanager
+    def of_key(self, key: str) -> Iterator[None]:
+        """Hold one key, waiting for whoever else holds it."""
+        from filelock import FileLock
+
+        locks = self.root / "locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        with FileLock(locks / f"{key}.lock"):
+            yield
+
+    def _open(self) -> AbstractContextManager[IO[bytes] | None]:
+        """The file that is locked, open; None if it is not there, and must not be made."""
+        folder.check(self.root)
+        file = self.root / folder.LOCK
+        if self.read_only:
+            try:
+                return file.open("rb")
+            except OSError:
+                return nullcontext()
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            # Not through a link, which could be to anybody's file.
+            lock = os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "r+b", 0)
+            folder.mark(self.root)
+            return lock
+        except OSError as error:
+            if disk_is_full(error):
+                raise StageError(
+                    f"The disk is full: there can be no cache at {self.root}.",
+                    fix="Free some space there, or use --cache, or MAR_CACHE, for another disk.",
+                ) from None
+            if error.errno in (errno.EROFS, errno.EACCES) and file.is_file():
+                return file.open("rb")
+            raise InputError(
+                f"The cache cannot be at {self.root}: {error.strerror}.",
+                fix="Use --cache, or MAR_CACHE, for a folder that can be written to.",
+            ) from None
+
+    def _flock(self, lock: IO[bytes], how: int) -> None:
+        try:
+            fcntl.flock(lock, how)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise InputError(
+                f"The cache cannot be at {self.root}: its file system has no locks ({error.strerror}).",
+                fix="Use --cache, or MAR_CACHE, for a folder on a disk of this machine.",
+            ) from None
