@@ -95,8 +95,17 @@ def build(mar: Mar, name: str, text: str) -> dict[str, Any]:
     return archive
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("mode", SECTIONS)
+# A compiler takes a minute or more, and each kind of model takes it the same way.
+KINDS = [
+    pytest.param(
+        mode, form, marks=pytest.mark.long if form == "torch.compile" and mode != "sequence_classification" else ()
+    )
+    for mode in SECTIONS
+    for form in FORMS
+]
+
+
+@pytest.mark.parametrize(("mode", "form"), KINDS)
 def test_a_configuration_of_the_example_builds_as_it_is(
     hub: Hub, online: Mar, models: dict[str, Path], mode: str, form: str
 ) -> None:

@@ -228,6 +228,7 @@ def test_attention_is_the_one_that_is_asked_for(served: Any, tmp_path: Path) -> 
     assert [_rounded(one) for one in eager(*TEXTS)] == [_rounded(one) for one in usual(*TEXTS)]
 
 
+@pytest.mark.long
 def test_a_compiled_model_answers_and_explains_as_it_does_otherwise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
