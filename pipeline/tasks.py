@@ -12,7 +12,8 @@ class Task:
 
     `name` names configs/NAME.yaml, handlers/NAME.py and pipeline/starters/NAME; `mode` is the reference
     example's word for it. `heads` are how the class names in a config.json's
-    `architectures` end.
+    `architectures` end, and `peft` is PEFT's word for the task (peft.TaskType). `settings` are those of `handler:` that
+    not every task has.
     `samples` are requests in the handler's format, of different lengths, packed when the user gives none.
     """
 
@@ -22,6 +23,8 @@ class Task:
     heads: tuple[str, ...]
     outputs: tuple[str, ...]
     labelled: bool
+    peft: str
+    settings: tuple[str, ...]
     samples: tuple[dict[str, Any], ...] = field(repr=False)
 
 
@@ -33,6 +36,8 @@ _ROWS = (
         heads=("ForSequenceClassification",),
         outputs=("logits",),
         labelled=True,
+        peft="SEQ_CLS",
+        settings=("labels", "top_k"),
         samples=(
             {"text": "The room was spotless and the staff could not have been kinder."},
             {"text": "Awful."},
@@ -50,6 +55,8 @@ _ROWS = (
         heads=("ForTokenClassification",),
         outputs=("logits",),
         labelled=True,
+        peft="TOKEN_CLS",
+        settings=("labels", "aggregation_strategy", "stride"),
         samples=(
             {"text": "Maria Lopez moved from Madrid to Berlin in March."},
             {"text": "Call Daniel."},
@@ -69,6 +76,8 @@ _ROWS = (
         heads=("ForQuestionAnswering", "ForQuestionAnsweringSimple"),
         outputs=("start_logits", "end_logits"),
         labelled=False,
+        peft="QUESTION_ANS",
+        settings=("top_k", "stride", "max_answer_length"),
         samples=(
             {
                 "question": "Where does Tom work?",
@@ -89,6 +98,8 @@ _ROWS = (
         heads=("LMHeadModel", "ForCausalLM"),
         outputs=("logits",),
         labelled=False,
+        peft="CAUSAL_LM",
+        settings=("generation",),
         samples=(
             {"prompt": "Once upon a time", "parameters": {"max_new_tokens": 16, "do_sample": False}},
             {"prompt": "The", "parameters": {"max_new_tokens": 16, "do_sample": False}},

@@ -8,19 +8,15 @@ from handlers.protocol import requests
 from handlers.protocol.problem import Problem
 
 from ..host.toolchain import CHIPS
-from ..tasks import Task
+from ..tasks import TASKS, Task
 from ..tasks import find as find_task
 from .settings import COMPILED, DEFAULT_LENGTH_LIMIT, ConfigFile, HandlerSettings
 
-# Settings of `handler:` that belong to some tasks only.
 TASK_SETTINGS = {
-    "labels": ("seq_classification", "token_classification"),
-    "top_k": ("seq_classification", "question_answering"),
-    "aggregation_strategy": ("token_classification",),
-    "stride": ("token_classification", "question_answering"),
-    "max_answer_length": ("question_answering",),
-    "generation": ("text_generation",),
+    name: tuple(task.name for task in TASKS.values() if name in task.settings)
+    for name in dict.fromkeys(name for task in TASKS.values() for name in task.settings)
 }
+"""Settings of `handler:` that belong to some tasks only -> those tasks."""
 
 Problems = Iterator[tuple[str, str]]
 """The dotted key that is to blame, and what is wrong with it."""

@@ -6,13 +6,8 @@ from typing import Any
 
 from ..tasks import TASKS, Task
 
-TASK_TYPES = {
-    "SEQ_CLS": "seq_classification",
-    "TOKEN_CLS": "token_classification",
-    "QUESTION_ANS": "question_answering",
-    "CAUSAL_LM": "text_generation",
-}
-"""PEFT's word for a task (peft.TaskType) -> ours."""
+TASK_TYPES = {task.peft: task.name for task in TASKS.values()}
+"""PEFT's word for a task -> ours."""
 
 _HEADS = ("classifier", "score", "out_proj")
 """How the layers are called whose rows are labels, in all of transformers' classes for classification."""
