@@ -22,8 +22,7 @@ from pipeline.workers import client, warm, worker_server
 COMMAND = (
     "pipeline.__main__",
     "pipeline.config.build_config",
-    "pipeline.builder.runner",
-    "pipeline.builder.stages",
+    "pipeline.builder.session",
     "pipeline.answers.rehearsal",
     "pipeline.serving.smoke",
     "pipeline.audit.check",

@@ -1,79 +1,80 @@
-"""What the commands that build share: the builds of configs, and how a build is summed up."""
+"""The library's API: several configs, one cache, one output folder.
+
+Nothing is printed: what a person should know goes to `say`, and how it goes to `events`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..cli import console
-from ..text import seconds, size, table
+from ..cache.store import Store
+from ..config.build_config import BuildConfig
+from ..host import toolchain
+from ..model.lock import fitting
+from ..sources.hub.repository import is_commit
+from . import runner
+from .stage import Build
+from .stages.archive import filename, sha256, source
+from .stages.download import is_local
+from .stages.model_store import FOLDER
+from .stages.verify import REPORT
 
-if TYPE_CHECKING:
-    from ..cache.store import Store
-    from ..config.build_config import BuildConfig
-    from .stage import Build
+Say = Callable[[str], None]
+"""Gets a note, without an end of line."""
 
 
-def builds(
-    configs: list[BuildConfig],
-    store: Store,
-    out: Path,
-    offline: bool,
-    locked: bool = False,
-    allow_unverified: bool = False,
-) -> list[Build]:
-    """A build of each config, not begun. What their settings have no effect on is said once. Raises InputError if they
-    are to be `locked`, and one has no lock that fits."""
-    from ..host import toolchain
-    from ..model.lock import fitting
-    from .stage import Build
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to build: into the folder `out`; `offline` without a network; only what is `locked`; graphs that cannot be
+    run here too, if `allow_unverified`; and the stages in `forced` although they are cached."""
 
-    for one in configs:
-        if one.handler.hardware in toolchain.CHIPS:
-            # What is missing is told before anything is fetched.
-            toolchain.tools(toolchain.CHIPS[one.handler.hardware], one.hardware.python)
-    for text in dict.fromkeys(text for config in configs for text in config.notes):
-        console.note(text)
-    return [
-        Build(
-            config=one,
-            store=store,
-            out=out,
-            offline=offline,
-            lock=fitting(one, strict=locked, say=console.note),
-            locked=locked,
-            allow_unverified=allow_unverified,
-        )
-        for one in configs
-    ]
+    out: Path = Path("build")
+    offline: bool = False
+    locked: bool = False
+    allow_unverified: bool = False
+    forced: tuple[str, ...] = ()
+
+
+class Silent:
+    """Events that nobody wants to know of."""
+
+    def started(self, build: Build, status: runner.Status) -> None: ...
+
+    def progress(self, what: str, done: int, total: int | None) -> None: ...
+
+    def finished(self, build: Build, done: runner.Done) -> None: ...
+
+
+def _unheard(_note: str) -> None:
+    pass
 
 
 def run(
     configs: list[BuildConfig],
     store: Store,
-    out: Path,
-    offline: bool,
-    forced: Collection[str] = (),
-    locked: bool = False,
-    allow_unverified: bool = False,
+    options: Options,
+    *,
+    say: Say = _unheard,
+    events: AbstractContextManager[runner.Events] | None = None,
 ) -> list[dict[str, Any]]:
-    """Build every config into one output folder; each archive as `--json` tells it. Raises MarError."""
-    from . import runner as planning
-    from .stages.archive import filename, sha256, source
-    from .stages.model_store import FOLDER
-    from .stages.verify import REPORT
+    """Build every config into one output folder; each archive as `mar build --json` tells it. Raises MarError.
 
+    `events` is entered while it builds; what there is to say after that is said when it is left.
+    """
     archives: list[dict[str, Any]] = []
     notes: list[str] = []
-    with store.in_use(), console.events() as events:
-        for one in builds(configs, store, out, offline, locked, allow_unverified):
-            done = planning.run(one, forced, events)
+    with store.in_use(), events or nullcontext(Silent()) as told:
+        for one in _builds(configs, store, options, say):
+            done = runner.run(one, options.forced, told)
             report = one.read_json("verify", REPORT)
             archives.append(
                 {
                     "name": one.config.archive.name,
-                    "path": str(out / FOLDER / filename(one)),
+                    "path": str(options.out / FOLDER / filename(one)),
                     "sha256": sha256(one),
                     "size": one.trees["archive"].size,
                     "verified": report["verified"],
@@ -86,15 +87,51 @@ def run(
             notes += _moving(one)
             notes += [f"{one.config.archive.name}: {text}" for text in report.get("notes", ())]
     for text in notes:
-        console.note(text)
+        say(text)
     return archives
+
+
+def plan(configs: list[BuildConfig], store: Store, options: Options, *, say: Say = _unheard) -> list[dict[str, Any]]:
+    """What `run` would do, doing nothing; each archive as `mar plan --json` tells it. Raises MarError."""
+    archives: list[dict[str, Any]] = []
+    # Nothing may be removed while it is looked at.
+    with store.in_use():
+        for one in _builds(configs, store, options, say):
+            found = runner.plan(one, options.forced)
+            stages = [
+                {"stage": s.stage, "cached": s.cached, "seconds": 0.0, "key": s.key, "reasons": list(s.reasons)}
+                for s in found
+            ]
+            verified = next(s.cached for s in found if s.stage == "verify")
+            archives.append({"name": one.config.archive.name, "verified": verified, "stages": stages})
+    return archives
+
+
+def _builds(configs: list[BuildConfig], store: Store, options: Options, say: Say) -> list[Build]:
+    """A build of each config, not begun. What their settings have no effect on is said once. Raises InputError if they
+    are to be `locked`, and one has no lock that fits."""
+    for one in configs:
+        if one.handler.hardware in toolchain.CHIPS:
+            # What is missing is told before anything is fetched.
+            toolchain.tools(toolchain.CHIPS[one.handler.hardware], one.hardware.python)
+    for text in dict.fromkeys(text for config in configs for text in config.notes):
+        say(text)
+    return [
+        Build(
+            config=one,
+            store=store,
+            out=options.out,
+            offline=options.offline,
+            lock=fitting(one, strict=options.locked, say=say),
+            locked=options.locked,
+            allow_unverified=options.allow_unverified,
+        )
+        for one in configs
+    ]
 
 
 def _moving(build: Build) -> list[str]:
     """That a model may be another one tomorrow, if it may."""
-    from ..sources.hub.repository import is_commit
-    from .stages.download import is_local
-
     config = build.config
     if build.lock is not None or is_local(build):
         return []
@@ -108,29 +145,3 @@ def _moving(build: Build) -> list[str]:
     )
     how = f"mar lock {config.path}" if config.path and not config.is_packaged else "a config of its own, and `mar lock`"
     return [f"{config.model.name} is not locked: this is {what}. To keep it: {how}"]
-
-
-def summary(archive: dict[str, Any]) -> None:
-    """Print what a person wants to know of an archive that was built."""
-    print(f"\n{archive['path']}")
-    how = "answers like the original model" if archive["verified"] else f"unverified: {archive['unverified']}"
-    print(f"  {size(archive['size'])}, {how}")
-    print(f"  SHA-256 {archive['sha256']}")
-    if archive["source"]["kind"] != "starter":
-        print(f"  from {_origin(archive['source'])}{' (locked)' if archive['locked'] else ''}")
-    print(f"  licence {archive['source'].get('license') or 'not stated'}")
-    rows = [
-        [f"  {stage['stage']}", "cached" if stage["cached"] else "done", seconds(stage["seconds"])]
-        for stage in archive["stages"]
-    ]
-    print(table(["  stage", "", "time"], rows))
-
-
-def _origin(source: dict[str, Any]) -> str:
-    """Where a model came from, in a few words."""
-    base = f", over {_origin(source['base'])}" if "base" in source else ""
-    if source["kind"] == "hub":
-        return f"{source['repo']} at {source['commit'][:12]}{base}"
-    if source["kind"] == "mlflow":
-        return f"{source['model']}, version {source['version']}{base}"
-    return f"{source.get('url', 'a folder')}{base}"

@@ -4,22 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
 
 from ..errors import MarError
-from ..text import size
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
-
-    from ..builder.runner import Done, Status
-    from ..builder.stage import Build
-
-# A plain line about a long step's progress is due after so many seconds without one.
-QUIET = 10.0
 
 
 def command() -> str:
@@ -46,83 +32,3 @@ def line(text: object) -> None:
 
 def warning(text: str) -> None:
     print(f"warning: {text}", file=sys.stderr)
-
-
-class Lines:
-    """A build told in plain lines, for logs and pipes."""
-
-    def __init__(self) -> None:
-        self._said = time.monotonic()
-        self._what = ""
-
-    def started(self, _build: Build, status: Status) -> None:
-        why = "; ".join(status.reasons[:3])
-        self._line(f"{status.stage}: {why}" if why else status.stage)
-
-    def progress(self, what: str, done: int, total: int | None) -> None:
-        if what != self._what or time.monotonic() - self._said > QUIET:
-            self._what = what
-            part = f" ({size(done)} of {size(total)})" if total and total > 10_000 else ""
-            self._line(f"  {what}{part}")
-
-    def finished(self, _build: Build, done: Done) -> None:
-        self._what = ""
-        self._line(f"{done.stage}: {'cached' if done.cached else f'done in {done.seconds:.1f} s'}")
-
-    def _line(self, text: str) -> None:
-        self._said = time.monotonic()
-        print(text, file=sys.stderr, flush=True)
-
-
-class Bars:
-    """A build told on a terminal: a bar for the stage that runs, a line for each that is done."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._task: Any = None
-        self._stage = ""
-
-    def started(self, _build: Build, status: Status) -> None:
-        self._stage = status.stage
-        why = "; ".join(status.reasons[:3])
-        self._progress.console.print(f"[bold]{status.stage}[/bold] [dim]{_plain(why)}[/dim]", highlight=False)
-        self._task = self._progress.add_task(status.stage, total=None, amount="")
-
-    def progress(self, what: str, done: int, total: int | None) -> None:
-        if self._task is not None:
-            amount = f"{size(done)} of {size(total)}" if total and total > 10_000 else ""
-            self._progress.update(self._task, description=_plain(what), completed=done, total=total, amount=amount)
-
-    def finished(self, _build: Build, done: Done) -> None:
-        if self._task is not None:
-            self._progress.remove_task(self._task)
-            self._task = None
-        if done.cached:
-            self._progress.console.print(f"[bold]{done.stage}[/bold] [dim]cached[/dim]", highlight=False)
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
-
-
-@contextmanager
-def events() -> Iterator[Lines | Bars]:
-    """Bars on a terminal, plain lines elsewhere."""
-    if not sys.stderr.isatty():
-        yield Lines()
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    with Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[amount]}"),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    ) as progress:
-        yield Bars(progress)

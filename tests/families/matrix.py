@@ -8,10 +8,9 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from pipeline.builder import runner
-from pipeline.builder.stage import Build
+from pipeline.builder import session
 from pipeline.cache.store import Store
 from pipeline.config import build_config
 from pipeline.errors import MarError
@@ -35,16 +34,6 @@ Outcome = str | None
 """None if it was built and verified, else what the build said."""
 
 Tell = Callable[[Case, Outcome], None]
-
-
-class Silent:
-    """Whom a build tells how it goes."""
-
-    def started(self, *_: Any) -> None: ...
-
-    def progress(self, *_: Any) -> None: ...
-
-    def finished(self, *_: Any) -> None: ...
 
 
 def cases(families: Iterable[str] = tiny.FAMILIES) -> list[Case]:
@@ -89,8 +78,7 @@ def _build(place: Path, checkpoint: Path, case: Case) -> Outcome:
     settings = build_config.load(build_config.packaged(case.task), overrides)
     store = Store(place / "cache")
     try:
-        with store.in_use():
-            runner.run(Build(config=settings, store=store, out=place / "out", offline=True), (), Silent())
+        session.run([settings], store, session.Options(out=place / "out", offline=True))
         _told_apart(place / "out", case)
         return None
     except MarError as error:

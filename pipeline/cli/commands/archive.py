@@ -9,15 +9,16 @@ from typing import Annotated
 import typer
 
 from ...errors import DIFFERENT, InputError
+from .. import report
 from ..options import Archived, JsonOption
 
 
 def inspect(archive: Archived, as_json: JsonOption = False) -> None:
     """Show what is in an archive: its files, settings and provenance."""
-    from ...archive.contents import describe, show
+    from ...archive.contents import describe
 
     found = describe(archive)
-    print(json.dumps(found, ensure_ascii=False) if as_json else show(found))
+    print(json.dumps(found, ensure_ascii=False) if as_json else report.tree(found))
 
 
 def diff(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import shlex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...errors import InputError
 from ...text import near, table
-from .. import console
+from .. import console, progress, report
 from ..options import BuildOptions, open_store, taking
 
 if TYPE_CHECKING:
+    from ...builder import session
     from ...cache.store import Store
     from ...config.build_config import BuildConfig
 
@@ -52,21 +53,31 @@ def _forced(stages: list[str] | None) -> tuple[str, ...]:
     return tuple(stages or ())
 
 
+def _asked(options: BuildOptions) -> session.Options:
+    from ...builder import session
+
+    return session.Options(
+        out=options.out,
+        offline=options.offline,
+        locked=options.locked,
+        allow_unverified=options.allow_unverified,
+        forced=_forced(options.force),
+    )
+
+
 @taking(BuildOptions)
 def build(options: BuildOptions) -> None:
     """Build archives: download, serialize, handler, archive, verify, model_store; what is cached is not done again."""
     from ...builder import session
 
-    forced, store = _forced(options.force), open_store(options.cache)
+    asked, store = _asked(options), open_store(options.cache)
     loaded = _configs(store, options)
-    archives = session.run(
-        loaded, store, options.out, options.offline, forced, options.locked, options.allow_unverified
-    )
+    archives = session.run(loaded, store, asked, say=console.note, events=progress.events())
     if options.as_json:
         print(json.dumps({"archives": archives}))
         return
     for archive in archives:
-        session.summary(archive)
+        report.summary(archive)
     mar = console.command()
     place = shlex.quote(str(options.out))
     if not archives[-1]["verified"]:
@@ -79,24 +90,10 @@ def build(options: BuildOptions) -> None:
 @taking(BuildOptions)
 def plan(options: BuildOptions) -> None:
     """Show what `build` would run, what is cached, and why; do nothing."""
-    from ...builder import runner as planning
     from ...builder import session
 
-    forced, store = _forced(options.force), open_store(options.cache, read_only=True)
-    loaded = _configs(store, options)
-    archives: list[dict[str, Any]] = []
-    # Nothing may be removed while it is looked at.
-    with store.in_use():
-        for one in session.builds(
-            loaded, store, options.out, options.offline, options.locked, options.allow_unverified
-        ):
-            found = planning.plan(one, forced)
-            stages = [
-                {"stage": s.stage, "cached": s.cached, "seconds": 0.0, "key": s.key, "reasons": list(s.reasons)}
-                for s in found
-            ]
-            verified = next(s.cached for s in found if s.stage == "verify")
-            archives.append({"name": one.config.archive.name, "verified": verified, "stages": stages})
+    asked, store = _asked(options), open_store(options.cache, read_only=True)
+    archives = session.plan(_configs(store, options), store, asked, say=console.note)
     if options.as_json:
         print(json.dumps({"archives": archives}))
         return

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from ...errors import InputError
-from .. import console
+from .. import console, progress, report
 from ..options import (
     Archived,
     CacheOption,
@@ -53,7 +53,8 @@ def release(
     store = open_store(cache)
     tell = build_config.Overrides(tell=teller(store, offline))
     loaded = build_config.load_all(configs or [build_config.packaged(task) for task in TASKS], tell)
-    archives = session.run(loaded, store, out, offline, locked=locked, allow_unverified=allow_unverified)
+    options = session.Options(out=out, offline=offline, locked=locked, allow_unverified=allow_unverified)
+    archives = session.run(loaded, store, options, say=console.note, events=progress.events())
     started = time.perf_counter()
     bill = bom.write(out, dated)
     # Every archive is read for it once more, which takes its time where they are large.
@@ -62,7 +63,7 @@ def release(
         print(json.dumps({"archives": archives, "bom": str(bill), "sums": str(out / SUMS)}))
         return
     for archive in archives:
-        session.summary(archive)
+        report.summary(archive)
     place, mar = shlex.quote(str(out)), console.command()
     print(f"\nBill of materials:  {bill}")
     print(f"Checksums:          {out / SUMS}   (cd {place} && sha256sum --check {SUMS})")
