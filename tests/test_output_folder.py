@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.archive.model_store import SUMS, read_sums
 from pipeline.builder import runner
 from pipeline.builder.backends import pretrained
 from pipeline.builder.stage import Build
@@ -505,5 +506,5 @@ def test_large_files_are_read_before_a_worker_gets_them(tmp_path: Path, monkeypa
 
 
 def test_a_pipe_in_place_of_the_sums_is_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / model_store.SUMS)
-    assert model_store.read_sums(tmp_path) == {}
+    os.mkfifo(tmp_path / SUMS)
+    assert read_sums(tmp_path) == {}

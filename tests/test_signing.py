@@ -14,8 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from pipeline import __main__ as command
-from pipeline.archive import signing
-from pipeline.builder.stages import model_store
+from pipeline.archive import model_store, signing
 from pipeline.errors import InputError
 from tests import archives
 from tests.conftest import Mar, words

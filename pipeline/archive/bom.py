@@ -28,10 +28,10 @@ from cyclonedx.model.license import License
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
-from ..builder.stages.model_store import FOLDER, SUMS, archives, held, read_sums, renew, sum_lines
 from ..errors import InputError, StageError
 from ..files.tree import text_digest
 from . import writer
+from .model_store import FOLDER, SUMS, archives, held, read_sums, renew, sum_lines
 from .reader import PROVENANCE, Archive, digest
 
 NAME = "bom.cdx.json"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..archive.model_store import FOLDER
 from ..cache.store import Store
 from ..config.build_config import BuildConfig
 from ..host import toolchain
@@ -20,7 +21,6 @@ from . import runner
 from .stage import Build
 from .stages.archive import filename, sha256, source
 from .stages.download import is_local
-from .stages.model_store import FOLDER
 from .stages.verify import REPORT
 
 Say = Callable[[str], None]

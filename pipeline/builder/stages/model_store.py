@@ -11,15 +11,25 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
-import re
 import shutil
 import time
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
+from ...archive.model_store import (
+    FOLDER,
+    PROPERTIES,
+    SUMS,
+    TEMPORARY,
+    archives,
+    date_after,
+    held,
+    read_sums,
+    reads,
+    renew,
+    sum_lines,
+    temporary,
+)
 from ...archive.writer import Member, Wrong, write
 from ...cache.store import SEALED, Damaged, key_of
 from ...errors import MarError, StageError
@@ -32,30 +42,10 @@ from .archive import SUFFIXES, filename
 from .verify import REPORT
 
 NAME = "model_store"
-FOLDER = "model-store"
-PROPERTIES = Path("config", "config.properties")
-SUMS = "SHA256SUMS"
-
-_BESIDE = re.compile(r"\.mar-[0-9a-f]{32}")
-"""The names of what is being filled, and of what a killed build left."""
-_CLOCK_WRONG = 3600
-"""Seconds in the future from which on a file's date is not taken for a reason to date another one still later."""
 
 # linux/fs.h: _IOW(0x94, 9, int); shares a file's blocks on file systems that can (Btrfs, XFS).
 _FICLONE = 0x40049409
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
-
-
-def archives(out: Path) -> list[str]:
-    """What is in the output folder's model store: file or folder names, sorted."""
-    folder = out / FOLDER
-    if not folder.is_dir():
-        return []
-    return sorted(
-        item.name
-        for item in folder.iterdir()
-        if (item.name.endswith((".mar", ".tar.gz")) and item.is_file()) or (item / "MAR-INF").is_dir()
-    )
 
 
 def _files(build: Build) -> list[Entry]:
@@ -73,7 +63,7 @@ def status(build: Build) -> tuple[str, tuple[str, ...]]:
             reasons.append(f"{entry.path} is {'another one' if (build.out / entry.path).exists() else 'not there'}")
     for path, text in _texts(build).items():
         file = build.out / path
-        if not _reads(file, text):
+        if not reads(file, text):
             reasons.append(f"{path} is {'out of date' if file.exists() else 'not there'}")
     others = [name for name in _others(build) if (build.out / FOLDER / name).exists()]
     reasons += [f"{FOLDER}/{name} has the same name in another format" for name in others]
@@ -91,10 +81,6 @@ def _holds(build: Build, entry: Entry) -> bool:
         return build.store.digests.read(file, entry.path).sha256 == entry.sha256
     except (OSError, StageError):  # gone, or being written to
         return False
-
-
-def _reads(file: Path, text: str) -> bool:
-    return file.is_file() and file.read_bytes() == text.encode()
 
 
 def _others(build: Build) -> list[str]:
@@ -132,37 +118,12 @@ def _sums(build: Build, names: tuple[str, ...]) -> str:
     return sum_lines(lines)
 
 
-def sum_lines(sums: Mapping[str, str]) -> str:
-    """SHA-256 by path as `sha256sum` writes them, sorted by path."""
-    return "".join(f"{sha}  {path}\n" for path, sha in sorted(sums.items()))
-
-
-def read_sums(out: Path) -> dict[str, dict[str, str]]:
-    """The lines of SUMS, path -> SHA-256, of each archive, and of all that is none under ""; nothing without SUMS."""
-    try:
-        # A pipe would be waited for.
-        return _parsed((out / SUMS).read_text(encoding="utf-8")) if (out / SUMS).is_file() else {}
-    except (OSError, UnicodeDecodeError):
-        return {}
-
-
 def _read(build: Build, name: str) -> dict[str, str]:
     """The digests of an archive's files that another tool put there."""
     item = build.out / FOLDER / name
     files = [file for file, _ in walk(item)] if item.is_dir() else [item]
     paths = [(file, file.relative_to(build.out).as_posix()) for file in files]
     return {path: build.store.digests.read(file, path).sha256 for file, path in paths}
-
-
-@lru_cache(maxsize=1)
-def _parsed(text: str) -> dict[str, dict[str, str]]:
-    found: dict[str, dict[str, str]] = {}
-    for line in text.splitlines():
-        sha, _, path = line.partition("  ")
-        top, _, rest = path.partition("/")
-        if re.fullmatch(r"[0-9a-f]{64}", sha) and path and top not in ("", ".."):
-            found.setdefault(rest.partition("/")[0] if top == FOLDER else "", {})[path] = sha
-    return found
 
 
 def place(build: Build, *, forced: bool = False) -> bool:
@@ -179,7 +140,7 @@ def place(build: Build, *, forced: bool = False) -> bool:
         others = [build.out / FOLDER / name for name in _others(build) if _exists(build.out / FOLDER / name)]
         going = [*([] if there or not _exists(target) else [target]), *others]
         warnings = [_leave(build, path) for path in going]
-        beside = _beside(build.out)
+        beside = temporary(build.out)
         try:
             if not there:
                 for entry in build.trees["archive"]:
@@ -201,10 +162,6 @@ def place(build: Build, *, forced: bool = False) -> bool:
     return True
 
 
-def _beside(out: Path) -> Path:
-    return out / f".mar-{uuid.uuid4().hex}"
-
-
 def _exists(path: Path) -> bool:
     return path.exists() or path.is_symlink()
 
@@ -212,7 +169,7 @@ def _exists(path: Path) -> bool:
 def _sweep(out: Path) -> None:
     """Remove what killed builds left."""
     for item in list(out.iterdir()):
-        if _BESIDE.fullmatch(item.name) and not item.is_symlink():
+        if TEMPORARY.fullmatch(item.name) and not item.is_symlink():
             _remove(item)
 
 
@@ -233,32 +190,6 @@ def _leave(build: Build, path: Path) -> str | None:
     return f"{path} could not be read as an archive, and is replaced by {filename(build)} of {build.config.model.name}."
 
 
-def renew(out: Path, name: str, text: str) -> None:
-    """Write a text file of the output folder, or leave it as it is if it reads so: a reader sees the old one or the new
-    one, whole."""
-    target, beside = out / name, _beside(out)
-    if _reads(target, text):
-        return
-    target.parent.mkdir(exist_ok=True)
-    try:
-        beside.write_text(text, encoding="utf-8")
-        _date_after(beside, target)
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-@contextmanager
-def held(out: Path) -> Iterator[None]:
-    """The output folder, for one build at a time, whatever cache it has."""
-    folder = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)
-
-
 def _put(build: Build, entry: Entry, target: Path, *, forced: bool) -> None:
     """A file of the archive, beside the one whose place it will take: with its date, if that has the same bytes, else
     with a later one. Raises Damaged."""
@@ -275,7 +206,7 @@ def _put(build: Build, entry: Entry, target: Path, *, forced: bool) -> None:
     if same:
         os.utime(target, ns=(time.time_ns(), before.stat().st_mtime_ns))
     else:
-        _date_after(target, before)
+        date_after(target, before)
 
 
 def _copy(build: Build, entry: Entry, target: Path) -> None:
@@ -293,16 +224,6 @@ def _copy(build: Build, entry: Entry, target: Path) -> None:
     except Wrong:
         build.store.intact(entry)
         raise Damaged(entry.path) from None
-
-
-def _date_after(new: Path, old: Path) -> None:
-    """Date a file later than the one whose place it takes, in whole seconds, which is how rsync compares dates."""
-    try:
-        before = old.lstat().st_mtime_ns // 10**9
-    except OSError:
-        return
-    if 0 <= before - new.stat().st_mtime_ns // 10**9 <= _CLOCK_WRONG:
-        os.utime(new, (time.time(), before + 1))
 
 
 def _move(new: Path, target: Path) -> None:

@@ -41,8 +41,8 @@ def release(
 
     SHA256SUMS and bom.cdx.json cover every archive in the output folder, and the first one the second.
     """
+    from ...archive.model_store import SUMS
     from ...builder import session
-    from ...builder.stages.model_store import SUMS
     from ...config import build_config
     from ...sources.task import teller
     from ...tasks import TASKS

@@ -52,8 +52,8 @@ def _say(text: str) -> None:
 
 
 def _stored(out: Path) -> list[Path]:
-    from ...builder.stages.model_store import FOLDER
-    from ...builder.stages.model_store import archives as stored
+    from ...archive.model_store import FOLDER
+    from ...archive.model_store import archives as stored
 
     found = [out / FOLDER / name for name in stored(out)]
     if not found:

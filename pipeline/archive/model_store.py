@@ -1,0 +1,107 @@
+"""The output folder: the archives in its model store, its checksums, and how its small files are written.
+
+config/config.properties, model-store/NAME.mar, reports/NAME.json, SHA256SUMS
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+FOLDER = "model-store"
+PROPERTIES = Path("config", "config.properties")
+SUMS = "SHA256SUMS"
+
+TEMPORARY = re.compile(r"\.mar-[0-9a-f]{32}")
+"""The names of what is being filled, and of what a killed build left."""
+_CLOCK_WRONG = 3600
+"""Seconds in the future from which on a file's date is not taken for a reason to date another one still later."""
+
+
+def archives(out: Path) -> list[str]:
+    """What is in the output folder's model store: file or folder names, sorted."""
+    folder = out / FOLDER
+    if not folder.is_dir():
+        return []
+    return sorted(
+        item.name
+        for item in folder.iterdir()
+        if (item.name.endswith((".mar", ".tar.gz")) and item.is_file()) or (item / "MAR-INF").is_dir()
+    )
+
+
+def sum_lines(sums: Mapping[str, str]) -> str:
+    """SHA-256 by path as `sha256sum` writes them, sorted by path."""
+    return "".join(f"{sha}  {path}\n" for path, sha in sorted(sums.items()))
+
+
+def read_sums(out: Path) -> dict[str, dict[str, str]]:
+    """The lines of SUMS, path -> SHA-256, of each archive, and of all that is none under ""; nothing without SUMS."""
+    try:
+        # A pipe would be waited for.
+        return _parsed((out / SUMS).read_text(encoding="utf-8")) if (out / SUMS).is_file() else {}
+    except (OSError, UnicodeDecodeError):
+        return {}
+
+
+@lru_cache(maxsize=1)
+def _parsed(text: str) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for line in text.splitlines():
+        sha, _, path = line.partition("  ")
+        top, _, rest = path.partition("/")
+        if re.fullmatch(r"[0-9a-f]{64}", sha) and path and top not in ("", ".."):
+            found.setdefault(rest.partition("/")[0] if top == FOLDER else "", {})[path] = sha
+    return found
+
+
+def renew(out: Path, name: str, text: str) -> None:
+    """Write a text file of the output folder, or leave it as it is if it reads so: a reader sees the old one or the new
+    one, whole."""
+    target, beside = out / name, temporary(out)
+    if reads(target, text):
+        return
+    target.parent.mkdir(exist_ok=True)
+    try:
+        beside.write_text(text, encoding="utf-8")
+        date_after(beside, target)
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def held(out: Path) -> Iterator[None]:
+    """The output folder, for one build at a time, whatever cache it has."""
+    folder = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def reads(file: Path, text: str) -> bool:
+    return file.is_file() and file.read_bytes() == text.encode()
+
+
+def temporary(out: Path) -> Path:
+    """A new name in the output folder, for what is renamed once it is whole."""
+    return out / f".mar-{uuid.uuid4().hex}"
+
+
+def date_after(new: Path, old: Path) -> None:
+    """Date a file later than the one whose place it takes, in whole seconds, which is how rsync compares dates."""
+    try:
+        before = old.lstat().st_mtime_ns // 10**9
+    except OSError:
+        return
+    if 0 <= before - new.stat().st_mtime_ns // 10**9 <= _CLOCK_WRONG:
+        os.utime(new, (time.time(), before + 1))
