@@ -16,7 +16,7 @@ from ..errors import StageError, disk_is_full
 from ..files.tree import Tree, canonical
 from ..sources.source import NotReadYet
 from .stage import Build, Job, Stage, versions
-from .stages import STAGES, download, model_store
+from .stages import STAGES, download, locking, model_store
 
 Found = TypeVar("Found")
 
@@ -157,7 +157,7 @@ def _accept(build: Build, name: str, record: Record) -> None:
     build.trees[name] = build.store.tree(record.tree)
     build.places = build.places or dict(record.places)
     if name == download.STAGE.name:
-        download.check_lock(build)
+        locking.check_lock(build)
 
 
 def run(build: Build, force: Collection[str], events: Events) -> list[Done]:

@@ -15,12 +15,12 @@ from ..archive.model_store import FOLDER
 from ..cache.store import Store
 from ..config.build_config import BuildConfig
 from ..host import toolchain
-from ..model.lock import fitting
 from ..sources.hub.repository import is_commit
 from . import runner
 from .stage import Build
 from .stages.archive import filename, sha256, source
 from .stages.download import is_local
+from .stages.locking import fitting
 from .stages.verify import REPORT
 
 Say = Callable[[str], None]

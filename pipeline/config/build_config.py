@@ -18,10 +18,11 @@ from .. import ROOT
 from ..errors import InputError
 from ..model.address import ModelSource
 from ..model.address import find as find_model
+from ..model.lock import TellTask
 from ..tasks import MODES, TASKS, Task
 from ..tasks import find as find_task
 from . import messages, rules
-from .reader import Checked, ConfigReader, Overrides, TellTask
+from .reader import Checked, ConfigReader, Overrides
 from .settings import ArchiveSettings, Frontend, HandlerSettings, HardwareSettings, VerifySettings
 
 __all__ = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from ..errors import InputError
 from ..files.yaml import MAX_BYTES, Document, Where, parse
 from ..model import address, lock
 from ..model.address import ModelSource
+from ..model.lock import TellTask
 from ..tasks import MODES, TASKS, Task
 from ..tasks import find as find_task
 from ..text import near, printable
@@ -31,10 +31,6 @@ _KINDS = {
 }
 # Fields of Overrides, and the keys of `handler:` that they stand for.
 _OPTIONS = {"task": "mode", "model": "model_name", "revision": "revision", "save_mode": "save_mode"}
-
-
-TellTask = Callable[[ModelSource, str | None, lock.Locked | None], Task]
-"""The task that a model at a revision was trained for; what is locked of it need not be asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +234,7 @@ class ConfigReader:
         revision, locked = config.handler.revision, None
         try:
             found = lock.read(self.path)
-            if found is not None and not found.stale(model.name, lock.settings(config.handler)):
+            if found is not None and not found.stale(model.name, config.handler.choosing_files):
                 revision = (found.commit(0, model.repo) if model.repo else None) or revision
                 locked = found.part(0, lock.path_of(self.path))
             mode = tell(model, revision, locked).mode

@@ -254,6 +254,12 @@ class HandlerSettings(Section):
         """Of the lengths that `max_length` names."""
         return max(self.max_length) if isinstance(self.max_length, list) else self.max_length
 
+    @property
+    def choosing_files(self) -> dict[str, Any]:
+        """The settings that choose which files are the model; those that are not set are left out."""
+        names = ("revision", "base_model", "base_revision", "allow_pickle", "trust_remote_code")
+        return {name: value for name in names if (value := getattr(self, name))}
+
 
 class HardwareSettings(Section):
     """`hardware:`; of Inferentia (`handler.hardware: neuron` or `neuronx`): how to compile, and for which machine."""

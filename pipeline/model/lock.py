@@ -15,13 +15,11 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import InputError
-
-if TYPE_CHECKING:
-    from ..config.build_config import BuildConfig
-    from ..config.settings import HandlerSettings
+from ..tasks import Task
+from .address import ModelSource
 
 FORMAT = 1
 SUFFIX = ".lock"
@@ -110,6 +108,10 @@ class Locked:
     license: str | None
 
 
+TellTask = Callable[[ModelSource, str | None, Locked | None], Task]
+"""The task that a model at a revision was trained for; what is locked of it need not be asked for."""
+
+
 def changes(locked: Mapping[str, File], files: Mapping[str, File]) -> list[str]:
     """Which of these files are not as they are locked, a line each."""
     return [_difference(path, locked[path], file) for path, file in files.items() if locked.get(path, file) != file]
@@ -129,41 +131,8 @@ def refusal(model: str, path: Path, drift: list[str]) -> InputError:
     )
 
 
-def settings(handler: HandlerSettings) -> dict[str, Any]:
-    """Those of a config's `handler:` by which files are chosen; those that are not set are left out."""
-    told = {
-        name: getattr(handler, name)
-        for name in ("revision", "base_model", "base_revision", "allow_pickle", "trust_remote_code")
-    }
-    return {name: value for name, value in told.items() if value}
-
-
 def path_of(config: Path) -> Path:
     return config.with_name(config.name + SUFFIX)
-
-
-def fitting(config: BuildConfig, *, strict: bool, say: Callable[[str], None]) -> Lock | None:
-    """The lock of a config; None if there is none, or one of another model, which it will `say`. Raises InputError for
-    both if `strict`, and if it cannot be read."""
-    found = read(config.path)
-    if found is None:
-        if strict:
-            raise InputError(
-                f"{config.path} is to be built as it is locked, and has no lock.",
-                fix=f"Write it, and keep it beside the config: mar lock {config.path}",
-            )
-        return None
-    stale = found.stale(config.model.name, settings(config.handler))
-    if stale and strict:
-        assert config.path is not None
-        raise InputError(
-            f"{path_of(config.path)} is not of what is to be built: {'; '.join(stale)}.",
-            "The config was changed since, or the command line says something else.",
-            f"If that is meant, lock it again: mar lock {config.path}",
-        )
-    if stale:
-        say(f"{path_of(config.path)} is not used: {'; '.join(stale)}." if config.path else "")
-    return None if stale else found
 
 
 def read(config: Path | None) -> Lock | None:

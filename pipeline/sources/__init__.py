@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..cache.store import Store
-from ..errors import InputError
-from ..model.address import ModelSource, find
+from ..model.address import ModelSource
 from ..model.lock import Locked
-from ..model.selection import Base
 from .source import Source
-
-if TYPE_CHECKING:
-    from ..builder.stage import Build
 
 
 def _folder(store: Store, _offline: bool, model: ModelSource, _revision: str | None, _locked: Locked | None) -> Source:
@@ -61,38 +55,3 @@ KINDS: dict[str, Callable[[Store, bool, ModelSource, str | None, Locked | None],
 def of(store: Store, offline: bool, model: ModelSource, revision: str | None, locked: Locked | None = None) -> Source:
     """The source of a model: what a lock says of it, where there is one, need not be asked for."""
     return KINDS[model.kind](store, offline, model, revision or model.revision, locked)
-
-
-def of_base(build: Build, base: Base) -> tuple[ModelSource, str | None]:
-    """The model that an adapter was trained on, and its revision: what the config says, else what the adapter says.
-    Raises InputError."""
-    config = build.config
-    name = config.handler.base_model or base.name
-    if not name:
-        raise InputError(
-            f"{config.model.name} is an adapter whose adapter_config.json names no base model.",
-            fix="Set handler.base_model to the model that it was trained on.",
-        )
-    # A revision of the model that the adapter names is none of another.
-    revision = config.handler.base_revision or (base.revision if name == base.name else None)
-    folders = [Path()] if config.path is None else [config.path.parent, Path()]
-    foreign = config.model.path is None and not config.handler.base_model
-    if foreign:
-        folders = []
-    elif config.model.path is not None and not config.handler.base_model:
-        folders.insert(0, config.model.path)
-    try:
-        found = find(name, folders)
-    except ValueError as error:
-        raise InputError(
-            f"The base model of {config.model.name} cannot be found: {error}.",
-            "An adapter names its base as the machine had it that it was trained on.",
-            "Set handler.base_model to where it is now: a folder, or a Hub id.",
-        ) from None
-    if foreign and found.kind != "hub":
-        raise InputError(
-            f"{config.model.name} names {name} for its base model, which is none of the Hub's.",
-            "What comes from elsewhere is not to say what this machine reads and whom it asks.",
-            "Set handler.base_model to it, if that is meant.",
-        )
-    return found, revision or found.revision

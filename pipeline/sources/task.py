@@ -6,11 +6,10 @@ from typing import Any
 
 from .. import sources
 from ..cache.store import Store
-from ..config.reader import TellTask
 from ..errors import InputError
 from ..model import adapter, checkpoint
 from ..model.address import ModelSource
-from ..model.lock import Locked
+from ..model.lock import Locked, TellTask
 from ..model.selection import ADAPTER, ADAPTER_CONFIG, read_object, select
 from ..tasks import TASKS, Task
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ... import sources
 from ...errors import InputError
 from ...files.tree import Entry
 from ...model import checkpoint, lock
-from ...model.address import ModelSource
+from ...model.address import ModelSource, find
 from ...model.remote_code import with_code
-from ...model.selection import Selection, has_vocabulary, select, with_base
+from ...model.selection import Base, Selection, has_vocabulary, select, with_base
 from ...sources.hub.repository import Hub, is_commit
 from ...sources.source import NotReadYet, Progress, Source
 from ..stage import Build, Job, Stage
@@ -38,7 +39,7 @@ def parts(build: Build, *, may_fetch: bool = False, to_lock: bool = False) -> li
     found = _select(build, build.sources[0], may_fetch)
     if found.base is None:
         return [Part(build.sources[0], found.files)]
-    base, revision = sources.of_base(build, found.base)
+    base, revision = _base_of(build, found.base)
     if not to_lock:
         _refuse_moving_code(build, base, revision, "handler.base_revision")
     if len(build.sources) == 1:
@@ -50,6 +51,41 @@ def parts(build: Build, *, may_fetch: bool = False, to_lock: bool = False) -> li
             fix="Merge it into its base (peft's merge_and_unload()), save that, and set handler.base_model to it.",
         )
     return [Part(build.sources[0], found.files), Part(build.sources[1], with_base(found, around).files)]
+
+
+def _base_of(build: Build, base: Base) -> tuple[ModelSource, str | None]:
+    """The model that an adapter was trained on, and its revision: what the config says, else what the adapter says.
+    Raises InputError."""
+    config = build.config
+    name = config.handler.base_model or base.name
+    if not name:
+        raise InputError(
+            f"{config.model.name} is an adapter whose adapter_config.json names no base model.",
+            fix="Set handler.base_model to the model that it was trained on.",
+        )
+    # A revision of the model that the adapter names is none of another.
+    revision = config.handler.base_revision or (base.revision if name == base.name else None)
+    folders = [Path()] if config.path is None else [config.path.parent, Path()]
+    foreign = config.model.path is None and not config.handler.base_model
+    if foreign:
+        folders = []
+    elif config.model.path is not None and not config.handler.base_model:
+        folders.insert(0, config.model.path)
+    try:
+        found = find(name, folders)
+    except ValueError as error:
+        raise InputError(
+            f"The base model of {config.model.name} cannot be found: {error}.",
+            "An adapter names its base as the machine had it that it was trained on.",
+            "Set handler.base_model to where it is now: a folder, or a Hub id.",
+        ) from None
+    if foreign and found.kind != "hub":
+        raise InputError(
+            f"{config.model.name} names {name} for its base model, which is none of the Hub's.",
+            "What comes from elsewhere is not to say what this machine reads and whom it asks.",
+            "Set handler.base_model to it, if that is meant.",
+        )
+    return found, revision or found.revision
 
 
 def _source(build: Build, number: int, model: ModelSource, revision: str | None) -> Source:
@@ -117,27 +153,6 @@ def run(job: Job) -> Iterable[Entry]:
     return entries
 
 
-def check_lock(build: Build) -> None:
-    """Hold the checkpoint against the lock. Raises InputError where it differs; a folder, which people work in, may
-    differ unless the build is to be `locked`, and is warned of."""
-    if build.lock is None:
-        return
-    drift = build.lock.drift({e.path: lock.File(sha256=e.sha256, size=e.size) for e in build.trees["download"]})
-    if build.sources[0].license() != build.lock.license and is_local(build):
-        drift.append(f"its licence is {build.sources[0].license()}, and was {build.lock.license}")
-    build.drifted = bool(drift)
-    if not drift:
-        return
-    assert build.config.path is not None
-    if build.locked or not is_local(build):
-        raise lock.refusal(build.config.model.name, lock.path_of(build.config.path), drift)
-    build.store.warn(
-        f"{build.config.model.name} is not what {lock.path_of(build.config.path)} says: {drift[0]}"
-        + (f", and {len(drift) - 1} more" if len(drift) > 1 else "")
-        + f". It is built as it is; `mar lock {build.config.path}` takes it over."
-    )
-
-
 def is_local(build: Build) -> bool:
     """Whether the model, and the base model of an adapter, lie on this machine, where people work on them."""
     return all(source.provenance()["kind"] in ("folder", "starter") for source in build.sources)
@@ -149,38 +164,6 @@ def license_of(build: Build, number: int) -> str | None:
         return build.sources[number].license()
     told = build.lock.license if number == 0 else build.lock.sources[number].get("license")
     return None if told is None else str(told)
-
-
-def locked(build: Build) -> lock.Lock:
-    """The lock of what the config's model is now. What the Hub tells digests of is not fetched for them. Raises
-    InputError too where only a cache tells what there is."""
-    found: dict[str, lock.File] = {}
-    for part in parts(build, may_fetch=True, to_lock=True):
-        known: dict[str, str | None] = dict.fromkeys(part.files)
-        if isinstance(part.source, Hub):
-            if not part.source.is_listed:
-                raise InputError(
-                    f"What {part.source.where} holds cannot be told offline: its cache may have a part only.",
-                    fix="Lock it without --offline.",
-                )
-            known = {name: part.source.sha256(path) for name, path in part.files.items()}
-        sizes = part.source.sizes()
-        small = {name: path for name, path in part.files.items() if known[name] is None}
-        fetched = part.source.fetch(small, lambda *_: None)
-        found |= {f.entry.path: lock.File(sha256=f.entry.sha256, size=f.entry.size) for f in fetched}
-        found |= {n: lock.File(sha256=sha, size=sizes[part.files[n]]) for n, sha in known.items() if sha is not None}
-    return lock.Lock(
-        model=build.config.model.name,
-        settings=lock.settings(build.config.handler),
-        sources=[_told(source, number) for number, source in enumerate(build.sources)],
-        license=build.sources[0].license(),
-        files=found,
-    )
-
-
-def _told(source: Source, number: int) -> dict[str, Any]:
-    licence = source.license() if number else None
-    return {**source.provenance(), **({"license": licence} if licence else {})}
 
 
 STAGE = Stage(

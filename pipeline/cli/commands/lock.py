@@ -24,7 +24,7 @@ def lock(
     """Write down which files a config's model is made of now: CONFIG.lock, by which every later build takes them."""
     from ...builder.runner import explained
     from ...builder.stage import Build
-    from ...builder.stages.download import locked
+    from ...builder.stages.locking import locked
     from ...config import build_config as config
     from ...files.atomic import write_atomic
     from ...model import lock as locks
