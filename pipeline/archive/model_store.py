@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
+from .formats import SUFFIXES
+
 FOLDER = "model-store"
 PROPERTIES = Path("config", "config.properties")
 SUMS = "SHA256SUMS"
@@ -33,7 +35,7 @@ def archives(out: Path) -> list[str]:
     return sorted(
         item.name
         for item in folder.iterdir()
-        if (item.name.endswith((".mar", ".tar.gz")) and item.is_file()) or (item / "MAR-INF").is_dir()
+        if (item.name.endswith(SUFFIXES) and item.is_file()) or (item / "MAR-INF").is_dir()
     )
 
 

@@ -18,6 +18,7 @@ from ..errors import InputError
 from ..files.tree import CHUNK, Tree, scan, walk
 from ..text import printable
 from . import tar_reader, zip_reader
+from .formats import Kind
 from .members import STORED, Damage, Fault, Index, Member, Refused, as_file, fault, part, unpacked
 
 MANIFEST = "MAR-INF/MANIFEST.json"
@@ -183,7 +184,7 @@ def _damaged(path: Path, error: Exception, where: str = "") -> InputError:
     return InputError(f"{path} is damaged: {about}{error}.", fix="Build it again, or copy it again.")
 
 
-def _kind(path: Path) -> str:
+def _kind(path: Path) -> Kind:
     """What an archive is by its first bytes and its name. Raises InputError if it is none."""
     if not path.exists():
         raise InputError(f"{path} does not exist.", fix="Build it first: mar build configs/<task>.yaml.")
@@ -206,7 +207,7 @@ def _kind(path: Path) -> str:
     )
 
 
-def _index(path: Path) -> tuple[str, Index]:
+def _index(path: Path) -> tuple[Kind, Index]:
     """The kind and the members, which are looked for once as long as the file is the same one."""
     kind = _kind(path)
     if kind == "no-archive":
@@ -216,7 +217,7 @@ def _index(path: Path) -> tuple[str, Index]:
 
 
 @lru_cache(maxsize=8)
-def _read(path: Path, kind: str, _file: tuple[int, ...]) -> Index:
+def _read(path: Path, kind: Kind, _file: tuple[int, ...]) -> Index:
     return zip_reader.index(path) if kind == "zip" else tar_reader.index(path, MANIFEST)
 
 

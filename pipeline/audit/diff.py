@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..archive import records
+from ..archive.formats import WORDS
 from ..archive.reader import DAMAGE, MANIFEST, PROVENANCE, Archive, digest
 from ..config import messages
 from ..config.settings import Frontend
@@ -302,13 +303,12 @@ def _recorded(where: tuple[str, ...], change: str) -> Difference | None:
 def _container(a: _Side, b: _Side, found: list[Difference]) -> Iterable[Difference]:
     """What differs in how the files are packed, beside what was found: of two alike containers only if their files are
     the same, or they could not but differ."""
-    kinds = {"zip": "a zip file", "tgz": "a .tar.gz", "no-archive": "a folder"}
     first, second = a.archive.kind, b.archive.kind
     if first != second:
         if not any(one.group == "container" for one in found):
-            yield Difference("container", f"{kinds[first]} -> {kinds[second]}", Effect.CONTAINER)
+            yield Difference("container", f"{WORDS[first]} -> {WORDS[second]}", Effect.CONTAINER)
     elif not found and first != "no-archive" and digest(a.path) != digest(b.path):
         packed = [{m.path: m.stored for m in side.archive.members()} for side in (a, b)]
         what = "compression" if packed[0] != packed[1] else "order" if list(a.files) != list(b.files) else "times"
-        said = f"the same files as {kinds[first]} of other bytes: {what}"
+        said = f"the same files as {WORDS[first]} of other bytes: {what}"
         yield Difference("container", said, Effect.CONTAINER)

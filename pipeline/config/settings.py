@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
+from ..archive import formats
 from ..host.toolchain import CHIPS, option
 from ..tasks import MODES, TASKS
 from ..tasks import find as find_task
@@ -102,8 +103,8 @@ def _labels(value: Any) -> Any:
 
 
 def _bare(name: str) -> str:
-    if name.endswith((".mar", ".tar.gz")):
-        raise complain("give the name without .mar or .tar.gz, which archive.format decides")
+    if name.endswith(formats.SUFFIXES):
+        raise complain(f"give the name without {' or '.join(formats.SUFFIXES)}, which archive.format decides")
     return name
 
 
@@ -323,7 +324,7 @@ class ArchiveSettings(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_\-.]*$", max_length=200), AfterValidator(_bare)] = ""
     version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_\-.+]*$", max_length=64)] = "1.0"
-    format: Literal["zip-store", "default", "tgz", "no-archive"] = "zip-store"
+    format: formats.FormatName = "zip-store"
     """torch-model-archiver's `--archive-format`; zip-store is not compressed, as weights hardly shrink."""
 
 

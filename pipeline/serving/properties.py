@@ -11,11 +11,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ..archive import formats
 from ..errors import InputError
 from ..host.environment import withheld
 
 LOOPBACK = "127.0.0.1"
-SUFFIXES = (".mar", ".tar.gz", ".tgz", ".model")
+SUFFIXES = (*formats.SUFFIXES, ".tgz", ".model")
+"""Of files that TorchServe takes for archives."""
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 

@@ -15,6 +15,7 @@ from textwrap import indent
 from typing import Any
 
 from .. import text
+from ..archive import formats
 from ..archive.reader import PROVENANCE, Archive, digest
 from ..errors import InputError, MismatchError
 from .properties import served_name
@@ -94,7 +95,7 @@ def unverified(archive: Path) -> dict[str, Any] | None:
     to its samples. None if it was. Raises InputError if there is no report of such an archive."""
     if not (Archive(archive).json(PROVENANCE) or {}).get("unverified"):
         return None
-    name = archive.name.removesuffix(".mar").removesuffix(".tar.gz")
+    name = formats.stem(archive.name)
     file = archive.parent.parent / "reports" / f"{name}.json"
     try:
         report = json.loads(file.read_text(encoding="utf-8"))

@@ -17,6 +17,7 @@ from typing import Any
 
 from ... import __version__
 from ...archive import writer
+from ...archive.formats import FORMATS
 from ...archive.reader import MANIFEST, PROVENANCE
 from ...archive.writer import Member
 from ...cache.digests import changed
@@ -28,14 +29,12 @@ from .. import resolve
 from ..stage import Build, Job, Stage, versions
 from .download import license_of
 
-# As in torch-model-archiver's `archiving_options`.
-SUFFIXES = {"zip-store": ".mar", "default": ".mar", "tgz": ".tar.gz", "no-archive": ""}
 TOOLS = ("torch-model-archiver", "torch", "transformers", "tokenizers")
 
 
 def filename(build: Build) -> str:
     """What the archive is called in a model store."""
-    return build.config.archive.name + SUFFIXES[build.config.archive.format]
+    return build.config.archive.name + FORMATS[build.config.archive.format].suffix
 
 
 def sha256(build: Build) -> str:
@@ -131,9 +130,9 @@ def run(job: Job) -> Iterable[Entry]:
 
     target, form = job.folder / filename(build), build.config.archive.format
     try:
-        if form == "no-archive":
+        if FORMATS[form].kind == "no-archive":
             return _folder(build, members, target, job, tick)
-        if form == "tgz":
+        if FORMATS[form].kind == "tgz":
             entry = writer.write_tar(target, members, seconds, tick, root=build.config.archive.name)
         else:
             entry = writer.write_zip(target, members, seconds, tick, deflated=form == "default")

@@ -16,6 +16,7 @@ import time
 from functools import lru_cache
 from pathlib import Path
 
+from ...archive.formats import FORMATS
 from ...archive.model_store import (
     FOLDER,
     PROPERTIES,
@@ -38,7 +39,7 @@ from ...host.environment import passed
 from ...serving.properties import config_properties
 from ..stage import Build
 from . import replaced
-from .archive import SUFFIXES, filename
+from .archive import filename
 from .verify import REPORT
 
 NAME = "model_store"
@@ -85,7 +86,9 @@ def _holds(build: Build, entry: Entry) -> bool:
 
 def _others(build: Build) -> list[str]:
     name = build.config.archive.name
-    return [name + suffix for suffix in sorted(set(SUFFIXES.values())) if name + suffix != filename(build)]
+    return [
+        name + suffix for suffix in sorted({row.suffix for row in FORMATS.values()}) if name + suffix != filename(build)
+    ]
 
 
 def _texts(build: Build) -> dict[str, str]:

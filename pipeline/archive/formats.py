@@ -1,0 +1,39 @@
+"""The formats of archives, as torch-model-archiver's `--archive-format` names them. A new one is a row here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+FormatName = Literal["zip-store", "default", "tgz", "no-archive"]
+Kind = Literal["zip", "tgz", "no-archive"]
+"""How an archive is read: a zip file, a compressed tar file, or a folder."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format to write: the `suffix` of its files' names ("" of folders), and the `kind` that it is read as."""
+
+    name: FormatName
+    suffix: str
+    kind: Kind
+
+
+FORMATS: dict[FormatName, Format] = {
+    row.name: row
+    for row in (
+        Format("zip-store", ".mar", "zip"),
+        Format("default", ".mar", "zip"),
+        Format("tgz", ".tar.gz", "tgz"),
+        Format("no-archive", "", "no-archive"),
+    )
+}
+SUFFIXES = tuple(dict.fromkeys(row.suffix for row in FORMATS.values() if row.suffix))
+WORDS: dict[Kind, str] = {"zip": "a zip file", "tgz": "a .tar.gz", "no-archive": "a folder"}
+
+
+def stem(filename: str) -> str:
+    """The archive's name, of what its file or folder is called."""
+    for suffix in SUFFIXES:
+        filename = filename.removesuffix(suffix)
+    return filename
