@@ -15,12 +15,12 @@ from ..cache.store import Damaged, Record, key_of
 from ..errors import StageError, disk_is_full
 from ..files.tree import Tree, canonical
 from ..sources.source import NotReadYet
-from .stage import Build, Job, Stage, versions
+from .stage import Build, Job, Placing, Stage, versions
 from .stages import STAGES, download, locking, model_store
 
 Found = TypeVar("Found")
 
-NAMES = (*(stage.name for stage in STAGES), model_store.NAME)
+NAMES = tuple(stage.name for stage in STAGES)
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,15 @@ class Events(Protocol):
     def finished(self, build: Build, done: Done) -> None: ...
 
 
-def status(build: Build, stage: Stage, force: Collection[str] = ()) -> Status:
+def status(build: Build, stage: Stage | Placing, force: Collection[str] = ()) -> Status:
     """The one answer to whether a stage has to run. Raises InputError if the config and the checkpoint contradict."""
     absent = [name for name in stage.inputs if name not in build.trees]
     if absent:
         return Status(stage.name, None, False, (f"{absent[-1]} runs first",))
+    if isinstance(stage, Placing):
+        key, reasons = stage.status(build)
+        reasons = ("forced",) if stage.name in force else reasons
+        return Status(stage.name, key, not reasons, reasons)
     try:
         build.params[stage.name] = stage.params(build)
     except NotReadYet as reason:
@@ -139,18 +143,7 @@ def _plan(build: Build, force: Collection[str]) -> list[Status]:
         found.append(now)
         if now.record is not None:
             _accept(build, stage.name, now.record)
-    found.append(_store_status(build, force))
     return found
-
-
-def _store_status(build: Build, force: Collection[str]) -> Status:
-    if "archive" not in build.trees or "verify" not in build.trees:
-        absent = "verify" if "archive" in build.trees else "archive"
-        return Status(model_store.NAME, None, False, (f"{absent} runs first",))
-    key, reasons = model_store.status(build)
-    if model_store.NAME in force:
-        reasons = ("forced",)
-    return Status(model_store.NAME, key, not reasons, reasons)
 
 
 def _accept(build: Build, name: str, record: Record) -> None:
@@ -189,31 +182,28 @@ def _run(build: Build, force: Collection[str], events: Events) -> list[Done]:
         with explained(build, stage.name):
             start = time.perf_counter()
             now = status(build, stage, force)
-            if now.record is None:
+            if not now.cached:
                 events.started(build, now)
-            if now.material is None and stage.prepare is not None:
-                stage.prepare(build, events.progress)
-                after = status(build, stage, force)
-                now = replace(after, reasons=now.reasons)
-            if now.record is None:
-                now = _make(build, stage, now, events, force)
-            assert now.record is not None
-            _accept(build, stage.name, now.record)
-            build.store.touch(now.record, build.subject)
+            if isinstance(stage, Stage):
+                now = _cached(build, stage, now, events, force)
+            elif not now.cached:
+                now = replace(now, cached=not stage.place(build, stage.name in force))
             done.append(Done(stage.name, now.cached, time.perf_counter() - start, now.key, now.reasons))
             events.finished(build, done[-1])
-    with explained(build, model_store.NAME):
-        start = time.perf_counter()
-        last = _store_status(build, force)
-        if not last.cached:
-            events.started(build, last)
-            if not build.intact("archive"):
-                raise Damaged(f"the archive {build.config.archive.name}")
-            placed = model_store.place(build, forced=model_store.NAME in force)
-            last = replace(last, cached=not placed)
-        done.append(Done(model_store.NAME, last.cached, time.perf_counter() - start, last.key, last.reasons))
-        events.finished(build, done[-1])
     return done
+
+
+def _cached(build: Build, stage: Stage, now: Status, events: Events, force: Collection[str]) -> Status:
+    """Have a stage's result in the cache, and take it into the build."""
+    if now.material is None and stage.prepare is not None:
+        stage.prepare(build, events.progress)
+        now = replace(status(build, stage, force), reasons=now.reasons)
+    if now.record is None:
+        now = _make(build, stage, now, events, force)
+    assert now.record is not None
+    _accept(build, stage.name, now.record)
+    build.store.touch(now.record, build.subject)
+    return now
 
 
 def _make(build: Build, stage: Stage, now: Status, events: Events, force: Collection[str]) -> Status:

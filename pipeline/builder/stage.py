@@ -109,7 +109,8 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A step. Its key is made of `name`, `version`, `params`, `tools` and the digests of the `inputs`' trees.
+    """A step whose result is cached. Its key is made of `name`, `version`, `params`, `tools` and the digests of the
+    `inputs`' trees.
 
     `run` fills the job's folder, and returns the entries of its inputs that are part of its result as they are.
     `prepare`, if there is one, reads what `params` raised NotReadYet for.
@@ -122,6 +123,20 @@ class Stage:
     tools: Callable[[Build], Iterable[str]]
     run: Callable[[Job], Iterable[Entry]]
     prepare: Callable[[Build, Progress], None] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placing:
+    """A step whose result lies in the output folder, and not in the cache.
+
+    `status` gives the key of what should lie there for a build, and why it does not (nothing if it does). `place` puts
+    it there, always if `forced`; False if another build has done so just now.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    status: Callable[[Build], tuple[str, tuple[str, ...]]]
+    place: Callable[[Build, bool], bool]
 
 
 def versions(names: Iterable[str]) -> dict[str, str]:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from ..stage import Stage
-from . import archive, download, handler, serialize, verify
+from ..stage import Placing, Stage
+from . import archive, download, handler, model_store, serialize, verify
 
-STAGES: tuple[Stage, ...] = (download.STAGE, serialize.STAGE, handler.STAGE, archive.STAGE, verify.STAGE)
+STAGES: tuple[Stage | Placing, ...] = (
+    download.STAGE,
+    serialize.STAGE,
+    handler.STAGE,
+    archive.STAGE,
+    verify.STAGE,
+    model_store.STAGE,
+)

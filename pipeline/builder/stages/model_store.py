@@ -37,7 +37,7 @@ from ...errors import MarError, StageError
 from ...files.tree import Entry, walk
 from ...host.environment import passed
 from ...serving.properties import config_properties
-from ..stage import Build
+from ..stage import Build, Placing
 from . import replaced
 from .archive import filename
 from .verify import REPORT
@@ -129,10 +129,12 @@ def _read(build: Build, name: str) -> dict[str, str]:
     return {path: build.store.digests.read(file, path).sha256 for file, path in paths}
 
 
-def place(build: Build, *, forced: bool = False) -> bool:
+def place(build: Build, forced: bool) -> bool:
     """Bring the archive and what belongs to it into the output folder, each renamed into its place; False if another
     build has done so just now. An archive of another model that goes for it is warned of. Raises StageError if
     something that is not an archive is in its place, Damaged."""
+    if not build.intact("archive"):
+        raise Damaged(f"the archive {build.config.archive.name}")
     build.out.mkdir(parents=True, exist_ok=True)
     with held(build.out):
         if not forced and not status(build)[1]:
@@ -246,3 +248,7 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+# The last of the inputs that are missing is the one that a plan names: it waits for the archive first.
+STAGE = Placing(name=NAME, inputs=("verify", "archive"), status=status, place=place)
