@@ -15,8 +15,8 @@ import pytest
 
 from pipeline.cache.store import Store
 from pipeline.errors import InputError
+from pipeline.sources.hub.cache import link as put_into_snapshot
 from pipeline.sources.hub.repository import Hub as Source
-from pipeline.sources.hub.repository import _link as put_into_snapshot
 from tests.hub_stand_in import TOKEN, Hub, running
 from tests.mischief import Mischief, Pace
 from tests.torture.downloads import BYTES, REPO, Trial, checkpoint

@@ -15,7 +15,7 @@ from ..archive.model_store import FOLDER
 from ..cache.store import Store
 from ..config.build_config import BuildConfig
 from ..host import toolchain
-from ..sources.hub.repository import is_commit
+from ..model.address import is_commit
 from . import runner
 from .stage import Build
 from .stages.archive import filename, sha256, source

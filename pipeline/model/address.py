@@ -24,6 +24,7 @@ _PART = r"[A-Za-z0-9](?:[A-Za-z0-9_.\-]{0,94}[A-Za-z0-9_])?"
 _HUB_ID = re.compile(rf"{_PART}(?:/{_PART})?")
 # As huggingface_hub's own file system writes a revision: its slashes quoted, but not those of a pull request's.
 _HF = re.compile(rf"(?P<repo>{_PART}(?:/{_PART})?)(?:@(?P<revision>refs/(?:pr|convert)/[^/@]+|[^/@]+))?/?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _AZURE = ("az", "abfs", "abfss")
 _OBJECT_STORES = ("s3", "gs", "gcs", *_AZURE)
 REGISTERED = re.compile(r"models:/+(?P<model>[^/@'\"]+)(?:/(?P<version>[^/@'\"]+)|@(?P<alias>[^/@'\"]+))")
@@ -35,6 +36,11 @@ _CHECKPOINT = re.compile(r"checkpoint-\d+")
 _BETWEEN = ("checkpoints", "checkpoint")
 """Folders between a run's and its checkpoints' that tell no run."""
 _LONGEST_RUN = 150
+
+
+def is_commit(revision: str | None) -> bool:
+    """Whether a revision is a whole commit, which cannot move."""
+    return bool(revision and _COMMIT.fullmatch(revision))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,10 +12,10 @@ from ... import sources
 from ...errors import InputError
 from ...files.tree import Entry
 from ...model import checkpoint, lock
-from ...model.address import ModelSource, find
+from ...model.address import ModelSource, find, is_commit
 from ...model.remote_code import with_code
 from ...model.selection import Base, Selection, has_vocabulary, select, with_base
-from ...sources.hub.repository import Hub, is_commit
+from ...sources.hub.repository import Hub
 from ...sources.source import NotReadYet, Progress, Source
 from ..stage import Build, Job, Stage
 

@@ -7,13 +7,20 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from ... import __version__
 from ...errors import InputError, MarError, StageError, disk_is_full
 from ..transfer import partial
+from ..transfer.partial import Partial
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 Found = TypeVar("Found")
+
+_US = "mar-pipeline"
 
 _NOT_THE_HUB = (ValueError, KeyError, TypeError, AttributeError, ImportError)
 """What the client raises where an answer is none of the Hub's, or an address or a token cannot be written into a
@@ -44,6 +51,24 @@ def quiet() -> None:
     constants.DOWNLOAD_CHUNK_SIZE = 1 << 17
     # It writes files by their names, past us.
     constants.HF_HUB_ENABLE_HF_TRANSFER = False  # type: ignore[attr-defined]
+
+
+def api() -> HfApi:
+    """The client of the Hub's API."""
+    from huggingface_hub import HfApi
+
+    return HfApi(library_name=_US, library_version=__version__)
+
+
+def get(repo: str, commit: str, path: str, into: IO[bytes] | Partial, size: int, *, resume_at: int = 0) -> None:
+    """Write a file of `size` bytes into an open one, of which the first `resume_at` bytes are there already."""
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+    url = hf_hub_url(repo, path, revision=commit)
+    headers = build_hf_headers(library_name=_US, library_version=__version__)
+    http_get(url, into, resume_size=resume_at, headers=headers, expected_size=size)  # type: ignore[arg-type]
 
 
 def patiently(call: Callable[[], Found], repo: str, revision: str) -> Found:
