@@ -160,7 +160,9 @@ def served(archive: Path, requests: int) -> None:
         sizes = [told(0, memory(pid).rss)]
         for seed in range(requests // 1000):
             asked = [one for batch in bodies(seed, task, "all", 1000) for one in batch]
-            codes = {reply.status_code for reply in pool.map(lambda one: server.predict(archive.stem, one), asked)}
+            codes = {
+                reply.status_code for reply in pool.map(lambda one: server.client.predict(archive.stem, one), asked)
+            }
             if codes != {200}:
                 raise RuntimeError(f"answers of {codes}")
             sizes.append(told(seed + 1, memory(pid).rss))

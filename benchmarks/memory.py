@@ -38,7 +38,7 @@ def memory(pid: int) -> Memory:
 def workers(server: Server, name: str) -> list[int]:
     """The process ids of the READY workers of a served model."""
     # Spelt so because TorchServe misreads a management call with "/token" in it: see Server.
-    answer = server.manage("GET", f"/models/%{ord(name[0]):02x}{name[1:]}")
+    answer = server.client.manage("GET", f"/models/%{ord(name[0]):02x}{name[1:]}")
     answer.raise_for_status()
     return [int(worker["pid"]) for worker in answer.json()[0]["workers"] if worker["status"] == "READY"]
 
@@ -52,7 +52,7 @@ def started(pid: int) -> float:
 
 def loaded(server: Server, name: str) -> list[float]:
     """When the workers of a model became READY, in seconds since 1970, from TorchServe's log."""
-    log = (server.logs / "ts_log.log").read_text(encoding="utf-8", errors="replace")
+    log = (server.logs.folder / "ts_log.log").read_text(encoding="utf-8", errors="replace")
     return [_time(stamp) for stamp, model in _LOADED.findall(log) if model == name]
 
 

@@ -36,7 +36,7 @@ def serving(archives: Sequence[Path], *, workers: int = 1, env: Mapping[str, str
 
 def requests(server: Server, name: str, bodies: Sequence[Any]) -> list[bytes]:
     """Requests for the archive `name`."""
-    key, port = server.keys["inference"], server.ports.inference
+    key, port = server.client.keys["inference"], server.ports.inference
     return [load.request(f"/predictions/{name}", body, port=port, key=key) for body in bodies]
 
 
@@ -55,8 +55,8 @@ def disagreements(server: Server, reference: str, other: str, texts: Sequence[st
     are those on whose label the reference itself is undecided: two runs may differ there in the last digits."""
     found = []
     for text in texts:
-        expected = server.predict(reference, {"text": text}).json()
-        answer = server.predict(other, {"text": text}).text
+        expected = server.client.predict(reference, {"text": text}).json()
+        answer = server.client.predict(other, {"text": text}).text
         try:
             got = json.loads(answer)["label"]
         except (ValueError, TypeError):

@@ -114,7 +114,7 @@ def bad(random_: random.Random, task: str) -> tuple[str | None, bytes]:
 
 def test_a_thousand_bad_requests_hurt_no_good_one(server: Server) -> None:
     expected = {
-        (task, mode, number): server.predict(f"{task}-{mode}", body).json()
+        (task, mode, number): server.client.predict(f"{task}-{mode}", body).json()
         for task, mode in KINDS
         for number, body in enumerate(GOOD[task])
     }
@@ -132,7 +132,7 @@ def test_a_thousand_bad_requests_hurt_no_good_one(server: Server) -> None:
 
     def ask(one: tuple[str, str, int | None, tuple[str | None, bytes]]) -> str:
         task, mode, number, (kind, content) = one
-        reply = server.predict(f"{task}-{mode}", content, kind)
+        reply = server.client.predict(f"{task}-{mode}", content, kind)
         if number is None:
             refused = 400 <= reply.status_code < 500 and reply.json().keys() == {"error"}
             return (
@@ -147,7 +147,7 @@ def test_a_thousand_bad_requests_hurt_no_good_one(server: Server) -> None:
         faults = [fault for fault in pool.map(ask, storm) if fault]
     assert faults == []
     assert sum(number is None for *_, number, _ in storm) > 700
-    assert [name for name in server.names if server.deaths(name)] == []
+    assert [name for name in server.names if server.logs.deaths(name)] == []
 
 
 def _harmless(task: str, content: bytes) -> bool:
@@ -176,7 +176,7 @@ def test_nothing_but_a_summary_is_logged_and_no_text_of_a_user(server: Server) -
     statuses: list[int] = []
 
     def send(name: str, body: Any, kind: str | None = JSON, path: str = "predictions") -> None:
-        statuses.append(server.predict(name, body, kind, path=path).status_code)
+        statuses.append(server.client.predict(name, body, kind, path=path).status_code)
 
     for task, mode in KINDS:
         name = f"{task}-{mode}"
@@ -199,10 +199,10 @@ def test_nothing_but_a_summary_is_logged_and_no_text_of_a_user(server: Server) -
         for start in (b'{"text": "', b'{"text": "\xff', b"\xc3( ", b"[" * 9000, b"a" * 200_000):
             for kind in (JSON, None, "text/plain", "application/octet-stream", MARK):
                 send(name, start + word, kind)
-        form = server.http.post(
-            f"{server.address}/predictions/{name}",
+        form = server.client.http.post(
+            f"{server.client.address}/predictions/{name}",
             data={"text": MARK, MARK: MARK},
-            headers=server._authorization("inference"),
+            headers=server.client.authorization("inference"),
         )
         statuses.append(form.status_code)
     assert {200, 400, 501} <= set(statuses) <= {200, 400, 413, 501}
@@ -214,7 +214,9 @@ def test_nothing_but_a_summary_is_logged_and_no_text_of_a_user(server: Server) -
     ):
         send("failing", body, path=path)
         assert statuses[-1] == 500
-    logs = {file.name: file.read_bytes().lower() for file in (*server.logs.iterdir(), server.folder / "output.txt")}
+    logs = {
+        file.name: file.read_bytes().lower() for file in (*server.logs.folder.iterdir(), server.folder / "output.txt")
+    }
     assert [name for name, log in logs.items() if word.lower() in log] == []
     assert b"an input failed: runtimeerror at" in logs["model_log.log"]
     assert b"/predictions/failing" in logs["access_log.log"]
@@ -222,7 +224,7 @@ def test_nothing_but_a_summary_is_logged_and_no_text_of_a_user(server: Server) -
     for task, mode in KINDS:
         for body in GOOD[task]:
             send(f"{task}-{mode}", body)
-    told = (server.logs / "model_log.log").read_bytes()[seen:].decode()
+    told = (server.logs.folder / "model_log.log").read_bytes()[seen:].decode()
     lines = [line.partition("MODEL_LOG - ")[2] for line in told.splitlines()]
     theirs = re.compile(r"Backend received inference at: \d+")
     summary = re.compile(r"requests=1 refused=0 inputs=\d+ ms=[\d.]+")
@@ -236,19 +238,19 @@ def test_nothing_but_a_summary_is_logged_and_no_text_of_a_user(server: Server) -
 def test_a_text_is_streamed_while_its_neighbours_get_whole_answers(server: Server, mode: str) -> None:
     name = f"text_generation-{mode}"
     body = {"prompt": "Once upon a time", "parameters": {"max_new_tokens": 24}}
-    whole = server.predict(name, body).json()
+    whole = server.client.predict(name, body).json()
 
     def stream() -> list[dict[str, Any]]:
-        headers = {**server._authorization("inference"), "Content-Type": JSON}
-        url = f"{server.address}/predictions/{name}"
+        headers = {**server.client.authorization("inference"), "Content-Type": JSON}
+        url = f"{server.client.address}/predictions/{name}"
         with httpx.stream("POST", url, json={**body, "stream": True}, headers=headers, timeout=60) as reply:
             assert reply.headers["content-type"].startswith("application/x-ndjson")
             return [json.loads(line) for line in reply.iter_lines()]
 
     with ThreadPoolExecutor(12) as pool:
         streams = [pool.submit(stream) for _ in range(4)]
-        others = [pool.submit(server.predict, name, body) for _ in range(4)]
-        refused = [pool.submit(server.predict, name, {"prompt": ""}) for _ in range(4)]
+        others = [pool.submit(server.client.predict, name, body) for _ in range(4)]
+        refused = [pool.submit(server.client.predict, name, {"prompt": ""}) for _ in range(4)]
     for future in streams:
         *parts, last = future.result()
         assert last == whole
@@ -256,7 +258,7 @@ def test_a_text_is_streamed_while_its_neighbours_get_whole_answers(server: Serve
         assert len(parts) > 5
     assert [future.result().json() for future in others] == [whole] * 4
     assert [future.result().status_code for future in refused] == [400] * 4
-    many = server.predict(name, [{**body, "stream": True}, "b"])
+    many = server.client.predict(name, [{**body, "stream": True}, "b"])
     assert (many.status_code, many.json()["error"]["field"]) == (400, "stream")
 
 
@@ -268,7 +270,7 @@ def test_explanations_are_those_of_mar_explain(server: Server, mar: Any, built: 
         "question_answering": {"question": "Who smiled?", "context": TEXTS[0]},
         "text_generation": {"prompt": "Once upon a"},
     }.get(task, {"text": TEXTS[0]})
-    reply = server.predict(f"{task}-pretrained", body, path="explanations")
+    reply = server.client.predict(f"{task}-pretrained", body, path="explanations")
     assert reply.status_code == 200, reply.text
     page = tmp_path / "page.html"
     path = built[task, "pretrained"]["path"]
@@ -276,5 +278,5 @@ def test_explanations_are_those_of_mar_explain(server: Server, mar: Any, built: 
     assert done.returncode == 0, done.stderr
     assert not compare(json.loads(done.stdout), reply.json(), 1e-4)
     assert reply.json()["words"][0]["text"] in page.read_text(encoding="utf-8")
-    traced = server.predict(f"{task}-torchscript", body, path="explanations")
+    traced = server.client.predict(f"{task}-torchscript", body, path="explanations")
     assert (traced.status_code, "save_mode: pretrained" in traced.text) == (501, True)

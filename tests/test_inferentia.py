@@ -183,7 +183,7 @@ def test_answers_of_partial_batches_are_the_originals_in_a_real_torchserve(
         server.wait_ready(["served"])
 
         def ask(request: Any) -> float:
-            reply = server.predict("served", request)
+            reply = server.client.predict("served", request)
             assert reply.status_code == 200, reply.text
             answer, expected = reply.json(), wanted[json.dumps(request)]
             assert answer["label"] == expected["label"]
@@ -195,12 +195,12 @@ def test_answers_of_partial_batches_are_the_originals_in_a_real_torchserve(
         with ThreadPoolExecutor(12) as pool:
             assert max(pool.map(ask, requests * 6)) <= 1e-3
         # A core belongs to one process: a third worker finds none, and says so; the two go on.
-        server.manage("PUT", "/models/served?min_worker=3")
+        server.client.manage("PUT", "/models/served?min_worker=3")
         until = time.monotonic() + 60
-        while not (found := server.deaths("served")) and time.monotonic() < until:
+        while not (found := server.logs.deaths("served")) and time.monotonic() < until:
             time.sleep(0.2)
         assert found
-        assert "NeuronCore" in str(server.death("served", "died while it loaded"))
+        assert "NeuronCore" in str(server.logs.death("served", "died while it loaded"))
         assert ask(requests[0]) <= 1e-3
 
 

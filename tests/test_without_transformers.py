@@ -141,15 +141,15 @@ def test_a_torchserve_whose_workers_have_no_transformers_answers_the_same(
         for task in tasks:
             name = f"{task}-torchscript"
             for one, answer in zip(INPUTS[task], expected[task], strict=True):
-                reply = server.predict(name, one)
+                reply = server.client.predict(name, one)
                 assert reply.status_code == 200, reply.text
                 assert not compare(answer, reply.json(), 1e-4)
-            assert server.predict(name, BAD[0]).status_code == 400
-            assert server.predict(name, BAD[1]).status_code == 400
+            assert server.client.predict(name, BAD[0]).status_code == 400
+            assert server.client.predict(name, BAD[1]).status_code == 400
             body = {"prompt": "a"} if task == "text_generation" else {"text": "a"}
-            explained = server.predict(name, body, path="explanations")
+            explained = server.client.predict(name, body, path="explanations")
             assert (explained.status_code, "save_mode: pretrained" in explained.text) == (501, True)
-        assert [server.deaths(name) for name in server.names] == [0, 0]
+        assert [server.logs.deaths(name) for name in server.names] == [0, 0]
 
 
 def workers_of(group: int) -> list[Path]:

@@ -1,4 +1,4 @@
-"""TorchServe on a built tree, in the foreground; and what else there is of TorchServe under one name."""
+"""TorchServe on a built tree, in the foreground."""
 
 from __future__ import annotations
 
@@ -13,12 +13,9 @@ from pathlib import Path
 
 from ..archive.reader import Archive
 from ..errors import OK, InputError, MarError
-from ..host.java import find_java, find_torchserve
 from .properties import SUFFIXES, Ports, listeners, loaded_archives, read_properties, served_name
-from .server import Server, WorkerDied, free_ports
+from .server import Server
 from .smoke import shown
-
-__all__ = ["Server", "WorkerDied", "find_java", "find_torchserve", "free_ports", "serve"]
 
 _GRACE = 15.0  # seconds that requests have to end after Ctrl-C
 
@@ -68,21 +65,21 @@ def serve(
 def _run(server: Server, archives: list[Path], report: Callable[[str], None], ready_timeout: float) -> None:
     report(f"TorchServe starts with {', '.join(server.names)}")
     took = server.wait_ready(timeout=ready_timeout)
-    report(f"READY after {took:.1f} s: {server.address}")
-    if server.key_file.exists():
-        report(f"Tokens: {server.key_file} (they last an hour; the file goes with the server)")
+    report(f"READY after {took:.1f} s: {server.client.address}")
+    if server.client.key_file.exists():
+        report(f"Tokens: {server.client.key_file} (they last an hour; the file goes with the server)")
         report(f"A new one: {renew_line(server)}")
-    report(f"Logs: {server.logs}")
+    report(f"Logs: {server.logs.folder}")
     report("Try it:\n" + curl_line(server, archives[0]))
-    died = {name: server.deaths(name) for name in server.names}
+    died = {name: server.logs.deaths(name) for name in server.names}
     while server.running:
         time.sleep(0.5)
         for name, before in died.items():
-            now = server.deaths(name)
+            now = server.logs.deaths(name)
             if now > before:
                 died[name] = now
                 time.sleep(0.5)  # its traceback comes through another pipe
-                error = server.death(name, "died, and TorchServe starts it again")
+                error = server.logs.death(name, "died, and TorchServe starts it again")
                 report(f"{error}\n{error.details}")
     raise server.ended()
 
@@ -96,8 +93,8 @@ def curl_line(server: Server, archive: Path) -> str:
     body = json.dumps(samples[0] if isinstance(samples, list) and samples else {}, ensure_ascii=False)
     return " ".join(
         [
-            f"curl -s {server.address}/predictions/{served_name(archive.name)}",
-            *([f'-H "Authorization: Bearer {_key(server, "inference")}"'] if server.key_file.exists() else []),
+            f"curl -s {server.client.address}/predictions/{served_name(archive.name)}",
+            *([f'-H "Authorization: Bearer {_key(server, "inference")}"'] if server.client.key_file.exists() else []),
             "-H 'Content-Type: application/json' -d",
             shlex.quote(body),
         ]
@@ -113,7 +110,7 @@ def renew_line(server: Server) -> str:
 def _key(server: Server, kind: str) -> str:
     """Shell that prints a token. It reads the file anew, so it stays right when the token is renewed, and no token
     is in a terminal's scrollback."""
-    file = shlex.quote(str(server.key_file))
+    file = shlex.quote(str(server.client.key_file))
     return f"""$(sed -n '/"{kind}"/,/}}/s/.*"key": "\\(.*\\)".*/\\1/p' {file})"""
 
 

@@ -7,7 +7,6 @@ in /tmp/.model_server.pid, so two servers, or a server of another user, would be
 from __future__ import annotations
 
 import contextlib
-import json
 import random
 import shutil
 import socket
@@ -18,7 +17,6 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
 
 from ..archive.reader import Archive
 from ..errors import StageError
@@ -26,10 +24,9 @@ from ..host.environment import passed, withheld
 from ..host.java import find_httpx, find_java, find_torchserve
 from ..host.process import end_group, ending_on_signals, environment, guard
 from . import diagnosis
+from .client import KEY_FILE, Client
+from .logs import Logs, read
 from .properties import LOOPBACK, Ports, config_properties, ports_of, read_properties, served_name
-
-if TYPE_CHECKING:
-    import httpx
 
 # For a server that answers a few requests and goes: the first, fast compiler only, and the collector that starts
 # the fewest threads. Both cost throughput in the long run.
@@ -54,15 +51,6 @@ _KERNELS = "64"
 
 _POLL = 0.15  # seconds
 _SILENCE = 5.0  # seconds; TorchServe may stop reading before a dying worker's last words, which the next one repeats
-
-
-class WorkerDied(StageError):
-    """A model did not load. `details` is the worker's whole traceback or what the server said, `log` where it is."""
-
-    def __init__(self, what: str, why: str, fix: str, *, details: str, log: Path) -> None:
-        super().__init__(what, why, fix)
-        self.details = details
-        self.log = log
 
 
 def free_ports() -> Ports:
@@ -99,6 +87,7 @@ class Server:
     `keep` is a folder that gets the logs when a model does not load (by default a new one in the temporary folder).
     `python` is the interpreter that the workers run on, by default this one. It needs torchserve too, and what the
     archives need.
+    Once it is started, `client` asks it, and `logs` are what it writes.
 
     Raises InputError if Java, TorchServe or httpx is missing, or an archive is none.
     """
@@ -123,16 +112,14 @@ class Server:
         self.names = tuple(self.archives)
         given = read_properties(config) if config is not None else {}
         self.ports = ports or (ports_of(given) if config is not None else free_ports())
-        self._token = given.get("disable_token_authorization", "false") != "true"
+        self._has_keys = given.get("disable_token_authorization", "false") != "true"
         self.ready: dict[str, float] = {}  # seconds from the start to the first READY worker
         self._store, self._config, self._settings = store, config, dict(settings or {})
         self._jvm, self._env, self._grace = tuple(jvm), dict(env or {}), grace
         self._keep, self._python = keep, str(python or sys.executable)
-        self._java, self._home, self._client = find_java(), find_torchserve(), find_httpx()
+        self._java, self._home, self._httpx = find_java(), find_torchserve(), find_httpx()
         self._process: subprocess.Popen[bytes] | None = None
-        self._http: httpx.Client | None = None
         self._first_death: dict[str, float] = {}
-        self._keys: dict[str, str] = {}
         self._exit = contextlib.ExitStack()
 
     # Life
@@ -159,9 +146,11 @@ class Server:
         self.folder = Path(tempfile.mkdtemp(prefix="mar-serve-", dir=_short_temporary_folder()))
         self._exit.callback(shutil.rmtree, self.folder, ignore_errors=True)
         # TorchServe reads an archive's name as a path from its working folder first, so that one holds nothing else.
-        self.cwd, self.logs, temporary = (self.folder / name for name in ("run", "logs", "tmp"))
-        for folder in (self.cwd, self.logs, temporary):
+        self.cwd, logs, temporary = (self.folder / name for name in ("run", "logs", "tmp"))
+        for folder in (self.cwd, logs, temporary):
             folder.mkdir()
+        self.client = Client(self._httpx, self.ports, self.cwd / KEY_FILE, has_keys=self._has_keys)
+        self.logs = Logs(logs, keep=self._keep, python=self._python)
         config = self.folder / "config.properties"
         config.write_text(self._properties(), encoding="utf-8")
         command = [
@@ -173,7 +162,7 @@ class Server:
             *("-cp", f"{self._home}/ts/frontend/*", "org.pytorch.serve.ModelServer"),
             *("--python", self._python, "-f", str(config), "-s", str(self._store), "-ncs"),
         ]
-        env = environment({"LOG_LOCATION": str(self.logs), "METRICS_LOCATION": str(self.logs), **self._env})
+        env = environment({"LOG_LOCATION": str(logs), "METRICS_LOCATION": str(logs), **self._env})
         if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & env.keys():
             env["GOMP_SPINCOUNT"] = _SPINS
         if not {"ONEDNN_PRIMITIVE_CACHE_CAPACITY", "DNNL_PRIMITIVE_CACHE_CAPACITY"} & env.keys():
@@ -212,10 +201,8 @@ class Server:
     def stop(self) -> None:
         """End the server and all that it started. May be called twice."""
         try:
-            if self._http is not None:
-                self._http.close()
-                self._http = None
             if self._process is not None:
+                self.client.close()
                 end_group(self._process, self._grace)
                 self._process = None
                 assert self._guard.stdin is not None
@@ -247,7 +234,7 @@ class Server:
         while waiting:
             if not self.running:
                 raise self.ended()
-            states = {name: self._workers(name) for name in waiting}
+            states = {name: self.client.workers(name) for name in waiting}
             for name, state in states.items():
                 if state is not None and "READY" in state:
                     self.ready[name] = time.monotonic() - self._started
@@ -257,134 +244,31 @@ class Server:
             if waiting and time.monotonic() > deadline:
                 raise StageError(
                     f"{', '.join(waiting)} had no READY worker after {timeout:.0f} s.",
-                    f"Its worker is still loading. {self._last_word(waiting[0])}".rstrip(),
+                    f"Its worker is still loading. {self.logs.last_word(waiting[0])}".rstrip(),
                     "Give it more time, or free the machine: importing torch alone takes seconds.",
                 )
             if waiting:
                 time.sleep(_POLL)
         return time.monotonic() - self._started
 
-    def _workers(self, name: str) -> list[str] | None:
-        """The states of the workers of `name`: None while the server does not answer, empty if it has no such model."""
-        # With authorization on, TorchServe takes each management call with "/token" in it for one that renews a token
-        # (TokenAuthorizationHandler.java), and refuses the management key: so a name is never spelt as it is.
-        spelt = f"%{ord(name[0]):02x}{name[1:]}"
-        try:
-            answer = self.manage("GET", f"/models/{spelt}", timeout=3.0)
-        except (OSError, ValueError, self._client.HTTPError):
-            return None
-        if answer.status_code == 404:
-            return []
-        if answer.status_code != 200:
-            return None
-        return [worker["status"] for worker in answer.json()[0]["workers"]] or ["NONE"]
-
     def _check(self, name: str, *, known: bool) -> None:
         """Raise WorkerDied if `name` will not load."""
-        server_log = _read(self.logs / "ts_log.log")
         if not known:
             # Models are registered before the ports are opened, so this one was refused.
-            refusal = diagnosis.refusal(server_log, self.archives[name].name) if name in self.archives else None
-            line, why, fix, details = (
-                (refusal.line, refusal.why, refusal.fix, refusal.details)
-                if refusal
-                else ("no such model", "config.properties does not load it.", "Name it in load_models.", "")
-            )
-            raise WorkerDied(
-                f"TorchServe refused {name}: {line}", why, fix, details=details, log=self.keep_logs() / "ts_log.log"
-            )
-        count = diagnosis.deaths(server_log, name)
+            raise self.logs.refused(name, self.archives[name].name if name in self.archives else None)
+        count = self.logs.deaths(name)
         if not count:
             return
         # The worker's last words come through a pipe of their own.
         time.sleep(5 * _POLL)
         since = time.monotonic() - self._first_death.setdefault(name, time.monotonic())
-        if (count > 1 and since > _SILENCE) or self.diagnose(name).certain:
-            raise self.death(name, "does not load")
-
-    def diagnose(self, name: str, log: str = "its log") -> diagnosis.Death:
-        """Why the workers of `name` died last, from the logs."""
-        server_log, model_log = (_read(self.logs / f"{part}_log.log") for part in ("ts", "model"))
-        return diagnosis.explain(server_log, model_log, name, python=self._python, log=log)
-
-    def deaths(self, name: str) -> int:
-        """How often a worker of `name` has died."""
-        return diagnosis.deaths(_read(self.logs / "ts_log.log"), name)
-
-    def death(self, name: str, what: str) -> WorkerDied:
-        """The error that says why `name` does what it does, its logs kept."""
-        log = self.keep_logs() / "model_log.log"
-        found = self.diagnose(name, str(log))
-        return WorkerDied(f"{name} {what}: {found.line}", found.why, found.fix, details=found.details, log=log)
-
-    def keep_logs(self) -> Path:
-        """A copy of the logs that outlives the server."""
-        keep = self._keep = self._keep or Path(tempfile.mkdtemp(prefix="mar-logs-"))
-        return Path(shutil.copytree(self.logs, keep, dirs_exist_ok=True))
+        if (count > 1 and since > _SILENCE) or self.logs.diagnose(name).certain:
+            raise self.logs.death(name, "does not load")
 
     def ended(self) -> StageError:
         """The error that says why the server is gone."""
         code = self._process.poll() if self._process is not None else None
-        return StageError(*diagnosis.end(_read(self.folder / "output.txt"), code))
-
-    def _last_word(self, name: str) -> str:
-        lines = diagnosis.printed(_read(self.logs / "model_log.log"), name).strip().splitlines()
-        return f"It last said: {lines[-1][:200]}" if lines else ""
-
-    # Requests
-
-    @property
-    def key_file(self) -> Path:
-        """Where TorchServe keeps its tokens."""
-        return self.cwd / "key_file.json"
-
-    @property
-    def keys(self) -> dict[str, str]:
-        """The tokens: `inference`, `management`, and `API`, which renews the others."""
-        content = json.loads(self.key_file.read_text(encoding="utf-8"))
-        return {kind: entry["key"] for kind, entry in content.items()}
-
-    @property
-    def address(self) -> str:
-        """The inference address."""
-        return f"http://{LOOPBACK}:{self.ports.inference}"
-
-    @property
-    def http(self) -> httpx.Client:
-        """One client for all requests, usable from many threads. It knows no proxies."""
-        if self._http is None:
-            limits = self._client.Limits(max_connections=256)
-            self._http = self._client.Client(trust_env=False, timeout=300.0, limits=limits)
-        return self._http
-
-    def manage(self, method: str, path: str, timeout: float = 30.0) -> httpx.Response:
-        """A call of the management API; `timeout` in seconds."""
-        url = f"http://{LOOPBACK}:{self.ports.management}{path}"
-        return self.http.request(method, url, headers=self._authorization("management"), timeout=timeout)
-
-    def predict(
-        self, name: str, body: Any, content_type: str | None = "application/json", *, path: str = "predictions"
-    ) -> httpx.Response:
-        """Ask `name`. `body` is sent as it is if it is bytes, as JSON otherwise; `content_type=None` sends no such
-        header. `path` may be `explanations`."""
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        headers = self._authorization("inference")
-        if content_type is not None:
-            headers["Content-Type"] = content_type
-        return self.http.post(f"{self.address}/{path}/{name}", content=content, headers=headers)
-
-    def _authorization(self, kind: str) -> dict[str, str]:
-        if not self._token:
-            return {}
-        self._keys = self._keys or self.keys
-        return {"Authorization": f"Bearer {self._keys[kind]}"}
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
+        return StageError(*diagnosis.end(read(self.folder / "output.txt"), code))
 
 
 def _short_temporary_folder() -> str:

@@ -18,8 +18,9 @@ from .. import text
 from ..archive import formats
 from ..archive.reader import PROVENANCE, Archive, digest
 from ..errors import InputError, MismatchError
+from .logs import WorkerDied
 from .properties import served_name
-from .server import Server, WorkerDied
+from .server import Server
 
 TOLERANCE = 1e-4  # absolute, as the verify stage's default
 _ROWS = 5  # differences that an error shows
@@ -70,7 +71,7 @@ def smoke(
         raise InputError(f"Two of the archives would be served as {twice}.", fix="Try them one after the other.")
     requests = {path: samples(path) for path in archives}
     with Server(archives, keep=keep) as server, shown(report):
-        report(f"TorchServe starts on {server.address}")
+        report(f"TorchServe starts on {server.client.address}")
         # The reference answers are made while the server starts: both take seconds, on different cores.
         with ThreadPoolExecutor(1) as pool:
             pending = {path: pool.submit(answer, path, requests[path]) for path in archives}
@@ -128,12 +129,12 @@ def _try(server: Server, name: str, requests: list[Any], expected: list[Any], to
 
     def ask(label: str, number: int, body: Any, content_type: str | None = "application/json") -> list[Difference]:
         begin = time.perf_counter()
-        reply = server.predict(name, body, content_type)
+        reply = server.client.predict(name, body, content_type)
         if label == "alone":
             times.append(time.perf_counter() - begin)
         where = f"sample {number + 1} {label}"
-        if reply.status_code >= 500 and server.deaths(name):
-            raise server.death(name, "died at a request")
+        if reply.status_code >= 500 and server.logs.deaths(name):
+            raise server.logs.death(name, "died at a request")
         # A bad sample's own answer may be an error; a status is compared only where the server itself refused.
         try:
             got = reply.json()

@@ -221,11 +221,11 @@ def test_a_batch_of_large_requests_does_not_end_a_real_worker(tmp_path: Path) ->
     with Server([folder]) as server, ThreadPoolExecutor(8) as pool:
         server.wait_ready(timeout=300)
         began = time.monotonic()
-        asked = [pool.submit(server.predict, "slow", body) for body in [giant] * 4 + [small] * 3 + [beyond]]
+        asked = [pool.submit(server.client.predict, "slow", body) for body in [giant] * 4 + [small] * 3 + [beyond]]
         codes = [one.result().status_code for one in asked]
         took = time.monotonic() - began
-        assert server.predict("slow", small).status_code == 200
-        assert server.deaths("slow") == 0
+        assert server.client.predict("slow", small).status_code == 200
+        assert server.logs.deaths("slow") == 0
     assert codes[4:] == [200, 200, 200, 413]
     assert 200 in codes[:4]
     assert 503 in codes[:4]

@@ -19,7 +19,8 @@ import pytest
 from pipeline.errors import InputError, StageError
 from pipeline.host import environment
 from pipeline.host.process import group_members
-from pipeline.serving.server import Server, WorkerDied
+from pipeline.serving.logs import WorkerDied
+from pipeline.serving.server import Server
 
 from .conftest import ECHO, pack
 
@@ -31,7 +32,7 @@ OURS = ("echo-ours-zip-store", "echo-ours-default", "echo-ours-tgz", "echo-ours-
 
 @pytest.mark.parametrize("name", [*FORMATS, *OURS])
 def test_every_archive_format_answers(server: Server, name: str) -> None:
-    reply = server.predict(name, {"text": "hello"})
+    reply = server.client.predict(name, {"text": "hello"})
     assert reply.status_code == 200
     assert reply.json() == {"you": {"text": "hello"}, "half": 0.5}
 
@@ -40,13 +41,13 @@ def test_every_archive_format_answers(server: Server, name: str) -> None:
 def test_json_arrives_parsed_with_its_header_and_as_bytes_without(
     server: Server, content_type: str | None, kind: str
 ) -> None:
-    reply = server.predict(FORMATS[0], b'{"want": "kind"}', content_type)
+    reply = server.client.predict(FORMATS[0], b'{"want": "kind"}', content_type)
     assert reply.json()["kind"] == kind
 
 
 def test_requests_at_once_make_a_batch(server: Server) -> None:
     with ThreadPoolExecutor(8) as pool:
-        replies = list(pool.map(lambda _: server.predict(FORMATS[0], {"want": "kind"}).json(), range(16)))
+        replies = list(pool.map(lambda _: server.client.predict(FORMATS[0], {"want": "kind"}).json(), range(16)))
     assert max(reply["batch"] for reply in replies) > 1
 
 
@@ -54,7 +55,9 @@ def test_requests_at_once_make_a_batch(server: Server) -> None:
 def test_a_call_without_the_right_token_is_refused(server: Server, headers: dict[str, str]) -> None:
     management = f"http://127.0.0.1:{server.ports.management}/models"
     for reply in (
-        httpx.post(f"{server.address}/predictions/{FORMATS[0]}", content=b"{}", headers=headers, trust_env=False),
+        httpx.post(
+            f"{server.client.address}/predictions/{FORMATS[0]}", content=b"{}", headers=headers, trust_env=False
+        ),
         httpx.get(management, headers=headers, trust_env=False),
     ):
         assert reply.status_code == 400
@@ -62,9 +65,9 @@ def test_a_call_without_the_right_token_is_refused(server: Server, headers: dict
 
 
 def test_models_cannot_be_added_or_removed_by_calls(server: Server) -> None:
-    assert server.manage("POST", f"/models?url={FORMATS[0]}.mar").status_code == 405
-    assert server.manage("DELETE", f"/models/{FORMATS[1]}").status_code == 405
-    assert server.predict(FORMATS[1], {}).status_code == 200
+    assert server.client.manage("POST", f"/models?url={FORMATS[0]}.mar").status_code == 405
+    assert server.client.manage("DELETE", f"/models/{FORMATS[1]}").status_code == 405
+    assert server.client.predict(FORMATS[1], {}).status_code == 200
 
 
 def test_only_loopback_is_listened_on(server: Server) -> None:
@@ -98,7 +101,7 @@ def _listening(server: Server) -> list[tuple[str, str]]:
 
 
 def test_workers_see_no_variable_that_is_not_on_the_list_and_no_module_of_ours(server: Server) -> None:
-    found = server.predict(FORMATS[0], {"want": "environment"}).json()
+    found = server.client.predict(FORMATS[0], {"want": "environment"}).json()
     assert "hf_secret" not in str(found)
     assert "SOMEBODYS_SETTING" not in found
     allowed = re.compile(environment.allowed(), re.DOTALL)
@@ -109,12 +112,12 @@ def test_workers_see_no_variable_that_is_not_on_the_list_and_no_module_of_ours(s
 
 
 def test_workers_keep_few_kernels_of_onednn(server: Server) -> None:
-    found = server.predict(FORMATS[0], {"want": "environment"}).json()
+    found = server.client.predict(FORMATS[0], {"want": "environment"}).json()
     assert found["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "64"
 
 
 def test_the_server_reads_the_settings_as_they_were_meant(server: Server) -> None:
-    log = (server.logs / "ts_log.log").read_text()
+    log = (server.logs.folder / "ts_log.log").read_text()
     for line in (
         f"Inference address: http://127.0.0.1:{server.ports.inference}",
         f"Management address: http://127.0.0.1:{server.ports.management}",
@@ -164,12 +167,12 @@ def test_waiting_ends_with_the_time_given(server: Server) -> None:
 
 
 def test_a_worker_that_dies_at_a_request_is_noticed(server: Server) -> None:
-    before = server.deaths(FORMATS[2])
-    assert server.predict(FORMATS[2], {"want": "death"}).status_code >= 500
+    before = server.logs.deaths(FORMATS[2])
+    assert server.client.predict(FORMATS[2], {"want": "death"}).status_code >= 500
     limit = time.monotonic() + 10
-    while server.deaths(FORMATS[2]) == before and time.monotonic() < limit:
+    while server.logs.deaths(FORMATS[2]) == before and time.monotonic() < limit:
         time.sleep(0.1)
-    assert server.deaths(FORMATS[2]) == before + 1
+    assert server.logs.deaths(FORMATS[2]) == before + 1
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +199,7 @@ def test_urls_and_files_outside_the_store_cannot_be_loaded_even_by_the_model_api
 ) -> None:
     spare.wait_ready(FORMATS[:1], timeout=60)
     for url in ("http://127.0.0.1:9/other.mar", f"file://{broken[0]}", f"file:///model-store/{broken[0].name}"):
-        reply = spare.manage("POST", f"/models?url={url}")
+        reply = spare.client.manage("POST", f"/models?url={url}")
         assert reply.status_code == 404
         assert "does not match any allowed URL" in reply.text
 

@@ -10,7 +10,8 @@ import pytest
 
 from pipeline.errors import InputError, MismatchError
 from pipeline.serving import smoke as module
-from pipeline.serving.server import Server, WorkerDied
+from pipeline.serving.logs import WorkerDied
+from pipeline.serving.server import Server
 from pipeline.serving.smoke import Difference, compare, samples, smoke, table
 
 from .conftest import ECHO, SAMPLES, pack
