@@ -12,11 +12,13 @@ from handlers.text.windows import TOKENS
 from pipeline import errors
 from pipeline.cli.app import app
 from pipeline.config import settings as config
+from pipeline.config import values
 from pipeline.host import advisories, environment
 from pipeline.tasks import MODES, TASKS
 
 __all__ = [
     "MODES", "TASKS", "TOKENS", "WORK", "advisories", "commands", "config", "environment", "errors", "requests",
+    "values",
 ]  # fmt: skip
 
 

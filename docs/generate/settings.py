@@ -145,7 +145,7 @@ def kind(part: dict[str, Any]) -> str:
     name = names.get(part.get("type", ""), part.get("type", "any value"))
     low, above, high = part.get("minimum"), part.get("exclusiveMinimum"), part.get("maximum")
     limits = [f"from {low}"] if low is not None else [f"above {above}"] if above is not None else []
-    if high is not None and high < project.config.LARGEST:
+    if high is not None and high < project.values.LARGEST:
         limits.append(f"to {high}")
     return " ".join([name, *limits])
 
@@ -177,7 +177,7 @@ def _widen(parts: dict[str, Any]) -> None:
     words = list(dict.fromkeys((*project.MODES, *project.TASKS)))
     for name in ("mode", "task"):
         handler[name]["anyOf"][0] = {"enum": words}
-    handler["hardware"] |= {"enum": list(project.config.HARDWARE)}
+    handler["hardware"] |= {"enum": list(project.values.HARDWARE)}
     handler["labels"]["anyOf"].append({"type": "array", "items": {"type": "string"}, "minItems": 1})
     hardware["compiler_args"]["anyOf"].append({"type": "string"})
     samples = {"anyOf": [{"type": "string", "pattern": r"\S"}, {"type": "object", "minProperties": 1}]}

@@ -13,7 +13,8 @@ from pydantic_core import ErrorDetails
 
 from ..files.yaml import Where
 from ..text import near
-from .settings import LARGEST, ConfigFile
+from .settings import ConfigFile
+from .values import LARGEST
 
 _TYPES = {
     "int": "a whole number",

@@ -18,7 +18,8 @@ from ..tasks import MODES, TASKS, Task
 from ..tasks import find as find_task
 from ..text import near, printable
 from . import messages, rules
-from .settings import COMPILED, ConfigFile
+from .settings import ConfigFile
+from .values import COMPILED
 
 # Where what is written without quotes is taken by its letters: the version 1.10 is no number, and the label
 # `no` no truth value.

@@ -10,7 +10,8 @@ from handlers.protocol.problem import Problem
 from ..host.toolchain import CHIPS
 from ..tasks import TASKS, Task
 from ..tasks import find as find_task
-from .settings import COMPILED, DEFAULT_LENGTH_LIMIT, ConfigFile, HandlerSettings
+from .settings import DEFAULT_LENGTH_LIMIT, ConfigFile, HandlerSettings
+from .values import COMPILED
 
 TASK_SETTINGS = {
     name: tuple(task.name for task in TASKS.values() if name in task.settings)

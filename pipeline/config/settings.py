@@ -6,127 +6,33 @@ must agree on is in `pipeline.config.rules`.
 
 from __future__ import annotations
 
-import math
-import re
-import shlex
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from ..archive import formats
-from ..host.toolchain import CHIPS, option
-from ..tasks import MODES, TASKS
-from ..tasks import find as find_task
-
-COMPILED = tuple(CHIPS)
-"""AWS Inferentia, whose graphs are compiled for one shape: Inf1, and Inf2 or Trn1."""
-HARDWARE = ("cpu", "gpu", *COMPILED)
-
-LONGEST = 1_000_000
-"""Tokens of an input."""
-
-# TorchServe's front end reads these keys as Java Integers.
-LARGEST = 2**31 - 1
+from ..archive.formats import FormatName
+from ..host.toolchain import option
+from .values import (
+    HARDWARE,
+    ArchiveName,
+    ArchiveVersion,
+    Hardware,
+    Labels,
+    Lengths,
+    Lowered,
+    Natural,
+    Number,
+    Positive,
+    Revision,
+    Samples,
+    TaskName,
+    Words,
+    complain,
+)
 
 # "At most" of a max_length that is not given: longer texts cost more than they say (attention grows with the
 # square), and the classic encoders end here anyway.
 DEFAULT_LENGTH_LIMIT = 512
-
-
-def complain(message: str) -> PydanticCustomError:
-    """An error whose message is for the user as it stands."""
-    return PydanticCustomError("mar", "{message}", {"message": message})
-
-
-def _number(value: Any) -> Any:
-    """A quoted number is a number where a fraction is wanted: YAML 1.1 readers make text of a plain 1e-4."""
-    if isinstance(value, str) and re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", value):
-        number = float(value)
-        return number if math.isfinite(number) else value
-    return value
-
-
-def _lower(value: Any) -> Any:
-    return value.lower() if isinstance(value, str) else value
-
-
-def _task_name(value: str) -> str:
-    if find_task(value) is None:
-        raise PydanticCustomError("choice", "{choices}", {"choices": tuple(dict.fromkeys((*MODES, *TASKS)))})
-    return value
-
-
-def _hardware(value: str) -> str:
-    if value not in HARDWARE:
-        raise PydanticCustomError("choice", "{choices}", {"choices": HARDWARE})
-    return value
-
-
-def _ascending(value: list[int]) -> list[int]:
-    if len(set(value)) < len(value):
-        raise complain("names a length twice")
-    return sorted(value)
-
-
-def _words(value: Any) -> Any:
-    """A command line's options, from a text or a list of texts."""
-    if isinstance(value, str):
-        try:
-            return shlex.split(value)
-        except ValueError as error:
-            raise complain(f"is no command line: {error}") from None
-    return value
-
-
-def _labels(value: Any) -> Any:
-    """Label names by index, from a list or from a mapping of index to name."""
-    if isinstance(value, list):
-        value = dict(enumerate(value))
-    if not isinstance(value, dict):
-        raise complain("expected a list of names, or a mapping of index to name")
-    try:
-        names = {int(key): name for key, name in value.items()}
-    except ValueError:
-        raise complain("the keys must be label indices: 0, 1, 2, ...") from None
-    if not names:
-        raise complain("holds no name")
-    if sorted(names) != list(range(len(value))):
-        raise complain("the indices must run from 0 without a gap")
-    owners: dict[str, int] = {}
-    for index, name in sorted(names.items()):
-        if not isinstance(name, str) or not name.strip():
-            raise complain(f"the name of label {index} is not a text")
-        if owners.setdefault(name, index) != index:
-            raise complain(f"labels {owners[name]} and {index} have the same name")
-    return dict(sorted(names.items()))
-
-
-def _bare(name: str) -> str:
-    if name.endswith(formats.SUFFIXES):
-        raise complain(f"give the name without {' or '.join(formats.SUFFIXES)}, which archive.format decides")
-    return name
-
-
-def _samples(value: Any) -> Any:
-    if not isinstance(value, list) or not value:
-        raise complain("expected a list of requests, with one at least")
-    for index, sample in enumerate(value):
-        if not (isinstance(sample, str) and sample.strip()) and not (isinstance(sample, dict) and sample):
-            raise complain(f"request {index} is neither a mapping nor a text")
-    return value
-
-
-Number = Annotated[float, BeforeValidator(_number)]
-Positive = Annotated[int, Field(ge=1, le=LARGEST)]
-Natural = Annotated[int, Field(ge=0, le=LARGEST)]
-TaskName = Annotated[str, AfterValidator(_task_name)]
-Length = Annotated[int, Field(ge=4, le=LONGEST)]
-Lengths = Annotated[
-    Annotated[Length, Tag("[one]")]
-    | Annotated[list[Length], Field(min_length=1), AfterValidator(_ascending), Tag("[some]")],
-    Discriminator(lambda value: "[some]" if isinstance(value, list) else "[one]"),
-]
 
 
 class Section(BaseModel):
@@ -164,10 +70,10 @@ class Frontend(Section):
     """Seconds that a batch may take before its worker is restarted."""
     startupTimeout: Positive = 300
     """Seconds that a worker may take to load the model: TorchServe's 120 are short for a cold disk."""
-    deviceType: Annotated[Literal["cpu", "gpu"], BeforeValidator(_lower)] | None = None
+    deviceType: Annotated[Literal["cpu", "gpu"], Lowered] | None = None
     """Where TorchServe puts the workers; default: handler.hardware, and cpu for Inferentia, which it does not know."""
     deviceIds: Annotated[list[Natural], Field(min_length=1)] | None = None
-    parallelType: Annotated[Literal["pp", "tp", "pptp", "custom"], BeforeValidator(_lower)] | None = None
+    parallelType: Annotated[Literal["pp", "tp", "pptp", "custom"], Lowered] | None = None
     parallelLevel: Natural | None = None
     torchrun: Torchrun | None = None
     maxRetryTimeoutInSec: Natural | None = None
@@ -215,23 +121,23 @@ class HandlerSettings(Section):
     BetterTransformer: bool | None = None
     """An encoder's layers over nested tensors. None: on a CPU, where the model has such a form."""
     model_parallel: bool = False
-    hardware: Annotated[str, AfterValidator(_hardware)] = "cpu"
+    hardware: Hardware = "cpu"
     batch_size: Positive | None = None
     """Of Inferentia: another name for `batchSize`, at the top."""
 
     task: TaskName | None = None
     """Another name for `mode`."""
-    revision: Annotated[str, Field(pattern=r"^[^\s\x00-\x1f]{1,200}$")] | None = None
+    revision: Revision | None = None
     """A Hub repository's branch, tag or commit."""
     base_model: str | None = None
     """Of an adapter: the model that it was trained on. None: the one that its adapter_config.json names."""
-    base_revision: Annotated[str, Field(pattern=r"^[^\s\x00-\x1f]{1,200}$")] | None = None
+    base_revision: Revision | None = None
     allow_pickle: bool = False
     """Take pickled weights where there are no safetensors: read with torch's weights_only, kept as safetensors."""
     trust_remote_code: bool = False
     """Run the code that comes with the model; from the Hub at a commit only."""
     allow_untrained_head: bool = False
-    labels: Annotated[dict[int, str], BeforeValidator(_labels)] | None = None
+    labels: Labels | None = None
     """Names by index, instead of the checkpoint's; a plain list in the file will do."""
     dtype: Literal["float32", "float16", "bfloat16", "auto"] = "float32"
     """Of the weights when served; `auto` is what the checkpoint was saved in."""
@@ -273,7 +179,7 @@ class HardwareSettings(Section):
     """NeuronCores that the model's workers have together. None: the smallest machine's, of Inf1 4 and of Inf2 2."""
     data_parallel: Positive = 1
     """NeuronCores that each worker spreads its batches over."""
-    compiler_args: Annotated[list[str] | None, BeforeValidator(_words)] = None
+    compiler_args: Words = None
     """Further options of the compiler's command line: a text, or a list."""
     compiler_timeout: Positive | None = None
     """Seconds that the compiler may take for one length. None: as long as it likes."""
@@ -322,9 +228,9 @@ class Pt2(Section):
 class ArchiveSettings(Section):
     """`archive:`; `name` is filled in from the model's name when it is not given."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_\-.]*$", max_length=200), AfterValidator(_bare)] = ""
-    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_\-.+]*$", max_length=64)] = "1.0"
-    format: formats.FormatName = "zip-store"
+    name: ArchiveName = ""
+    version: ArchiveVersion = "1.0"
+    format: FormatName = "zip-store"
     """torch-model-archiver's `--archive-format`; zip-store is not compressed, as weights hardly shrink."""
 
 
@@ -334,7 +240,7 @@ class VerifySettings(Section):
     tolerance: Annotated[Number, Field(gt=0, le=1)] | None = None
     """The most by which a score may differ from the original model's (absolute). None: 1e-4, or 2e-2 where the model is
     served in 16 bits."""
-    samples: Annotated[list[Any], BeforeValidator(_samples)] | None = None
+    samples: Samples | None = None
     """Requests as the handler takes them; None: the task's own."""
 
 

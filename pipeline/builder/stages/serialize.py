@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterable
 from typing import Any
 
-from ...config.settings import COMPILED
+from ...config.values import COMPILED
 from ...files.tree import Entry
 from ...model import settings_files, tokenizer
 from ...model.checkpoint import CONFIG, SIDE_FILES, read_json

@@ -14,7 +14,7 @@ from ...answers import tokenization
 from ...answers.compare import Difference, differences
 from ...archive.reader import Archive
 from ...cache.store import Damaged
-from ...config.settings import COMPILED
+from ...config.values import COMPILED
 from ...errors import InputError, MismatchError, StageError
 from ...files.tree import Entry, scan
 from ...host import toolchain

@@ -1,0 +1,130 @@
+"""The kinds of values that a config's keys take: their types and ranges, and what is wrong with any other value."""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
+
+from ..archive import formats
+from ..host.toolchain import CHIPS
+from ..tasks import MODES, TASKS
+from ..tasks import find as find_task
+
+COMPILED = tuple(CHIPS)
+"""AWS Inferentia, whose graphs are compiled for one shape: Inf1, and Inf2 or Trn1."""
+HARDWARE = ("cpu", "gpu", *COMPILED)
+
+LONGEST = 1_000_000
+"""Tokens of an input."""
+
+# TorchServe's front end reads these keys as Java Integers.
+LARGEST = 2**31 - 1
+
+
+def complain(message: str) -> PydanticCustomError:
+    """An error whose message is for the user as it stands."""
+    return PydanticCustomError("mar", "{message}", {"message": message})
+
+
+def _number(value: Any) -> Any:
+    """A quoted number is a number where a fraction is wanted: YAML 1.1 readers make text of a plain 1e-4."""
+    if isinstance(value, str) and re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", value):
+        number = float(value)
+        return number if math.isfinite(number) else value
+    return value
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _task_name(value: str) -> str:
+    if find_task(value) is None:
+        raise PydanticCustomError("choice", "{choices}", {"choices": tuple(dict.fromkeys((*MODES, *TASKS)))})
+    return value
+
+
+def _hardware(value: str) -> str:
+    if value not in HARDWARE:
+        raise PydanticCustomError("choice", "{choices}", {"choices": HARDWARE})
+    return value
+
+
+def _ascending(value: list[int]) -> list[int]:
+    if len(set(value)) < len(value):
+        raise complain("names a length twice")
+    return sorted(value)
+
+
+def _words(value: Any) -> Any:
+    """A command line's options, from a text or a list of texts."""
+    if isinstance(value, str):
+        try:
+            return shlex.split(value)
+        except ValueError as error:
+            raise complain(f"is no command line: {error}") from None
+    return value
+
+
+def _labels(value: Any) -> Any:
+    """Label names by index, from a list or from a mapping of index to name."""
+    if isinstance(value, list):
+        value = dict(enumerate(value))
+    if not isinstance(value, dict):
+        raise complain("expected a list of names, or a mapping of index to name")
+    try:
+        names = {int(key): name for key, name in value.items()}
+    except ValueError:
+        raise complain("the keys must be label indices: 0, 1, 2, ...") from None
+    if not names:
+        raise complain("holds no name")
+    if sorted(names) != list(range(len(value))):
+        raise complain("the indices must run from 0 without a gap")
+    owners: dict[str, int] = {}
+    for index, name in sorted(names.items()):
+        if not isinstance(name, str) or not name.strip():
+            raise complain(f"the name of label {index} is not a text")
+        if owners.setdefault(name, index) != index:
+            raise complain(f"labels {owners[name]} and {index} have the same name")
+    return dict(sorted(names.items()))
+
+
+def _bare(name: str) -> str:
+    if name.endswith(formats.SUFFIXES):
+        raise complain(f"give the name without {' or '.join(formats.SUFFIXES)}, which archive.format decides")
+    return name
+
+
+def _samples(value: Any) -> Any:
+    if not isinstance(value, list) or not value:
+        raise complain("expected a list of requests, with one at least")
+    for index, sample in enumerate(value):
+        if not (isinstance(sample, str) and sample.strip()) and not (isinstance(sample, dict) and sample):
+            raise complain(f"request {index} is neither a mapping nor a text")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_number)]
+Positive = Annotated[int, Field(ge=1, le=LARGEST)]
+Natural = Annotated[int, Field(ge=0, le=LARGEST)]
+TaskName = Annotated[str, AfterValidator(_task_name)]
+Hardware = Annotated[str, AfterValidator(_hardware)]
+Length = Annotated[int, Field(ge=4, le=LONGEST)]
+Lengths = Annotated[
+    Annotated[Length, Tag("[one]")]
+    | Annotated[list[Length], Field(min_length=1), AfterValidator(_ascending), Tag("[some]")],
+    Discriminator(lambda value: "[some]" if isinstance(value, list) else "[one]"),
+]
+Labels = Annotated[dict[int, str], BeforeValidator(_labels)]
+Words = Annotated[list[str] | None, BeforeValidator(_words)]
+Samples = Annotated[list[Any], BeforeValidator(_samples)]
+Revision = Annotated[str, Field(pattern=r"^[^\s\x00-\x1f]{1,200}$")]
+ArchiveName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_\-.]*$", max_length=200), AfterValidator(_bare)]
+ArchiveVersion = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_\-.+]*$", max_length=64)]
+Lowered = BeforeValidator(_lower)
+"""Of a choice that may be written in capitals."""
