@@ -184,6 +184,6 @@ print(before, seen(), os.environ["HF_TOKEN"], "HF_TOKEN=planted" in kept, os.get
 
 
 def test_the_list_in_the_documents_is_the_one_that_holds() -> None:
-    text = (ROOT / "docs" / "environment.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "reference" / "environment-variables.md").read_text(encoding="utf-8")
     assert [name for name in environment.NAMES if f"`{name}`" not in text] == []
     assert [prefix for prefix in environment.PREFIXES if f"`{prefix}*`" not in text] == []

@@ -15,9 +15,9 @@ from unittest.mock import patch
 import yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    Report = Callable[[str, int, int | None], None]
+    from .protocol import Report
 
 
 class LocalContext:
