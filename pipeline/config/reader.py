@@ -16,8 +16,9 @@ from ..model.address import ModelSource
 from ..model.lock import TellTask
 from ..tasks import MODES, TASKS, Task
 from ..tasks import find as find_task
-from ..text import near, printable
-from . import messages, rules
+from ..text import near
+from . import messages, nested, rules
+from .problems import Problems
 from .settings import ConfigFile
 from .values import COMPILED
 
@@ -63,31 +64,29 @@ class ConfigReader:
 
     def __init__(self, path: Path, overrides: Overrides) -> None:
         self.path, self.overrides = path, overrides
-        self._wrong: list[tuple[int, str]] = []
+        self._problems = Problems(path)
         self._document = Document()
-        self._origins: dict[Where, str] = {}
 
     def lines(self) -> list[str]:
         """A line for each problem: those of the command line, then those of the file, from its top."""
-        # A letter that nobody sees is what is wrong, often enough.
-        texts = [text for _, text in sorted(self._wrong, key=lambda item: item[0])]
-        return [printable(address.without_secrets(text)) for text in texts]
+        return self._problems.shown()
 
     def read(self) -> Checked | None:
         text = self._text()
         if text is None:
             return None
         self._document = parse(text)
+        self._problems.lines = self._document.lines
         for problem in self._document.problems:
-            self._at_line(problem.line, problem.where, problem.message)
+            self._problems.at_line(problem.line, problem.where, problem.message)
         data = self._document.data
         if not isinstance(data, dict):
-            if not self._wrong:
+            if not self._problems:
                 said = "is empty" if data is None else f"holds {messages.shown(data)}, not 'key: value' lines"
-                self._at_line(1, (), f"{said}; start from configs/seq_classification.yaml")
+                self._problems.at_line(1, (), f"{said}; start from configs/seq_classification.yaml")
             return None
         if "handler" not in data and {"architectures", "model_type"} & data.keys():
-            self._at_line(1, (), "is a checkpoint's config.json, no config; use --task TASK --model FOLDER")
+            self._problems.at_line(1, (), "is a checkpoint's config.json, no config; use --task TASK --model FOLDER")
             return None
         self._override(data)
         _drop_empty(data, ())
@@ -98,7 +97,7 @@ class ConfigReader:
         path = self.path
         try:
             if path.is_dir():
-                self._say(
+                self._problems.say(
                     f"{path} is a folder; a config is a YAML file. "
                     f"For the model in it: mar build --task TASK --model {path}"
                 )
@@ -106,19 +105,19 @@ class ConfigReader:
             with path.open("rb") as stream:
                 raw = stream.read(MAX_BYTES + 1)
         except FileNotFoundError:
-            self._say(f"{path}: no such file{_near_files(path)}")
+            self._problems.say(f"{path}: no such file{_near_files(path)}")
             return None
         except (OSError, ValueError) as error:
-            self._say(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
+            self._problems.say(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
             return None
         if len(raw) > MAX_BYTES:
-            self._say(f"{path}: is larger than {MAX_BYTES >> 20} MiB, so it is no config")
+            self._problems.say(f"{path}: is larger than {MAX_BYTES >> 20} MiB, so it is no config")
             return None
         try:
             return raw.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             line = raw.count(b"\n", 0, error.start) + 1
-            self._at_line(line, (), f"byte 0x{raw[error.start]:02x} is not UTF-8: save it as UTF-8 text")
+            self._problems.at_line(line, (), f"byte 0x{raw[error.start]:02x} is not UTF-8: save it as UTF-8 text")
             return None
 
     def _override(self, data: dict[str, Any]) -> None:
@@ -141,11 +140,11 @@ class ConfigReader:
             key, equals, text = setting.partition("=")
             where: Where = tuple(part.strip() for part in key.split("."))
             if not equals or not all(where):
-                self._say(f"{shown}: expected KEY=VALUE, such as handler.max_length=256")
+                self._problems.say(f"{shown}: expected KEY=VALUE, such as handler.max_length=256")
                 continue
             value = parse(text)
             for problem in value.problems:
-                self._say(f"{shown}: {problem.message}")
+                self._problems.say(f"{shown}: {problem.message}")
             if not value.problems and self._put(data, where, value.data, shown):
                 self._document.texts.update({(*where, *inner): word for inner, word in value.texts.items()})
         self._one_batch(data)
@@ -155,7 +154,7 @@ class ConfigReader:
         handler, names = data.get("handler"), {("handler", "batch_size"), ("batchSize",)}
         if not isinstance(handler, dict) or handler.get("hardware") not in COMPILED:
             return
-        said = names & self._origins.keys()
+        said = names & self._problems.options.keys()
         if said == {("handler", "batch_size")}:
             data.pop("batchSize", None)
         elif said == {("batchSize",)}:
@@ -168,13 +167,13 @@ class ConfigReader:
             if inner is None:
                 inner = section[str(part)] = {}
             if not isinstance(inner, dict):
-                self._say(f"{shown}: {messages.dotted(where[:depth])} is no section")
+                self._problems.say(f"{shown}: {messages.dotted(where[:depth])} is no section")
                 return False
             section = inner
         section[str(where[-1])] = value
-        for known in (self._origins, self._document.lines, self._document.texts):
-            _forget(known, where)
-        self._origins[where] = shown
+        for known in (self._problems.options, self._document.lines, self._document.texts):
+            nested.forget_below(known, where)
+        self._problems.options[where] = shown
         return True
 
     def _as_written(self, data: dict[str, Any]) -> None:
@@ -192,7 +191,7 @@ class ConfigReader:
 
     def _check(self, data: dict[str, Any]) -> Checked | None:
         readable = isinstance(data.get("handler", {}), dict)
-        given = _paths(data)
+        given = nested.keys(data)
         config = self._validated(data)
         if config is None:
             return None
@@ -201,16 +200,16 @@ class ConfigReader:
         if unsaid and self.overrides.tell and "handler.model_name" in given:
             # What has to be mended first need not wait for a server.
             unsaid = False
-            if model and (model.kind in ("starter", "folder") or not self._wrong):
+            if model and (model.kind in ("starter", "folder") or not self._problems):
                 config = self._told(config, model, self.overrides.tell)
-        for key, message in rules.conflicts(config, _paths(data).__contains__):
-            self._add(tuple(int(part) if part.isdigit() else part for part in key.split(".")), message)
+        for key, message in rules.conflicts(config, nested.keys(data).__contains__):
+            self._problems.add(tuple(int(part) if part.isdigit() else part for part in key.split(".")), message)
         if unsaid:
-            self._add(("handler", "mode"), f"is missing: one of {', '.join(MODES)}")
+            self._problems.add(("handler", "mode"), f"is missing: one of {', '.join(MODES)}")
         if readable and "handler.model_name" not in given:
-            self._add(("handler", "model_name"), "is missing: a Hub id, a folder, or starter:TASK")
+            self._problems.add(("handler", "model_name"), "is missing: a Hub id, a folder, or starter:TASK")
         task = rules.task_of(config.handler)
-        if self._wrong or model is None or task is None:
+        if self._problems or model is None or task is None:
             return None
         return Checked(file=config, task=task, model=model)
 
@@ -223,12 +222,12 @@ class ConfigReader:
             except ValidationError as error:
                 wrong = messages.of(error)
             for where, message in wrong:
-                self._add(where, message)
-            bad = {_deepest(data, where) for where, _ in wrong}
+                self._problems.add(where, message)
+            bad = {nested.deepest(data, where) for where, _ in wrong}
             if () in bad:
                 return None
             for where in bad:
-                _forget_value(data, where)
+                nested.remove(data, where)
 
     def _told(self, config: ConfigFile, model: ModelSource, tell: TellTask) -> ConfigFile:
         """The config with the task that its model tells, which else is a problem."""
@@ -241,7 +240,7 @@ class ConfigReader:
             mode = tell(model, revision, locked).mode
         except InputError as error:
             told = f"is missing, and the model does not tell it: {error.what} {error.fix}"
-            self._add(("handler", "mode"), told.rstrip())
+            self._problems.add(("handler", "mode"), told.rstrip())
             return config
         return config.model_copy(update={"handler": config.handler.model_copy(update={"mode": mode})})
 
@@ -249,41 +248,23 @@ class ConfigReader:
         name, where = config.handler.model_name, ("handler", "model_name")
         if name is None:
             return None
-        folders = [Path()] if where in self._origins else [self.path.parent, Path()]
+        folders = [Path()] if where in self._problems.options else [self.path.parent, Path()]
         try:
             found = address.find(name, list(dict.fromkeys(folders)))
         except ValueError as error:
-            self._add(where, str(error))
+            self._problems.add(where, str(error))
             return None
         base = config.handler.base_model
         if base is not None and address.without_secrets(base) != base:
-            self._add(("handler", "base_model"), "holds credentials, which come from the environment")
+            self._problems.add(("handler", "base_model"), "holds credentials, which come from the environment")
         revision = config.handler.revision
         if found.kind != "hub" and revision is not None:
-            self._add(("handler", "revision"), f"only a Hub id has revisions, and {name} is {_KINDS[found.kind]}")
+            self._problems.add(
+                ("handler", "revision"), f"only a Hub id has revisions, and {name} is {_KINDS[found.kind]}"
+            )
         if found.revision is not None and revision not in (None, found.revision):
-            self._add(("handler", "revision"), f"is another one than {name} names; leave one of them out")
+            self._problems.add(("handler", "revision"), f"is another one than {name} names; leave one of them out")
         return found
-
-    def _add(self, where: Where, message: str) -> None:
-        """Note a problem at the option, or at the line, that the value at `where` came from."""
-        for length in range(len(where), -1, -1):
-            shown = self._origins.get(where[:length])
-            if shown is not None:
-                inside = f"{messages.dotted(where)}: " if length < len(where) else ""
-                self._say(f"{shown}: {inside}{message}")
-                return
-            if where[:length] in self._document.lines:
-                self._at_line(self._document.lines[where[:length]], where, message)
-                return
-        self._at_line(1, where, message)
-
-    def _at_line(self, line: int, where: Where, message: str) -> None:
-        key, line = messages.dotted(where), max(line, 1)
-        self._wrong.append((line, f"{self.path}:{line}: {key}{': ' if key else ''}{message}"))
-
-    def _say(self, message: str) -> None:
-        self._wrong.append((0, message))
 
 
 def _drop_empty(data: dict[str, Any], section: tuple[str, ...]) -> None:
@@ -293,37 +274,6 @@ def _drop_empty(data: dict[str, Any], section: tuple[str, ...]) -> None:
             del data[name]
         elif inner is not None and isinstance(data.get(name), dict):
             _drop_empty(data[name], (*section, name))
-
-
-def _paths(data: dict[str, Any], prefix: str = "") -> set[str]:
-    """The dotted name of every key in `data`."""
-    found = set()
-    for key, value in data.items():
-        found.add(prefix + key)
-        if isinstance(value, dict):
-            found |= _paths(value, f"{prefix}{key}.")
-    return found
-
-
-def _deepest(data: Any, where: Where) -> Where:
-    """The longest start of `where` that is a key of a mapping in `data`."""
-    for depth, part in enumerate(where):
-        if not isinstance(data, dict) or part not in data:
-            return where[:depth]
-        data = data[part]
-    return where
-
-
-def _forget_value(data: dict[str, Any], where: Where) -> None:
-    section: Any = data
-    for part in where[:-1]:
-        section = section.get(part, {})
-    section.pop(where[-1], None)
-
-
-def _forget(known: dict[Where, Any], where: Where) -> None:
-    for path in [path for path in known if path[: len(where)] == where]:
-        del known[path]
 
 
 def _near_files(path: Path) -> str:
