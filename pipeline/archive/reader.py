@@ -17,7 +17,7 @@ from typing import IO, Any
 from ..errors import InputError
 from ..files.tree import CHUNK, Tree, scan, walk
 from ..text import printable
-from . import tar_reader, zip_reader
+from . import tar_reader, zip_directory, zip_reader
 from .formats import Kind
 from .members import STORED, Damage, Fault, Index, Member, Refused, as_file, fault, part, unpacked
 
@@ -195,7 +195,7 @@ def _kind(path: Path) -> Kind:
         with path.open("rb") as file:
             start = file.read(4)
             # One with other bytes in front is refused with that reason.
-            if start in (zip_reader.LOCAL, zip_reader.END) or zip_reader.has_end(file):
+            if start in (zip_directory.LOCAL, zip_directory.END) or zip_directory.has_end(file):
                 return "zip"
         if start[:2] == b"\x1f\x8b" and path.name.endswith((".tar.gz", ".tgz")):
             return "tgz"
