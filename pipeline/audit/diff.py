@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from enum import IntEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ..archive import records
 from ..archive.formats import WORDS
@@ -19,52 +17,14 @@ from ..files import yaml
 from ..model.checkpoint import CONFIG, FOREIGN, INDEX, PICKLES, SIDE_FILES
 from ..text import printable, size, some
 from . import tensors, values
+from .difference import EFFECTS, GROUPS, MEANINGS, Difference, Effect, Group
 from .survey import Survey, survey
-
-Group = Literal[
-    "weights", "tokenizer", "settings", "labels", "handler code", "samples", "versions", "source", "manifest",
-    "other files", "container",
-]  # fmt: skip
-GROUPS: tuple[Group, ...] = Group.__args__  # type: ignore[attr-defined]
 
 _RECORDS = (MANIFEST, PROVENANCE)
 _SHOWN = 20  # keys of one file that are told one by one
 
-
-class Effect(IntEnum):
-    """What a difference does, from nothing on."""
-
-    CONTAINER = 1
-    RECORD = 2
-    TRIED = 3
-    SERVER = 4
-    OTHER = 5
-    LABELS = 6
-    ANSWERS = 7
-
-
-MEANINGS = {
-    0: "Nothing differs.",
-    Effect.CONTAINER: "The same files, so the same model and answers: only the container differs.",
-    Effect.RECORD: "The same model and answers; only the record of how it was made differs.",
-    Effect.TRIED: "The same model and answers; only the requests that it is tried with differ.",
-    Effect.SERVER: "The same model and answers; the server runs it otherwise.",
-    Effect.OTHER: "The same model, settings and code; files differ of which only the handler knows what they do.",
-    Effect.LABELS: "The same model; its labels are called otherwise, so the answers differ in words.",
-    Effect.ANSWERS: "The answers may differ.",
-}
-
 # Settings by which the server decides where a model computes; all other ones of its own leave the answers alone.
 _PLACES = ("deviceType", "parallelType", "parallelLevel", "torchrun")
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One difference, in words; what it does is for the meaning."""
-
-    group: Group
-    text: str
-    effect: Effect
 
 
 class _Side:
@@ -126,22 +86,7 @@ def _files(a: _Side, b: _Side) -> Iterator[Difference]:
         if group == "weights" or not _differs(path, a, b):
             continue
         details = _inside(group, path, a, b) if path in a.files and path in b.files else None
-        yield from [Difference(group, _told(path, a, b), _EFFECTS[group])] if details is None else details
-
-
-_EFFECTS: dict[Group, Effect] = {
-    "weights": Effect.ANSWERS,
-    "tokenizer": Effect.ANSWERS,
-    "settings": Effect.ANSWERS,
-    "labels": Effect.LABELS,
-    "handler code": Effect.ANSWERS,
-    "samples": Effect.TRIED,
-    "versions": Effect.RECORD,
-    "source": Effect.RECORD,
-    "manifest": Effect.SERVER,
-    "other files": Effect.OTHER,
-    "container": Effect.CONTAINER,
-}
+        yield from [Difference(group, _told(path, a, b), EFFECTS[group])] if details is None else details
 
 
 def _group(path: str, a: _Side, b: _Side) -> Group:
@@ -281,7 +226,7 @@ def _change(group: Group, path: str, where: tuple[str, ...], change: str, a: _Si
     if path in (a.config, b.config):
         leaves_alone = where[0] in messages.keys_of(Frontend) and where[0] not in _PLACES
         return Difference(group, f"{key} {change}", Effect.SERVER if leaves_alone else Effect.ANSWERS)
-    return Difference(group, f"{path}: {key} {change}", _EFFECTS[group])
+    return Difference(group, f"{path}: {key} {change}", EFFECTS[group])
 
 
 def _recorded(where: tuple[str, ...], change: str) -> Difference | None:
