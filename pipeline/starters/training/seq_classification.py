@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from .answers import Writer
-from .fillers import expand
 from .loop import BATCH, SEED, card, heldout, made_up, run, wordpiece, words
+from .words import expand
 
 LABELS = ["negative", "positive"]
 STEPS = 2600

@@ -11,9 +11,10 @@ import torch
 
 from . import seq_classification
 from .answers import Writer
-from .fillers import Fillers, Person
+from .fillers import Fillers
 from .loop import BATCH, SEED, card, heldout, made_up, run, wordpiece, words
 from .stories import HEROES, Teller
+from .words import Person
 
 LABELS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC", "B-ORG", "I-ORG"]
 STEPS = 5000

@@ -1,0 +1,16 @@
+"""The size of the house's rooms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline import ROOT
+
+MODULES = sorted(file for package in (ROOT, ROOT.parent / "handlers") for file in package.rglob("*.py"))
+
+
+@pytest.mark.parametrize("file", MODULES, ids=lambda file: str(file.relative_to(ROOT.parent)))
+def test_no_module_has_more_than_300_lines(file: Path) -> None:
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= 300
