@@ -19,10 +19,10 @@ from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
 
 from pipeline.starters.training import byte_pairs, text_score
 from pipeline.starters.training.answers import Writer
-from pipeline.starters.training.fillers import read_words
 from pipeline.starters.training.loop import repeatable
 from pipeline.starters.training.seq_classification import Grammar
 from pipeline.starters.training.stories import Teller
+from pipeline.starters.training.words import read_words
 
 SEED = 8
 STEPS = 1500
