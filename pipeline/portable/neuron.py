@@ -158,11 +158,11 @@ def _ended_after(seconds: float | None, length: int) -> Iterator[None]:
         yield
         return
 
-    def end() -> None:
+    def too_late() -> None:
         say({"error": as_message(_too_slow(seconds, length), {})})
         end()
 
-    watch = threading.Timer(seconds, end)
+    watch = threading.Timer(seconds, too_late)
     watch.daemon = True
     watch.start()
     try:
