@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from .graph import FORMAT, NO_CHIP
 from .inspection import PACKAGES, device_files, inspect, version, whole
-from .protocol import Refused, as_message, message_of, say
+from .protocol import Refused, as_message, end, message_of, say
 from .tracing import encoder, example, traceable_masks
 
 if TYPE_CHECKING:
