@@ -127,6 +127,15 @@ def test_where_the_server_is_killed_a_running_worker_ends_its_job_and_the_next_g
     assert ask(tmp_path, "os.getppid()", transformers=False) == server().pid != first.pid
 
 
+def test_an_environment_too_long_for_a_message_makes_a_worker_a_program_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(tmp_path, "0", transformers=False)
+    for number in range(3):
+        monkeypatch.setenv(f"OMP_LONG_{number}", "x" * 50_000)
+    assert ask(tmp_path, "os.environ['OMP_LONG_2'] == 50_000 * 'x' and os.getppid()", transformers=False) == os.getpid()
+
+
 def test_what_a_worker_took_is_given_back(tmp_path: Path) -> None:
     def taken() -> int:
         return sum(one.memory_info().rss for one in (server(), *server().children(recursive=True)))

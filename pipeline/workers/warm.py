@@ -19,6 +19,9 @@ from pathlib import Path
 
 from .. import ROOT
 
+LONGEST = 1 << 17
+"""Bytes of a message to the server: a socket's default buffer holds 212,992 (socket(7))."""
+
 
 class NoServer(Exception):
     """There is no server to fork a worker: run it as a program of its own."""
@@ -108,9 +111,11 @@ class Server:
                 running.discard(worker)
 
     def _send(self, transformers: bool, message: bytes, given: list[int]) -> None:
+        if len(message) > LONGEST:
+            raise NoServer
         try:
             socket.send_fds(self._with_transformers() if transformers else self._torch, [message], given)
-        except OSError as error:  # the server has ended, or the environment is longer than a message may be
+        except OSError as error:  # the server has ended
             raise NoServer from error
 
     def _with_transformers(self) -> socket.socket:

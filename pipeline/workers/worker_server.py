@@ -4,8 +4,8 @@ It imports torch once and forks a worker for each job that its socket brings. On
 job needs transformers: that one imports the rest, and serves a socket of its own. A job is a message (JSON) with four
 file descriptors: the worker's standard input, output and error, and a pipe that says its process id and its exit code.
 
-Only a process with one thread can be forked safely. If an import starts a second one, the server ends, and `child` runs
-each worker as a program of its own.
+Only a process with one thread can be forked safely. If an import starts a second one, the server ends, and `client`
+runs each worker as a program of its own.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-LONGEST = 1 << 17
-"""Bytes of a message: a socket's default buffer holds 212,992 (socket(7))."""
+from .warm import LONGEST
 
 TORCH = ("pipeline.workers.worker", "pipeline.portable.emulator", "torch", "tokenizers", "safetensors.torch", "yaml")
 TRANSFORMERS = (
