@@ -88,7 +88,7 @@ def _command(job: dict[str, Any]) -> None:
 if __name__ == "__main__":
     import socket
 
-    worker_server.preload(COMMAND)
+    worker_server.preload(COMMAND, int(sys.argv[2]))
     assert not {"torch", "transformers", "huggingface_hub"} & set(sys.modules)
     warm._server = SharedWorkers()
     worker_server.serve(socket.socket(fileno=int(sys.argv[1])), _command)

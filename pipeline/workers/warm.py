@@ -51,7 +51,7 @@ class Server:
         self._transformers: socket.socket | None = None
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module, str(theirs.fileno())],
+                [sys.executable, "-m", module, str(theirs.fileno()), str(os.getpid())],
                 # torch then asks the driver, and not CUDA, whether there is a GPU: CUDA does not survive a fork. And
                 # numpy's OpenBLAS, with which nothing is computed here, starts no threads.
                 env={**env, "PYTORCH_NVML_BASED_CUDA_CHECK": "1", "OPENBLAS_NUM_THREADS": "1"},

@@ -1,4 +1,4 @@
-"""The process that workers are forked from. Run as `python -m pipeline.workers.worker_server FD`.
+"""The process that workers are forked from. Run as `python -m pipeline.workers.worker_server FD PARENT`.
 
 It imports torch once and forks a worker for each job that its socket brings. One more process is forked off it when a
 job needs transformers: that one imports the rest, and serves a socket of its own. A job is a message (JSON) with four
@@ -37,17 +37,18 @@ TRANSFORMERS = (
 
 
 def main() -> None:
-    """Serve the socket whose number is the first argument until its other end is closed."""
-    preload(TORCH)
+    """Serve the socket whose number is the first argument until its other end is closed. The second is the process id
+    of who started us."""
+    preload(TORCH, int(sys.argv[2]))
     serve(socket.socket(fileno=int(sys.argv[1])), _work)
 
 
-def preload(names: Iterable[str]) -> None:
-    """Import what workers need. What cannot be imported, the worker that needs it reports."""
+def preload(names: Iterable[str], parent: int) -> None:
+    """Import what workers need, and end with the process `parent`. What cannot be imported, the worker that needs it
+    reports."""
     # Imports take seconds, in which nobody reads the socket that tells the parent's end.
-    parent = os.getppid()
     signal.signal(signal.SIGALRM, lambda *_: None if os.getppid() == parent else os._exit(1))
-    signal.setitimer(signal.ITIMER_REAL, 0.2, 0.2)
+    signal.setitimer(signal.ITIMER_REAL, 0.01, 0.2)
     for name in names:
         with contextlib.suppress(Exception):
             import_module(name)
@@ -65,6 +66,7 @@ def serve(asked: socket.socket, perform: Callable[[dict[str, Any]], None]) -> No
     is to serve, which has transformers too."""
     running: dict[int, int] = {}
     """The pipe that waits for the exit code of each worker, by its process id."""
+    ours = os.getpid()
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     os.set_blocking(woken, False)
@@ -88,7 +90,7 @@ def serve(asked: socket.socket, perform: Callable[[dict[str, Any]], None]) -> No
             for number in (asked.detach(), woken, wake, *running.values()):
                 os.close(number)
             if job is None:
-                preload(TRANSFORMERS)
+                preload(TRANSFORMERS, ours)
                 serve(socket.socket(fileno=given[0]), perform)
             _begin(job, *given)
             perform(job)
