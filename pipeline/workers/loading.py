@@ -14,7 +14,7 @@ from . import adapter, untrained
 from .model_types import refuse_unknown
 
 if TYPE_CHECKING:
-    from .worker import Report
+    from ..portable.protocol import Report
 
 SEED = 20_240_601
 """Of a head that may be untrained, so that every load of it gives the same one."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from . import loading, tokenization
 
 if TYPE_CHECKING:
-    from .worker import Report
+    from ..portable.protocol import Report
 
 
 Loaded = tuple[Any, Any]

@@ -25,7 +25,7 @@ from . import probe
 from .trace_decoder import trace_decoder
 
 if TYPE_CHECKING:
-    from .worker import Report
+    from ..portable.protocol import Report
 
 GRAPH = "model.pt"
 WEIGHTS = "model.safetensors"

@@ -10,7 +10,7 @@ from ..portable.tracing import traceable_masks
 from . import probe
 
 if TYPE_CHECKING:
-    from .worker import Report
+    from ..portable.protocol import Report
 
 
 def _new_cache(past: Sequence[Any]) -> Any:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import MarError, StageError, disk_is_full
 from ..portable import protocol
 
-Report = Callable[[str, int, int | None], None]
+if TYPE_CHECKING:
+    from ..portable.protocol import Report
 
 OPERATIONS = {
     "tokenizer": "pipeline.workers.loading:convert_tokenizer",
