@@ -125,6 +125,8 @@ def fastest(layers: Sequence[Layer], rows: Sequence[int], *, shared: bool) -> st
             ways[way] = partial(multiply, prepared(layer.weight, way, rows), layer.bias)
         for count in rows:
             taken = _times(ways, torch.rand(count, shape[1]) - 0.5)
+            if float("inf") in taken.values():
+                return "torch"
             # In parts of torch's own time, or the longest product alone would decide.
             times.update({way: taken[way] / taken["torch"] for way in ways})
     best = min(times, key=lambda way: times[way])
@@ -132,8 +134,9 @@ def fastest(layers: Sequence[Layer], rows: Sequence[int], *, shared: bool) -> st
 
 
 def _times(ways: dict[str, Any], x: torch.Tensor) -> dict[str, float]:
-    """Processor seconds of each way in one thread, the least of several in turn. Workers load while others load or
-    serve: that makes a clock on the wall, and threads that wait for each other, tell nothing."""
+    """Processor seconds of each way in one thread: the shortest of several rounds. Other workers load and serve at the
+    same time, so wall-clock time and several threads would measure them too. The clock of some virtual machines does
+    not advance over a short call. Such a round is left out, and a way without any round has infinity."""
     best = dict.fromkeys(ways, float("inf"))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -142,8 +145,9 @@ def _times(ways: dict[str, Any], x: torch.Tensor) -> dict[str, float]:
             for name, way in ways.items():
                 began = time.thread_time()
                 way(x)
-                if round_:  # the first warms up
-                    best[name] = min(best[name], time.thread_time() - began)
+                taken = time.thread_time() - began
+                if round_ and taken > 0:  # the first warms up
+                    best[name] = min(best[name], taken)
     finally:
         torch.set_num_threads(threads)
     return best
