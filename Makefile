@@ -127,7 +127,7 @@ docs-reference: $(VENV)/.ready  ## write the generated reference; WHAT=tutorial 
 
 starters: $(VENV)/.ready  ## train the starter models again
 	@for task in seq_classification token_classification question_answering text_generation; do \
-	  $(BIN)/python -m pipeline.starters.training $$task || exit 1; done
+	  $(BIN)/python -m mar_pipeline.starters.training $$task || exit 1; done
 
 clean:  ## remove the output and the environment; the cache stays (mar cache gc)
 	rm -rf "$(OUT)" $(VENV) dist .pytest_cache .mypy_cache .ruff_cache

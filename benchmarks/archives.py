@@ -89,7 +89,16 @@ def build(variants: Iterable[Variant], classifier: Path, generator: Path, folder
         files[-1].write_text(yaml.safe_dump(content), encoding="utf-8")
     if not made:
         return found
-    command = [sys.executable, "-m", "pipeline", "build", *map(str, files), "--out", str(folder / "built"), "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "mar_pipeline",
+        "build",
+        *map(str, files),
+        "--out",
+        str(folder / "built"),
+        "--json",
+    ]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     paths = {archive["name"]: Path(archive["path"]) for archive in json.loads(done.stdout)["archives"]}
     return {**found, **{variant: paths[variant.name].resolve() for variant in made}}

@@ -65,7 +65,7 @@ def _gpt2(folder: Path, shape: dict[str, int]) -> None:
     import torch
     from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-    from pipeline.model.address import STARTERS
+    from mar_pipeline.model.address import STARTERS
 
     torch.manual_seed(1)
     # Without an end every answer has as many tokens as were asked for.
@@ -79,7 +79,7 @@ def _bert(folder: Path) -> None:
     import torch
     from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
-    from pipeline.model.address import STARTERS
+    from mar_pipeline.model.address import STARTERS
 
     torch.manual_seed(1)
     BertForSequenceClassification(BertConfig(num_labels=2)).save_pretrained(folder)  # bert-base's shape by default

@@ -43,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=11)
     runs = parser.parse_args().runs
-    mar = [sys.executable, "-m", "pipeline"]
+    mar = [sys.executable, "-m", "mar_pipeline"]
     with tempfile.TemporaryDirectory() as folder:
         out = ("--out", str(Path(folder) / "build"))
         commands = {

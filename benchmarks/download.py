@@ -45,9 +45,9 @@ _OURS = f"""
 import sys, time
 from pathlib import Path
 import huggingface_hub.file_download
-from pipeline.model.selection import select
-from pipeline.sources.hub.repository import Hub
-from pipeline.cache.store import Store
+from mar_pipeline.model.selection import select
+from mar_pipeline.sources.hub.repository import Hub
+from mar_pipeline.cache.store import Store
 store = Store(Path(sys.argv[1]))
 start = time.perf_counter()
 source = Hub(store, "{REPO}", None, no_network=False)

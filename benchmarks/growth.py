@@ -27,7 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from pipeline.serving.server import Server
+from mar_pipeline.serving.server import Server
 
 from .memory import memory, workers
 
@@ -62,7 +62,7 @@ def bodies(seed: int, task: str, workload: str, requests: int) -> Iterator[list[
 
 def _answer() -> None:
     """The child: the unpacked archive in the working folder, asked as it is told on standard input."""
-    from pipeline.portable.emulator import load
+    from mar_pipeline.portable.emulator import load
 
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)

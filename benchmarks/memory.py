@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.serving.server import Server
+from mar_pipeline.serving.server import Server
 
 _LOADED = re.compile(r"^(\S+) .*\bW-\d+-(\S+?)_[\w.]+ State change WORKER_STARTED -> WORKER_MODEL_LOADED", re.MULTILINE)
 

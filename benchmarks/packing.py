@@ -24,9 +24,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.archive.writer import Member, write
-from pipeline.files import atomic
-from pipeline.files.tree import Tree, scan
+from mar_pipeline.archive.writer import Member, write
+from mar_pipeline.files import atomic
+from mar_pipeline.files.tree import Tree, scan
 
 from .machine import facts, line
 
@@ -38,7 +38,7 @@ SLOW = 2
 _BUILD = """
 import json, resource, sys
 from pathlib import Path
-from pipeline.__main__ import run
+from mar_pipeline.__main__ import run
 code = run(sys.argv[1:])
 written = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())["write_bytes"]
 peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))

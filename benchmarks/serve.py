@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.serving.server import Server
+from mar_pipeline.serving.server import Server
 
 from . import load
 from .memory import workers as ready

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from pipeline.serving.server import Server
+from mar_pipeline.serving.server import Server
 
 from . import load
 from .alone import Alone

@@ -20,8 +20,9 @@ from pathlib import Path
 from . import machine
 
 WAYS = {
-    "forked": "from pipeline.__main__ import main; main()",
-    "programs": "from pipeline.workers import warm; warm._possible = False; from pipeline.__main__ import main; main()",
+    "forked": "from mar_pipeline.__main__ import main; main()",
+    "programs": "from mar_pipeline.workers import warm; warm._possible = False; "
+    "from mar_pipeline.__main__ import main; main()",
 }
 
 
@@ -30,7 +31,7 @@ def checkpoint(folder: Path, seed: int) -> Path:
     import torch
     from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
-    from pipeline.model.address import STARTERS
+    from mar_pipeline.model.address import STARTERS
 
     torch.manual_seed(seed)
     tokenizer = AutoTokenizer.from_pretrained(STARTERS / "seq_classification")

@@ -17,13 +17,13 @@ from typing import Any
 import torch
 from tokenizers import Encoding
 
-from handlers.inference.explanation import STEPS, Target, check, explain
-from handlers.inference.pace import SMALL, UNHURRIED, Clock, Late, Pace, groups
-from handlers.protocol.problem import Problem
-from handlers.protocol.requests import Request, parse
-from handlers.runtimes import named, workers
-from handlers.text import windows
-from handlers.text.tokenization import Tokenizer
+from .inference.explanation import STEPS, Target, check, explain
+from .inference.pace import SMALL, UNHURRIED, Clock, Late, Pace, groups
+from .protocol.problem import Problem
+from .protocol.requests import Request, parse
+from .runtimes import named, workers
+from .text import windows
+from .text.tokenization import Tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Handler:
         if self.device.type == "cpu":
             _share_cores(workers(config))
         self.tokenizer = Tokenizer(self.folder)
-        runtime = importlib.import_module(f"handlers.runtimes.{named(self.settings)}")
+        runtime = importlib.import_module(f".runtimes.{named(self.settings)}", __package__)
         self.model = runtime.load(self.folder, config, self.device, self.tokenizer.pad)
         names = self.folder / "index_to_name.json"
         found = json.loads(names.read_text(encoding="utf-8")) if names.exists() else {}

@@ -1,4 +1,4 @@
-"""The command `mar`, or `python -m pipeline`: how it ends."""
+"""The command `mar`, or `python -m mar_pipeline`: how it ends."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from pipeline.audit.check import check
+from mar_pipeline.audit.check import check
 
 HANDLER = b"""
 class Handler:

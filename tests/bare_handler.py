@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("transformers", "captum", "pipeline", "pydantic", "torch", "tokenizers")
+PACKAGES = ("transformers", "captum", "mar_pipeline", "pydantic", "torch", "tokenizers")
 
 
 class Context:

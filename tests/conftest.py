@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.tasks import TASKS
+from mar_pipeline.tasks import TASKS
 from tests import tiny
 from tests.zygote import Zygote
 
@@ -70,7 +70,7 @@ class Mar:
         if not process and (done := zygote().command(arguments, self.folder, environment)):
             return done
         return subprocess.run(
-            [sys.executable, "-m", "pipeline", *arguments],
+            [sys.executable, "-m", "mar_pipeline", *arguments],
             cwd=self.folder,
             env=environment,
             capture_output=True,

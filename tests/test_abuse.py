@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from pipeline.serving.server import Server
-from pipeline.serving.smoke import compare
+from mar_pipeline.serving.server import Server
+from mar_pipeline.serving.smoke import compare
 from tests.conftest import KINDS
 
 pytestmark = pytest.mark.slow

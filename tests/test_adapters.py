@@ -386,8 +386,8 @@ ATTENTION = ["query", "value", "q_lin", "v_lin", "q", "v", "c_attn", "query_proj
 
 @pytest.mark.parametrize("name", ["bert", "roberta", "distilbert", "electra", "albert", "gpt2", "deberta-v2", "mpnet"])
 def test_the_number_of_labels_is_read_from_the_head_that_came_with_an_adapter(name: str, tmp_path: Path) -> None:
-    from pipeline.model import adapter
-    from pipeline.model.checkpoint import tensors
+    from mar_pipeline.model import adapter
+    from mar_pipeline.model.checkpoint import tensors
 
     for task, kind in (("seq_classification", "SEQ_CLS"), ("token_classification", "TOKEN_CLS")):
         if not tiny.has(name, task):
@@ -401,7 +401,7 @@ def test_the_number_of_labels_is_read_from_the_head_that_came_with_an_adapter(na
 
 
 def test_weights_of_lora_itself_are_no_head() -> None:
-    from pipeline.model import adapter
+    from mar_pipeline.model import adapter
 
     tensor = {"dtype": "F32", "shape": [4, 8], "data_offsets": [0, 128]}
     assert adapter.labels({"base_model.model.classifier.lora_A.weight": tensor}) is None

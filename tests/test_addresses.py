@@ -19,15 +19,15 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import _registry
 
-from pipeline import sources
-from pipeline.cache import housekeeping
-from pipeline.cache.store import Store
-from pipeline.errors import InputError, StageError
-from pipeline.model.address import find
-from pipeline.sources.hub.repository import Hub
-from pipeline.sources.objects import etag, filesystem, services
-from pipeline.sources.objects.ranges import Ranges
-from pipeline.sources.transfer.partial import Partial
+from mar_pipeline import sources
+from mar_pipeline.cache import housekeeping
+from mar_pipeline.cache.store import Store
+from mar_pipeline.errors import InputError, StageError
+from mar_pipeline.model.address import find
+from mar_pipeline.sources.hub.repository import Hub
+from mar_pipeline.sources.objects import etag, filesystem, services
+from mar_pipeline.sources.objects.ranges import Ranges
+from mar_pipeline.sources.transfer.partial import Partial
 
 
 class InMemory(MemoryFileSystem):

@@ -15,8 +15,8 @@ from packaging.utils import canonicalize_name
 
 from handlers.protocol.problem import Problem
 from handlers.text.chat import Chat
-from pipeline.host import advisories, doctor
-from pipeline.host.advisories import ADVISORIES
+from mar_pipeline.host import advisories, doctor
+from mar_pipeline.host.advisories import ADVISORIES
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -84,7 +84,7 @@ def test_every_library_that_is_imported_is_declared() -> None:
             if isinstance(node, ast.ImportFrom) and not node.level and node.module:
                 names = [node.module]
             imported |= {name.partition(".")[0] for name in names}
-    imported -= {*sys.stdlib_module_names, "pipeline", "handlers"}
+    imported -= {*sys.stdlib_module_names, "mar_pipeline", "handlers"}
     assert "jinja2" in imported
     missing = {
         name

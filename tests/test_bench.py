@@ -19,7 +19,7 @@ from benchmarks.cells import Cell
 from benchmarks.load import LoadError, Response, ResponseReader, Sample, percentile
 from benchmarks.targets import Target, targets
 from benchmarks.workloads import LONG, MIXED, PROMPTS, SHORT, prompts, workloads
-from pipeline.model.address import STARTERS
+from mar_pipeline.model.address import STARTERS
 from tests.conftest import Mar
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -110,7 +110,17 @@ def test_shards_pass_through_as_they_are(fresh_mar: Mar, bert: Path) -> None:
 
 
 def test_builds_side_by_side_do_the_work_once(fresh_mar: Mar, bert: Path) -> None:
-    words = [sys.executable, "-m", "pipeline", "build", "--task", "seq_classification", "--model", str(bert), "--json"]
+    words = [
+        sys.executable,
+        "-m",
+        "mar_pipeline",
+        "build",
+        "--task",
+        "seq_classification",
+        "--model",
+        str(bert),
+        "--json",
+    ]
     running = [
         subprocess.Popen(
             [*words, "--out", str(fresh_mar.folder / f"out{number}")],
@@ -132,7 +142,7 @@ def test_builds_side_by_side_do_the_work_once(fresh_mar: Mar, bert: Path) -> Non
 def test_a_build_that_is_cut_off_leaves_nothing_half_done(fresh_mar: Mar, bert: Path, number: signal.Signals) -> None:
     words = ["build", "--task", "seq_classification", "--model", str(bert), "--save-mode", "torchscript"]
     build = subprocess.Popen(
-        [sys.executable, "-m", "pipeline", *words, "--out", str(fresh_mar.out)],
+        [sys.executable, "-m", "mar_pipeline", *words, "--out", str(fresh_mar.out)],
         env={**os.environ, **fresh_mar.env},
         stderr=subprocess.PIPE,
         text=True,

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import __main__ as command
-from pipeline.cache import folder as cache_folder
-from pipeline.cache import housekeeping
-from pipeline.cache.store import Record, Store
-from pipeline.cli.commands.doctor import own_cache
-from pipeline.errors import InputError
-from pipeline.files.tree import Tree
+from mar_pipeline import __main__ as command
+from mar_pipeline.cache import folder as cache_folder
+from mar_pipeline.cache import housekeeping
+from mar_pipeline.cache.store import Record, Store
+from mar_pipeline.cli.commands.doctor import own_cache
+from mar_pipeline.errors import InputError
+from mar_pipeline.files.tree import Tree
 
 STRANGE = (
     "tmp/thesis.txt", "tmp/deep/er/notes.txt", "locks/house-keys.txt", "src/.env", "repo/.git/config",

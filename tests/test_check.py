@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from pipeline import __main__ as command
-from pipeline.audit.check import check
+from mar_pipeline import __main__ as command
+from mar_pipeline.audit.check import check
 from tests import archiver
 from tests.archiver import FILES, HANDLER, findings, make, manifest, rewrite
 from tests.conftest import Mar
@@ -272,7 +272,7 @@ def test_large_members_are_read_in_pieces(tmp_path: Path) -> None:
         for _ in range(300):
             member.write(bytes(1 << 20))
     code = (
-        "import pathlib, sys; from pipeline.audit.check import check; check(pathlib.Path(sys.argv[1]))\n"
+        "import pathlib, sys; from mar_pipeline.audit.check import check; check(pathlib.Path(sys.argv[1]))\n"
         "print([line for line in open('/proc/self/status') if line.startswith('VmHWM')][0].split()[1])"
     )
     done = subprocess.run([sys.executable, "-c", code, archive], capture_output=True, text=True, check=True)
@@ -284,7 +284,7 @@ def test_no_model_library_is_loaded(tmp_path: Path, name: str) -> None:
     archive = str(make(tmp_path))
     line = [name, archive, *([archive] if name == "diff" else [])]
     code = (
-        f"import sys; from pipeline.__main__ import run\nassert run({line!r}) == 0\n"
+        f"import sys; from mar_pipeline.__main__ import run\nassert run({line!r}) == 0\n"
         "sys.exit(str({'torch', 'transformers', 'numpy', 'safetensors'} & sys.modules.keys() or 0))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import InputError
-from pipeline.model import checkpoint
-from pipeline.tasks import TASKS
+from mar_pipeline.errors import InputError
+from mar_pipeline.model import checkpoint
+from mar_pipeline.tasks import TASKS
 from tests import tiny
 
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from pipeline.workers import client
+from mar_pipeline.workers import client
 
 
 def test_a_program_that_another_thread_waits_for_is_ended_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import __main__ as command
-from pipeline.cache.store import Store
+from mar_pipeline import __main__ as command
+from mar_pipeline.cache.store import Store
 
 TASK = ["--task", "seq_classification"]
 
@@ -201,7 +201,7 @@ def test_nothing_to_serve_or_to_smoke_is_said(here: Path, capsys: pytest.Capture
 
 
 def test_a_taken_port_is_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from pipeline.serving.properties import config_properties, listeners, read_properties
+    from mar_pipeline.serving.properties import config_properties, listeners, read_properties
 
     text = config_properties(["a.mar"])
     (here / "build" / "config").mkdir(parents=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.answers.compare import differences
+from mar_pipeline.answers.compare import differences
 
 SAME: list[tuple[Any, Any]] = [
     ({"label": "a", "score": 0.5}, {"label": "a", "score": 0.50005}),

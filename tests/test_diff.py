@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from pipeline import __main__ as command
-from pipeline.archive.contents import describe
-from pipeline.audit.diff import compare
-from pipeline.errors import InputError
+from mar_pipeline import __main__ as command
+from mar_pipeline.archive.contents import describe
+from mar_pipeline.audit.diff import compare
+from mar_pipeline.errors import InputError
 from tests.archiver import FILES, HANDLER, VERSIONS, WEIGHTS, make, manifest, rewrite, safetensors
 
 Changes = dict[str, bytes | None]

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cache.store import Store
-from pipeline.errors import InputError
-from pipeline.sources.hub.cache import link as put_into_snapshot
-from pipeline.sources.hub.repository import Hub as Source
+from mar_pipeline.cache.store import Store
+from mar_pipeline.errors import InputError
+from mar_pipeline.sources.hub.cache import link as put_into_snapshot
+from mar_pipeline.sources.hub.repository import Hub as Source
 from tests.hub_stand_in import TOKEN, Hub, running
 from tests.mischief import Mischief, Pace
 from tests.torture.downloads import BYTES, REPO, Trial, checkpoint

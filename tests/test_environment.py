@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import InputError
-from pipeline.host import doctor, environment, process
-from pipeline.host import java as runtime
-from pipeline.serving.properties import config_properties, read_properties
-from pipeline.workers import client
+from mar_pipeline.errors import InputError
+from mar_pipeline.host import doctor, environment, process
+from mar_pipeline.host import java as runtime
+from mar_pipeline.serving.properties import config_properties, read_properties
+from mar_pipeline.workers import client
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -163,7 +163,7 @@ def test_the_token_of_the_login_is_not_found(tmp_path: Path, line: str) -> None:
 def test_what_mar_was_started_with_cannot_be_read_from_outside() -> None:
     code = """
 import os, subprocess, sys
-from pipeline import __main__; from pipeline.host import environment
+from mar_pipeline import __main__; from mar_pipeline.host import environment
 look = [sys.executable, "-c", "import os; print(open(f'/proc/{os.getppid()}/environ').read())"]
 def seen():
     return "planted" in subprocess.run(look, env={}, capture_output=True, text=True).stdout

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from handlers.protocol import tensors
-from pipeline import __main__ as command
-from pipeline.cli import explanation
-from pipeline.text import visible
+from mar_pipeline import __main__ as command
+from mar_pipeline.cli import explanation
+from mar_pipeline.text import visible
 
 
 def told(text: str, field: str = "text", target: str = "good") -> dict[str, Any]:
@@ -65,7 +65,7 @@ def test_json_has_the_same_value_without_control_characters() -> None:
 def test_a_page_that_cannot_be_written_is_refused_before_any_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.cli.commands.run.read_input", lambda _: pytest.fail("work was begun"))
+    monkeypatch.setattr("mar_pipeline.cli.commands.run.read_input", lambda _: pytest.fail("work was begun"))
     (tmp_path / "file").write_text("")
     for place in ("nowhere/x.html", "file/x.html", ".", "x" * 300 + ".html"):
         assert command.run(["explain", "a.mar", "--input", "a", "--html", str(tmp_path / place)]) == 2

@@ -60,7 +60,7 @@ def test_classes_are_counted_as_torchserve_counts_them(tmp_path: Path, source: b
     util = pytest.importorskip("ts.utils.util")
     import importlib.util as machinery
 
-    from pipeline.audit.entry_point import Module
+    from mar_pipeline.audit.entry_point import Module
 
     (tmp_path / "counted.py").write_bytes(source)
     spec = machinery.spec_from_file_location("counted", tmp_path / "counted.py")

@@ -24,9 +24,9 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from pipeline.archive.reader import Archive
-from pipeline.host.toolchain import versions
-from pipeline.serving.server import Server
+from mar_pipeline.archive.reader import Archive
+from mar_pipeline.host.toolchain import versions
+from mar_pipeline.serving.server import Server
 from tests import neuron_stand_in, test_reference_example, tiny, toolchain
 from tests.conftest import Mar
 from tests.hub_stand_in import running
@@ -390,7 +390,7 @@ def test_ctrl_c_ends_the_compiler_and_leaves_nothing_half_done(
     one = host(tmp_path, packages, None)
     path = one.config("slow", models["bert", "seq_classification"], "seq_classification", "neuronx")
     env = {**os.environ, **one.mar.env, "NEURON_STAND_IN_COMPILE_SECONDS": "3600"}
-    command = [sys.executable, "-m", "pipeline", "build", str(path), "--out", str(one.mar.out)]
+    command = [sys.executable, "-m", "mar_pipeline", "build", str(path), "--out", str(one.mar.out)]
     process = subprocess.Popen(command, cwd=one.mar.folder, env=env, stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 60
     while not compilers() and time.monotonic() < until and process.poll() is None:

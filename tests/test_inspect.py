@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import __main__ as command
-from pipeline.archive.contents import describe
+from mar_pipeline import __main__ as command
+from mar_pipeline.archive.contents import describe
 from tests.archiver import FILES, VERSIONS, make, rewrite
 
 

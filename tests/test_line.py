@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.tasks import TASKS
+from mar_pipeline.tasks import TASKS
 from tests.conftest import KINDS, MODES, Mar, words
 
 pytestmark = pytest.mark.slow
@@ -93,7 +93,7 @@ def test_a_second_build_is_all_hits_and_imports_no_torch(
 ) -> None:
     kind = KINDS[1]
     code = (
-        "import sys; from pipeline.__main__ import run\n"
+        "import sys; from mar_pipeline.__main__ import run\n"
         f"code = run(['build', *{words(*kind)!r}, '--out', {str(mar.out)!r}, '--json'])\n"
         "loaded = {'torch', 'transformers', 'huggingface_hub', 'numpy'} & sys.modules.keys()\n"
         "sys.exit(code or (str(loaded) if loaded else 0))"
@@ -185,13 +185,13 @@ def test_a_changed_handler_is_caught_by_the_gate(mar: Mar, built: dict[tuple[str
     # Labels swapped in the archive, as a wrong index_to_name.json would have it: nothing else notices.
     assert built
     code = (
-        "import sys; from pipeline.builder import resolve; from pipeline.builder.stages import handler\n"
+        "import sys; from mar_pipeline.builder import resolve; from mar_pipeline.builder.stages import handler\n"
         "names = resolve.labels\n"
         "class Swapped:\n"
         "    def __getattr__(self, name): return getattr(resolve, name)\n"
         "    def labels(self, build): return dict(enumerate(reversed(names(build).values())))\n"
         "handler.resolve = Swapped()\n"
-        "from pipeline.__main__ import run\n"
+        "from mar_pipeline.__main__ import run\n"
         "words = ['build', '--task', 'seq_classification', '--set', 'archive.name=swapped']\n"
         f"sys.exit(run([*words, '--out', {str(mar.out / 'x')!r}]))"
     )

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cache.store import Store
-from pipeline.errors import InputError, StageError
-from pipeline.model.address import find
-from pipeline.sources.folder import Folder
+from mar_pipeline.cache.store import Store
+from mar_pipeline.errors import InputError, StageError
+from mar_pipeline.model.address import find
+from mar_pipeline.sources.folder import Folder
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SECRET = b"aws_secret_access_key = CANARY"

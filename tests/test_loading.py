@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import InputError
-from pipeline.workers.loading import model
+from mar_pipeline.errors import InputError
+from mar_pipeline.workers.loading import model
 from tests import tiny
 
 pytestmark = pytest.mark.slow

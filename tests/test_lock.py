@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.model.lock import Lock, read
+from mar_pipeline.model.lock import Lock, read
 from tests import tiny
 from tests.conftest import Mar
 from tests.hub_stand_in import Hub, running

@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 
-from pipeline import sources
-from pipeline.cache.store import Store
-from pipeline.errors import InputError, MarError, StageError
-from pipeline.model.address import find
-from pipeline.sources.mlflow import registry as mlflow
-from pipeline.sources.source import Source
+from mar_pipeline import sources
+from mar_pipeline.cache.store import Store
+from mar_pipeline.errors import InputError, MarError, StageError
+from mar_pipeline.model.address import find
+from mar_pipeline.sources.mlflow import registry as mlflow
+from mar_pipeline.sources.source import Source
 from tests import mlflow_stand_in, s3
 from tests.conftest import Mar
 from tests.mlflow_stand_in import PASSWORD, USER

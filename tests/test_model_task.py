@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.cache.store import Store
-from pipeline.config import build_config
-from pipeline.config.build_config import BuildConfig, Overrides
-from pipeline.errors import InputError
-from pipeline.sources.task import teller
+from mar_pipeline.cache.store import Store
+from mar_pipeline.config import build_config
+from mar_pipeline.config.build_config import BuildConfig, Overrides
+from mar_pipeline.errors import InputError
+from mar_pipeline.sources.task import teller
 from tests.conftest import Mar
 from tests.hub_stand_in import Hub, running
 

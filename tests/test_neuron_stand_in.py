@@ -613,7 +613,7 @@ class Encoder(torch.nn.Module):
         return tuple(self.model(ids, attention_mask=mask, return_dict=True)[name] for name in ("logits",))
 ids = torch.arange(32).reshape(2, 16) % 20
 graph = torch_neuronx.trace(Encoder(), (ids, torch.ones_like(ids)))
-strangers = [name for name in ("pydantic", "typer", "pipeline", "handlers") if importlib.util.find_spec(name)]
+strangers = [name for name in ("pydantic", "typer", "mar_pipeline", "handlers") if importlib.util.find_spec(name)]
 print(json.dumps([graph(ids, torch.ones_like(ids))[0].tolist(), transformers.__version__, torch.__file__, strangers]))
 """
     env = neuron_stand_in.environment(machine=neuron_stand_in.machine(tmp_path / "inf2"))

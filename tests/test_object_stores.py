@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from pipeline import sources
-from pipeline.cache.store import Store
-from pipeline.errors import InputError, MarError, StageError
-from pipeline.model import lock
-from pipeline.model.address import find
-from pipeline.sources.source import Source
+from mar_pipeline import sources
+from mar_pipeline.cache.store import Store
+from mar_pipeline.errors import InputError, MarError, StageError
+from mar_pipeline.model import lock
+from mar_pipeline.model.address import find
+from mar_pipeline.sources.source import Source
 from tests import s3
 from tests.conftest import Mar
 
@@ -237,7 +237,7 @@ def test_ctrl_c_ends_a_download_at_once(proxy: s3.Proxy, server: s3.Server, onli
     server.put(f"{prefix}/model.safetensors", os.urandom(8 << 20))
     proxy.pace = 500_000
     process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline", "build", *TASK, "--model", f"s3://models/{prefix}"],
+        [sys.executable, "-m", "mar_pipeline", "build", *TASK, "--model", f"s3://models/{prefix}"],
         cwd=online.folder,
         env={**os.environ, **online.env, "AWS_ENDPOINT_URL": proxy.address},
         stderr=subprocess.PIPE,
@@ -281,7 +281,7 @@ def test_who_is_killed_goes_on_where_the_download_ended(
         server.put(f"{prefix}/{name}", data)
     url = f"s3://models/{prefix}"
     code = (
-        "import sys; from pathlib import Path; from pipeline.cache.store import Store; "
+        "import sys; from pathlib import Path; from mar_pipeline.cache.store import Store; "
         "from tests.test_object_stores import fetch, source; "
         "fetch(source(Store(Path(sys.argv[1])), sys.argv[2]), 'a', 'b', 'c')"
     )
@@ -386,7 +386,7 @@ def test_parts_of_unequal_sizes_are_held_against_their_etag_too(
 
 def test_an_etag_of_encrypted_contents_is_no_md5(store: Store, server: s3.Server, prefix: str) -> None:
     # moto's server does not encrypt: that its ETag is another one has to be made up.
-    from pipeline.sources.objects import etag, filesystem
+    from mar_pipeline.sources.objects import etag, filesystem
 
     data = os.urandom(1 << 20)
     server.put(f"{prefix}/w", data, ServerSideEncryption="aws:kms", SSEKMSKeyId="a-key")
@@ -489,7 +489,7 @@ def test_a_blob_that_was_damaged_is_fetched_again(store: Store, server: s3.Serve
 def test_no_more_is_listed_than_a_checkpoint_can_have(
     store: Store, server: s3.Server, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.sources.objects import filesystem
+    from mar_pipeline.sources.objects import filesystem
 
     for number in range(6):
         server.put(f"{prefix}/{number}/config.json", b"{}")

@@ -18,17 +18,17 @@ from typing import Any
 
 import pytest
 
-from pipeline.archive.model_store import SUMS, read_sums
-from pipeline.builder import runner
-from pipeline.builder.backends import pretrained
-from pipeline.builder.stage import Build
-from pipeline.builder.stages import model_store, verify
-from pipeline.cache import store
-from pipeline.cache.store import Damaged, Store
-from pipeline.config import build_config
-from pipeline.errors import InputError, StageError
-from pipeline.files.tree import Entry, Tree
-from pipeline.model.address import STARTERS
+from mar_pipeline.archive.model_store import SUMS, read_sums
+from mar_pipeline.builder import runner
+from mar_pipeline.builder.backends import pretrained
+from mar_pipeline.builder.stage import Build
+from mar_pipeline.builder.stages import model_store, verify
+from mar_pipeline.cache import store
+from mar_pipeline.cache.store import Damaged, Store
+from mar_pipeline.config import build_config
+from mar_pipeline.errors import InputError, StageError
+from mar_pipeline.files.tree import Entry, Tree
+from mar_pipeline.model.address import STARTERS
 from tests.test_plan import Events, again, build, checkpoint
 
 __all__ = ["build", "checkpoint"]

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.archive import writer
-from pipeline.archive.reader import Archive
-from pipeline.archive.writer import EPOCH, Member
-from pipeline.errors import InputError
-from pipeline.files.tree import Entry, joined_crc, scan, walk
+from mar_pipeline.archive import writer
+from mar_pipeline.archive.reader import Archive
+from mar_pipeline.archive.writer import EPOCH, Member
+from mar_pipeline.errors import InputError
+from mar_pipeline.files.tree import Entry, joined_crc, scan, walk
 
 
 def quiet(_count: int) -> None:

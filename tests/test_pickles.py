@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.audit import pickles
+from mar_pipeline.audit import pickles
 from tests.archiver import findings, make
 
 Found = dict[str, Any]

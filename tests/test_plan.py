@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from pipeline.builder import runner
-from pipeline.builder.runner import Done, Status
-from pipeline.builder.stage import Build
-from pipeline.cache.store import Damaged, Store
-from pipeline.config import build_config
-from pipeline.errors import StageError
-from pipeline.model.address import STARTERS
+from mar_pipeline.builder import runner
+from mar_pipeline.builder.runner import Done, Status
+from mar_pipeline.builder.stage import Build
+from mar_pipeline.cache.store import Damaged, Store
+from mar_pipeline.config import build_config
+from mar_pipeline.errors import StageError
+from mar_pipeline.model.address import STARTERS
 
 
 class Events:

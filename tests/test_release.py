@@ -15,12 +15,12 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 
-import pipeline.archive
-from pipeline import __main__ as command
-from pipeline.archive import bom
-from pipeline.builder import session
-from pipeline.errors import InputError, StageError
-from pipeline.tasks import TASKS
+import mar_pipeline.archive
+from mar_pipeline import __main__ as command
+from mar_pipeline.archive import bom
+from mar_pipeline.builder import session
+from mar_pipeline.errors import InputError, StageError
+from mar_pipeline.tasks import TASKS
 from tests import archives
 from tests.conftest import Mar, words
 
@@ -180,7 +180,7 @@ def test_the_same_archives_give_the_same_bytes_anywhere(
     shutil.copytree(out / "model-store", tmp_path / "elsewhere" / "model-store")
     monkeypatch.chdir(tmp_path)
     assert bom.write(Path("elsewhere"), None).read_bytes() == first
-    code = f"import pathlib; from pipeline.archive import bom; bom.write(pathlib.Path({str(out)!r}), None)"
+    code = f"import pathlib; from mar_pipeline.archive import bom; bom.write(pathlib.Path({str(out)!r}), None)"
     for seed in ("1", "2"):
         subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={"PYTHONHASHSEED": seed}, check=True)
         assert (out / bom.NAME).read_bytes() == first
@@ -283,8 +283,8 @@ def test_a_release_as_json_is_one_object(asked: list[str], capsys: pytest.Captur
 def test_a_missing_library_is_said_before_anything_is_built(
     asked: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "pipeline.archive.bom")
-    monkeypatch.delattr(pipeline.archive, "bom")
+    monkeypatch.delitem(sys.modules, "mar_pipeline.archive.bom")
+    monkeypatch.delattr(mar_pipeline.archive, "bom")
     monkeypatch.setitem(sys.modules, "cyclonedx.model", None)
     assert command.run(["release"]) == 2
     assert asked == []

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.files.tree import walk
+from mar_pipeline.files.tree import walk
 from tests import tiny
 from tests.conftest import MODES, Mar
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.answers import corpus, tokenization
-from pipeline.errors import MismatchError
+from mar_pipeline.answers import corpus, tokenization
+from mar_pipeline.errors import MismatchError
 from tests import tiny
 from tests.conftest import MODES, Mar
 
@@ -130,7 +130,7 @@ def test_ids_that_are_decoded_to_another_text_are_told(tmp_path: Path) -> None:
 
 
 def test_a_model_that_does_not_tell_its_embeddings_is_taken_at_its_tokenizers_word() -> None:
-    from pipeline.workers import tokenization as original_tokens
+    from mar_pipeline.workers import tokenization as original_tokens
 
     def none() -> None:
         raise NotImplementedError
@@ -150,8 +150,8 @@ def counts(folder: Path, lower: bool | None = None, max_length: int | None = Non
     """What is compared for an archive that has a checkpoint's tokenizer as it is. Raises MismatchError."""
     from handlers.text.chat import Chat
     from handlers.text.tokenization import Tokenizer
-    from pipeline.portable import emulator
-    from pipeline.workers import tokenization as original_tokens
+    from mar_pipeline.portable import emulator
+    from mar_pipeline.workers import tokenization as original_tokens
 
     config = json.loads((folder / "config.json").read_text())
     writes = config["architectures"][0].endswith(("CausalLM", "LMHeadModel"))
@@ -236,7 +236,7 @@ def test_where_case_alone_differs_the_setting_is_named_that_helps(tmp_path: Path
     with pytest.raises(MismatchError) as caught:
         counts(folder)
     assert "Set handler.do_lower_case: false" in caught.value.fix
-    from pipeline.model.tokenizer import set_lower_case
+    from mar_pipeline.model.tokenizer import set_lower_case
 
     set_lower_case(folder, False)  # as the serialize stage does with that setting
     assert counts(folder, lower=False)["texts"] >= 200

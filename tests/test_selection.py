@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import InputError
-from pipeline.model import checkpoint, selection
-from pipeline.model.remote_code import with_code
-from pipeline.model.selection import Base, Selection
+from mar_pipeline.errors import InputError
+from mar_pipeline.model import checkpoint, selection
+from mar_pipeline.model.remote_code import with_code
+from mar_pipeline.model.selection import Base, Selection
 
 WHOLE = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "README.md", "optimizer.pt"]
 LEFT_BY_A_TRAINER = [

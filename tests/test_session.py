@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.builder import runner, session
-from pipeline.builder.stage import Build
+from mar_pipeline.builder import runner, session
+from mar_pipeline.builder.stage import Build
 from tests.test_plan import Events, build, checkpoint
 
 __all__ = ["build", "checkpoint"]

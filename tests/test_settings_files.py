@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import InputError
-from pipeline.model import settings_files
-from pipeline.model.settings_files import kept_of
-from pipeline.tasks import TASKS
+from mar_pipeline.errors import InputError
+from mar_pipeline.model import settings_files
+from mar_pipeline.model.settings_files import kept_of
+from mar_pipeline.tasks import TASKS
 
 STARTERS = Path(settings_files.__file__).parents[1] / "starters"
 NAMES = ("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json")

@@ -13,9 +13,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from pipeline import __main__ as command
-from pipeline.archive import model_store, signing
-from pipeline.errors import InputError
+from mar_pipeline import __main__ as command
+from mar_pipeline.archive import model_store, signing
+from mar_pipeline.errors import InputError
 from tests import archives
 from tests.conftest import Mar, words
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cache import housekeeping
-from pipeline.cache.store import Damaged, Record, Store, key_of
-from pipeline.files import atomic
-from pipeline.files.tree import Entry, Tree, scan
+from mar_pipeline.cache import housekeeping
+from mar_pipeline.cache.store import Damaged, Record, Store, key_of
+from mar_pipeline.files import atomic
+from mar_pipeline.files.tree import Entry, Tree, scan
 
 
 @pytest.fixture

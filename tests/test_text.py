@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline import text
+from mar_pipeline import text
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from handlers.text.tokenization import Tokenizer as Served
-from pipeline.model.tokenizer import add_special_tokens, leaves_tokens_out, set_lower_case
+from mar_pipeline.model.tokenizer import add_special_tokens, leaves_tokens_out, set_lower_case
 
 WORDS = {"[UNK]": 0, "Hello": 1, "hello": 2, "É": 3, "é": 4, "e": 5}
 NORMALIZERS: dict[str, Any] = {

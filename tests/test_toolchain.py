@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import InputError
-from pipeline.host import doctor, interpreters, toolchain
-from pipeline.host.toolchain import CHIPS, Chip, known
+from mar_pipeline.errors import InputError
+from mar_pipeline.host import doctor, interpreters, toolchain
+from mar_pipeline.host.toolchain import CHIPS, Chip, known
 from tests.conftest import Mar
 from tests.neuron_stand_in import install, install_placeholders
 

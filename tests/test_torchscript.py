@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import StageError
-from pipeline.tasks import TASKS
-from pipeline.workers.client import work
+from mar_pipeline.errors import StageError
+from mar_pipeline.tasks import TASKS
+from mar_pipeline.workers.client import work
 from tests import tiny
 
 pytestmark = pytest.mark.slow
@@ -40,7 +40,7 @@ def traced(job: dict[str, Any]) -> tuple[Any, dict[str, Any], Any]:
     import transformers
 
     from handlers.runtimes.torchscript import load
-    from pipeline.workers.trace import trace
+    from mar_pipeline.workers.trace import trace
 
     trace(job, lambda *_: None)
     loaded = load(Path(job["out"]), {}, torch.device("cpu"), 0)
@@ -94,7 +94,7 @@ def test_segments_are_an_input_only_if_the_tokenizer_gives_them(types: bool, tmp
 def test_a_path_that_depends_on_the_input_is_an_error_and_no_trace(tmp_path: Path, monkeypatch: Any) -> None:
     import transformers
 
-    from pipeline.workers.trace import trace
+    from mar_pipeline.workers.trace import trace
 
     kind = transformers.BertForSequenceClassification
     forward = kind.forward

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import InputError
-from pipeline.workers import untrained
-from pipeline.workers.loading import model
-from pipeline.workers.untrained import Expected
+from mar_pipeline.errors import InputError
+from mar_pipeline.workers import untrained
+from mar_pipeline.workers.loading import model
+from mar_pipeline.workers.untrained import Expected
 from tests import tiny
 
 BERT = Expected(

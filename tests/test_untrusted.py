@@ -107,8 +107,8 @@ def lightglue(folder: Path, marker: Path) -> dict[str, Any]:
 DOORS = """
 import sys
 from pathlib import Path
-from pipeline.workers import loading
-from pipeline.errors import InputError
+from mar_pipeline.workers import loading
+from mar_pipeline.errors import InputError
 
 for door in (lambda: loading._config({"checkpoint": sys.argv[1]}), lambda: loading.tokenizer(sys.argv[1])):
     try:
@@ -152,8 +152,8 @@ def test_a_config_that_trusts_code_is_refused_and_nothing_runs(
 
 @pytest.mark.parametrize("named", [None, 3, ["bert"], "bert_x", "clip", "t5-v9", "\x1b[31mbert"])
 def test_an_unknown_type_is_refused_with_what_is_supported(tmp_path: Path, named: Any) -> None:
-    from pipeline.errors import InputError
-    from pipeline.workers.model_types import refuse_unknown
+    from mar_pipeline.errors import InputError
+    from mar_pipeline.workers.model_types import refuse_unknown
 
     (tmp_path / "config.json").write_text(json.dumps({"model_type": named}))
     with pytest.raises(InputError) as error:
@@ -165,8 +165,8 @@ def test_an_unknown_type_is_refused_with_what_is_supported(tmp_path: Path, named
 def test_every_type_that_an_auto_class_of_a_task_knows_is_taken(tmp_path: Path) -> None:
     import transformers
 
-    from pipeline.tasks import TASKS
-    from pipeline.workers.model_types import refuse_unknown
+    from mar_pipeline.tasks import TASKS
+    from mar_pipeline.workers.model_types import refuse_unknown
 
     for task in TASKS.values():
         for config in getattr(transformers, task.auto_class)._model_mapping:

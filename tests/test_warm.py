@@ -15,9 +15,9 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.errors import InputError, StageError
-from pipeline.workers import client, warm
-from pipeline.workers.client import WorkerCrash, work
+from mar_pipeline.errors import InputError, StageError
+from mar_pipeline.workers import client, warm
+from mar_pipeline.workers.client import WorkerCrash, work
 from tests.conftest import Mar
 
 pytestmark = pytest.mark.slow
@@ -166,7 +166,7 @@ def test_all_configs_of_a_build_share_one_server_which_ends_with_the_command(fre
         handler = {"mode": "sequence_classification", "model_name": str(bert)}
         text = {"handler": handler, "archive": {"name": name}}
         (fresh_mar.folder / f"{name}.yaml").write_text(json.dumps(text))
-    words = [sys.executable, "-m", "pipeline", "build", "one.yaml", "two.yaml"]
+    words = [sys.executable, "-m", "mar_pipeline", "build", "one.yaml", "two.yaml"]
     build = psutil.Popen(words, cwd=fresh_mar.folder, env={**os.environ, **fresh_mar.env}, stderr=subprocess.DEVNULL)
     seen: set[psutil.Process] = set()
     while build.poll() is None:
@@ -182,7 +182,7 @@ def test_all_configs_of_a_build_share_one_server_which_ends_with_the_command(fre
 def test_the_server_and_its_workers_end_when_the_command_is_killed(
     fresh_mar: Mar, bert: Path, number: signal.Signals
 ) -> None:
-    words = [sys.executable, "-m", "pipeline", "build", "--task", "seq_classification", "--model", str(bert)]
+    words = [sys.executable, "-m", "mar_pipeline", "build", "--task", "seq_classification", "--model", str(bert)]
     env = {**os.environ, **fresh_mar.env}
     build = psutil.Popen([*words, "--out", str(fresh_mar.out)], env=env, stderr=subprocess.DEVNULL)
     below: list[psutil.Process] = []

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import InputError
-from pipeline.model import checkpoint, selection
+from mar_pipeline.errors import InputError
+from mar_pipeline.model import checkpoint, selection
 from tests import tiny
 
 pytestmark = pytest.mark.slow

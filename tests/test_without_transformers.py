@@ -16,9 +16,9 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from pipeline.serving.server import Server
-from pipeline.serving.smoke import compare
-from pipeline.tasks import TASKS
+from mar_pipeline.serving.server import Server
+from mar_pipeline.serving.smoke import compare
+from mar_pipeline.tasks import TASKS
 from tests.conftest import Mar
 
 pytestmark = pytest.mark.slow

@@ -6,8 +6,8 @@ import errno
 
 import pytest
 
-from pipeline.errors import InputError
-from pipeline.workers import worker
+from mar_pipeline.errors import InputError
+from mar_pipeline.workers import worker
 
 
 class SafetensorError(Exception):

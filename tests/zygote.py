@@ -1,7 +1,7 @@
 """Commands and workers that need not import anything: each is forked off a process that has.
 
 It is still the command line that runs, in a process of its own, with its own environment, folder, signals and pipes.
-All commands share one `pipeline.workers.worker_server`. A test that is about processes themselves (signals, what is
+All commands share one `mar_pipeline.workers.worker_server`. A test that is about processes themselves (signals, what is
 imported, Python's own variables) runs the command as a program: `Mar(...)(..., process=True)`.
 """
 
@@ -15,21 +15,21 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pipeline import ROOT
-from pipeline.workers import client, warm, worker_server
+from mar_pipeline import ROOT
+from mar_pipeline.workers import client, warm, worker_server
 
 # What the command imports late, but for huggingface_hub: that reads its variables when it is imported.
 COMMAND = (
-    "pipeline.__main__",
-    "pipeline.config.build_config",
-    "pipeline.builder.session",
-    "pipeline.answers.rehearsal",
-    "pipeline.serving.smoke",
-    "pipeline.audit.check",
-    "pipeline.archive.contents",
-    "pipeline.audit.diff",
-    "pipeline.model.lock",
-    "pipeline.host.doctor",
+    "mar_pipeline.__main__",
+    "mar_pipeline.config.build_config",
+    "mar_pipeline.builder.session",
+    "mar_pipeline.answers.rehearsal",
+    "mar_pipeline.serving.smoke",
+    "mar_pipeline.audit.check",
+    "mar_pipeline.archive.contents",
+    "mar_pipeline.audit.diff",
+    "mar_pipeline.model.lock",
+    "mar_pipeline.host.doctor",
     "concurrent.futures.thread",
 )
 
@@ -56,7 +56,7 @@ class Zygote(warm.Server):
         super().__init__({**os.environ, **client.environment()}, "tests.zygote")
 
     def command(self, words: list[str], cwd: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str] | None:
-        """What `python -m pipeline WORDS` does in this folder and environment; None if it has to be a program."""
+        """What `python -m mar_pipeline WORDS` does in this folder and environment; None if it has to be a program."""
         if _at_start(env) != self._env:
             return None
         lines: list[str] = []
@@ -76,7 +76,7 @@ def _command(job: dict[str, Any]) -> None:
     sys.argv[:] = [str(ROOT / "__main__.py"), *job["arguments"]]
     code: Any = 0
     try:
-        import_module("pipeline.__main__").main()
+        import_module("mar_pipeline.__main__").main()
     except SystemExit as end:
         code = end.code
     finally:

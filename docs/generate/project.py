@@ -9,12 +9,12 @@ import typer.main
 from handlers.inference.explanation import WORK
 from handlers.protocol import schema as requests
 from handlers.text.windows import TOKENS
-from pipeline import errors
-from pipeline.cli.app import app
-from pipeline.config import settings as config
-from pipeline.config import values
-from pipeline.host import advisories, environment
-from pipeline.tasks import MODES, TASKS
+from mar_pipeline import errors
+from mar_pipeline.cli.app import app
+from mar_pipeline.config import settings as config
+from mar_pipeline.config import values
+from mar_pipeline.host import advisories, environment
+from mar_pipeline.tasks import MODES, TASKS
 
 __all__ = [
     "MODES", "TASKS", "TOKENS", "WORK", "advisories", "commands", "config", "environment", "errors", "requests",

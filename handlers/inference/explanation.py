@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from tokenizers import Encoding
 
-from handlers.inference.pace import Clock, Late, Pace
-from handlers.protocol.problem import Problem
+from ..protocol.problem import Problem
+from .pace import Clock, Late, Pace
 
 STEPS = 50
 """Points on the way from the baseline to the text where a request does not say."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from handlers.text.tokenization import Tokenizer
+from ..text.tokenization import Tokenizer
 
 MAX_NEW_TOKENS = 64
 """Where neither the request nor the archive says how many."""

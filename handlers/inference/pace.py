@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from handlers.protocol.problem import Problem
+from ..protocol.problem import Problem
 
 TIMEOUT = 120
 """Seconds of responseTimeout where model-config.yaml says nothing: TorchServe's default_response_timeout."""

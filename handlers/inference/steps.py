@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from handlers.inference.generation import Parameters, Row
-from handlers.text.tokenization import Tokenizer
+from ..text.tokenization import Tokenizer
+from .generation import Parameters, Row
 
 _ROWS = 8
 """Of a trial with several."""

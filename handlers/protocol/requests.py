@@ -7,9 +7,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from handlers.protocol import tensors
-from handlers.protocol.problem import Problem
-from handlers.protocol.schema import EXPLAINED, INPUTS, MAX_CHARACTERS_TOGETHER, MAX_INPUTS, PLAIN, TENSORS
+from . import tensors
+from .problem import Problem
+from .schema import EXPLAINED, INPUTS, MAX_CHARACTERS_TOGETHER, MAX_INPUTS, PLAIN, TENSORS
 
 
 @dataclass

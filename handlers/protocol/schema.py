@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from handlers.protocol.tensors import KINDS
+from .tensors import KINDS
 
 MAX_INPUTS = 256
 """Inputs in one request at most: a longer list would hold up everybody else's."""

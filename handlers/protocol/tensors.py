@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from handlers.protocol.problem import Problem
+from .problem import Problem
 
 KINDS: dict[str, tuple[type, ...]] = {
     "BYTES": (str,),

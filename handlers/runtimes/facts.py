@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from handlers.runtimes.weights import damaged, present
+from .weights import damaged, present
 
 
 def read(file: Path, kinds: dict[str, Any]) -> dict[str, Any]:

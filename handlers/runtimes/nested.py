@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from handlers.runtimes.last_layer import LastLayer
-from handlers.runtimes.linear import rounded
+from .last_layer import LastLayer
+from .linear import rounded
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """Between the answers of both forms, relative to the largest of them; what reordered sums make of them is a tenth."""

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch.nn.functional import pad as padded
 
-from handlers.inference.batches import filled
-from handlers.runtimes import facts
-from handlers.runtimes.neuron_package import Package
-from handlers.runtimes.weights import damaged, present
+from ..inference.batches import filled
+from . import facts
+from .neuron_package import Package
+from .weights import damaged, present
 
 logger = logging.getLogger(__name__)
 

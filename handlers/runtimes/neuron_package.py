@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from handlers.runtimes.weights import damaged
+from .weights import damaged
 
 REPOSITORY = "https://pip.repos.neuron.amazonaws.com"
 

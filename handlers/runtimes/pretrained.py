@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 
-from handlers.inference.batches import NESTED, RUN_TOKENS, split
-from handlers.inference.generation import Row, never
-from handlers.runtimes import linear, shares_weights
-from handlers.runtimes.nested import Nested, NoForm
+from ..inference.batches import NESTED, RUN_TOKENS, split
+from ..inference.generation import Row, never
+from . import linear, shares_weights
+from .nested import Nested, NoForm
 
 logger = logging.getLogger(__name__)
 

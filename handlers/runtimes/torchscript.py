@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from handlers.inference.batches import RUN_TOKENS, split
-from handlers.inference.generation import Row, never
-from handlers.runtimes import facts as graph_json
-from handlers.runtimes import linear, shares_weights, traced_linear
-from handlers.runtimes.weights import damaged, mapped, present
+from ..inference.batches import RUN_TOKENS, split
+from ..inference.generation import Row, never
+from . import facts as graph_json
+from . import linear, shares_weights, traced_linear
+from .weights import damaged, mapped, present
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from handlers.runtimes.linear import Layer, eligible, fastest, multiply, prepared
+from .linear import Layer, eligible, fastest, multiply, prepared
 
 
 def speed_up(module: Any, rows: Sequence[int], *, shared: bool) -> tuple[str, Callable[..., Any]]:

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from handlers.protocol.problem import Problem
+from ..protocol.problem import Problem
 
 logger = logging.getLogger(__name__)
 

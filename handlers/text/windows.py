@@ -7,11 +7,11 @@ from typing import Any, List, Tuple
 
 from tokenizers import Encoding
 
-from handlers.inference.explanation import EXPLAINED, STEPS, WORK
-from handlers.inference.pace import FLOOR, Pace
-from handlers.protocol.problem import Problem
-from handlers.protocol.requests import Request
-from handlers.text.tokenization import Tokenizer
+from ..inference.explanation import EXPLAINED, STEPS, WORK
+from ..inference.pace import FLOOR, Pace
+from ..protocol.problem import Problem
+from ..protocol.requests import Request
+from .tokenization import Tokenizer
 
 TOKENS = 65_536
 """In all windows of all inputs of one request, on the fastest machine: some 160,000 letters of English, which all have

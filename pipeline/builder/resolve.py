@@ -153,5 +153,5 @@ def load_settings(build: Build, folder: Path) -> dict[str, Any]:
 @lru_cache
 def handler_sources() -> dict[str, Path]:
     """Every file of the `handlers` package that ships, by its path below it."""
-    root = ROOT.resolve().parent / "handlers"
+    root = ROOT / "handlers"
     return {file.relative_to(root).as_posix(): file for file in sorted(root.rglob("*.py"))}

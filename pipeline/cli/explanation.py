@@ -36,7 +36,7 @@ def pairs(request: Any, reply: Any) -> list[Pair]:
 
 def _unpacked(request: Any, reply: Any) -> tuple[list[Any], list[Any]]:
     """The inputs of tensors, and the explanations out of the tensor of JSON that answers them."""
-    from handlers.protocol import tensors
+    from ..handlers.protocol import tensors
 
     told = [json.loads(text) for text in reply["outputs"][0]["data"]]
     fields = [word["field"] for one in told for word in one["words"]]

@@ -1,7 +1,7 @@
 """A config: one archive to build, with every setting that does not depend on the checkpoint filled in.
 
 Its file is a TorchServe `model-config.yaml`: front-end keys at the top, `pt2:` and `handler:` as the reference
-example has them, and two sections of ours, `archive:` and `verify:`. `pipeline.config.settings` lists every key.
+example has them, and two sections of ours, `archive:` and `verify:`. `mar_pipeline.config.settings` lists every key.
 """
 
 from __future__ import annotations
@@ -110,9 +110,7 @@ def packaged(task: Task | str) -> Path:
     if row is None:
         hint = messages.meant(name, [*TASKS, *MODES])
         raise InputError(f"no such task: {name}{hint}", f"There are {', '.join(TASKS)}.")
-    # A wheel carries configs/ inside the package; in a checkout it lies beside it.
-    inside, beside = (folder / "configs" / f"{row.name}.yaml" for folder in (ROOT, ROOT.parent))
-    return inside if inside.is_file() else beside
+    return ROOT / "configs" / f"{row.name}.yaml"
 
 
 def _built(path: Path, checked: Checked) -> BuildConfig:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from handlers.protocol import requests
-from handlers.protocol.problem import Problem
-
+from ..handlers.protocol import requests
+from ..handlers.protocol.problem import Problem
 from ..host.toolchain import CHIPS
 from ..tasks import TASKS, Task
 from ..tasks import find as find_task

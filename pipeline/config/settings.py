@@ -1,7 +1,7 @@
 """What a config file may hold: types, ranges and defaults of every key, with units.
 
 Each model is one section of the file, and a field's name is the key as it is written there. What several keys
-must agree on is in `pipeline.config.rules`.
+must agree on is in `mar_pipeline.config.rules`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Torchrun(Section):
 
 class Frontend(Section):
     """TorchServe's front-end keys, at the top of the file (its ModelConfig.java). None: left to TorchServe,
-    but for those that `pipeline.config.rules.settled` fills in."""
+    but for those that `mar_pipeline.config.rules.settled` fills in."""
 
     minWorkers: Positive | None = None
     """Workers at start; default 1."""

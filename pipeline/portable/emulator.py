@@ -65,8 +65,8 @@ class LocalContext:
 
 
 class NotOneClass(ValueError):
-    """A handler's file defines no class, or several. (Nothing of `pipeline` is imported here: this module runs in other
-    environments by its path.)"""
+    """A handler's file defines no class, or several. (Nothing of `mar_pipeline` is imported here: this module runs in
+    other environments by its path.)"""
 
 
 def load(model_dir: Path, *, hurried: bool = True) -> tuple[Any, LocalContext]:

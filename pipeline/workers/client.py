@@ -41,7 +41,7 @@ def environment(extra: dict[str, str] | None = None, *, ours: bool = True) -> di
     }
     if ours:
         # The worker's folder is its working folder, so the package must be found without it.
-        root = str(ROOT.resolve().parent)
+        root = str(ROOT.parent)
         env["PYTHONPATH"] = os.pathsep.join(part for part in (root, env.get("PYTHONPATH", "")) if part)
     return env | (extra or {})
 
@@ -148,7 +148,7 @@ def work(
                 transformers=not job.get("without_transformers"),
             )
     if code is None:
-        worker = [str(script)] if script else ["-m", "pipeline.workers.worker"]
+        worker = [str(script)] if script else ["-m", "mar_pipeline.workers.worker"]
         command = [python, *worker, str(job_file)]
         code = run(command, cwd=folder, log=log, env=modules | (env or {}), ours=script is None, on_line=on_line)
     last = messages[-1] if messages else {}

@@ -43,7 +43,7 @@ class Worker:
 class Server:
     """A server, and its sockets. Its methods may be called from several threads."""
 
-    def __init__(self, env: dict[str, str], module: str = "pipeline.workers.worker_server") -> None:
+    def __init__(self, env: dict[str, str], module: str = "mar_pipeline.workers.worker_server") -> None:
         self.served = False
         """Whether it has forked a worker."""
         self._lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""The worker: the one process that imports torch and transformers. Run as `python -m pipeline.workers.worker JOB.json`.
+"""The worker, `python -m mar_pipeline.workers.worker JOB.json`: the one process that imports torch and transformers.
 
 It reads a JSON job, does its operation, and reports as `portable.protocol` says.
 """
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from ..portable.protocol import Report
 
 OPERATIONS = {
-    "tokenizer": "pipeline.workers.loading:convert_tokenizer",
-    "save": "pipeline.workers.loading:save",
-    "prepare": "pipeline.workers.loading:prepare",
-    "trace": "pipeline.workers.trace:trace",
-    "eager": "pipeline.workers.reference:expected",
-    "answer": "pipeline.portable.emulator:answers",
+    "tokenizer": "mar_pipeline.workers.loading:convert_tokenizer",
+    "save": "mar_pipeline.workers.loading:save",
+    "prepare": "mar_pipeline.workers.loading:prepare",
+    "trace": "mar_pipeline.workers.trace:trace",
+    "eager": "mar_pipeline.workers.reference:expected",
+    "answer": "mar_pipeline.portable.emulator:answers",
 }
 
 
@@ -34,7 +34,7 @@ def _do(job: dict[str, Any], report: Report) -> Any:
 
 def _as_message(error: BaseException, job: dict[str, Any]) -> dict[str, Any]:
     """An error as the parent reads it."""
-    emulator = sys.modules.get("pipeline.portable.emulator")
+    emulator = sys.modules.get("mar_pipeline.portable.emulator")
     if emulator is not None and isinstance(error, emulator.NotOneClass):
         error = StageError(str(error))
     if isinstance(error, MarError):

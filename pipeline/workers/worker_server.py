@@ -1,4 +1,4 @@
-"""The process that workers are forked from. Run as `python -m pipeline.workers.worker_server FD PARENT`.
+"""The process that workers are forked from. Run as `python -m mar_pipeline.workers.worker_server FD PARENT`.
 
 It imports torch once and forks a worker for each job that its socket brings. One more process is forked off it when a
 job needs transformers: that one imports the rest, and serves a socket of its own. A job is a message (JSON) with four
@@ -25,11 +25,18 @@ from typing import Any, NoReturn
 
 from .warm import LONGEST
 
-TORCH = ("pipeline.workers.worker", "pipeline.portable.emulator", "torch", "tokenizers", "safetensors.torch", "yaml")
+TORCH = (
+    "mar_pipeline.workers.worker",
+    "mar_pipeline.portable.emulator",
+    "torch",
+    "tokenizers",
+    "safetensors.torch",
+    "yaml",
+)
 TRANSFORMERS = (
-    "pipeline.workers.loading",
-    "pipeline.workers.reference",
-    "pipeline.workers.trace",
+    "mar_pipeline.workers.loading",
+    "mar_pipeline.workers.reference",
+    "mar_pipeline.workers.trace",
     "transformers.pipelines",
     "transformers.models.auto.modeling_auto",
     "transformers.models.auto.tokenization_auto",
@@ -136,10 +143,10 @@ def _begin(job: dict[str, Any], stdin: int, stdout: int, stderr: int, status: in
 
 
 def _work(job: dict[str, Any]) -> None:
-    """Do a worker's job, as `python -m pipeline.workers.worker` does it."""
+    """Do a worker's job, as `python -m mar_pipeline.workers.worker` does it."""
     _use_modules_cache()
-    sys.argv[:] = ["pipeline.workers.worker", *job["arguments"]]
-    import_module("pipeline.workers.worker").main()
+    sys.argv[:] = ["mar_pipeline.workers.worker", *job["arguments"]]
+    import_module("mar_pipeline.workers.worker").main()
 
 
 def _use_modules_cache() -> None:

@@ -8,8 +8,8 @@ from textwrap import dedent
 
 import pytest
 
-from pipeline.config.build_config import BuildConfig, Overrides, load
-from pipeline.errors import InputError
+from mar_pipeline.config.build_config import BuildConfig, Overrides, load
+from mar_pipeline.errors import InputError
 
 GOOD = """\
 handler:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.build_config import BuildConfig, Overrides, dump, load, packaged, packed, packed_handler
-from pipeline.errors import InputError
-from pipeline.tasks import TASKS
+from mar_pipeline.config.build_config import BuildConfig, Overrides, dump, load, packaged, packed, packed_handler
+from mar_pipeline.errors import InputError
+from mar_pipeline.tasks import TASKS
 
 RICH = """\
 minWorkers: 1

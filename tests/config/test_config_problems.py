@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.build_config import Overrides, load
-from pipeline.errors import InputError
+from mar_pipeline.config.build_config import Overrides, load
+from mar_pipeline.errors import InputError
 
 HEAD = "handler:\n  mode: {mode}\n  model_name: gpt2\n"
 SEQ, TOKEN, QA, TEXT = (

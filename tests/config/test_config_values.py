@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.config import build_config as configs
-from pipeline.config.build_config import Overrides, load, load_all, packaged, packed, packed_handler
-from pipeline.errors import InputError
-from pipeline.tasks import TASKS
+from mar_pipeline.config import build_config as configs
+from mar_pipeline.config.build_config import Overrides, load, load_all, packaged, packed, packed_handler
+from mar_pipeline.errors import InputError
+from mar_pipeline.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -383,7 +383,7 @@ def test_a_hundred_configs_load_in_well_under_a_second(write):
 
 def test_nothing_heavy_is_imported():
     heavy = "{'torch', 'transformers', 'huggingface_hub', 'rich', 'typer', 'ts', 'numpy'}"
-    code = f"import sys, pipeline.config.build_config; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, mar_pipeline.config.build_config; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
     )

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from pipeline.__main__ import run
+from mar_pipeline.__main__ import run
 from tests.config.damages import (
     CONTRADICTIONS,
     MODES,
@@ -180,7 +180,7 @@ def test_many_things_wrong_at_once_are_an_error_all_the_same(raw: bytes) -> None
 def test_the_command_says_the_same_in_a_process_of_its_own(raw: bytes) -> None:
     expected = planned(raw)
     done = subprocess.run(
-        [sys.executable, "-m", "pipeline", "plan", FILE, "--cache", "cache", "--offline"],
+        [sys.executable, "-m", "mar_pipeline", "plan", FILE, "--cache", "cache", "--offline"],
         capture_output=True,
         check=False,
     )

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import build_config
-from pipeline.config.build_config import BuildConfig, Overrides, load
-from pipeline.errors import InputError
+from mar_pipeline.config import build_config
+from mar_pipeline.config.build_config import BuildConfig, Overrides, load
+from mar_pipeline.errors import InputError
 
 SEQ = "handler:\n  mode: sequence_classification\n  model_name: gpt2\n"
 INF2, INF1 = (f"{SEQ}  hardware: {name}\n" for name in ("neuronx", "neuron"))

@@ -9,10 +9,10 @@ import pytest
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from pipeline.config.build_config import Overrides, legal_name, load
-from pipeline.errors import InputError
-from pipeline.model import address
-from pipeline.model.address import find, without_secrets
+from mar_pipeline.config.build_config import Overrides, legal_name, load
+from mar_pipeline.errors import InputError
+from mar_pipeline.model import address
+from mar_pipeline.model.address import find, without_secrets
 
 TEXT = "handler: {{mode: text_generation, model_name: {name}}}"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from pipeline.files import yaml as yaml_lines
-from pipeline.files.yaml import parse
+from mar_pipeline.files import yaml as yaml_lines
+from mar_pipeline.files.yaml import parse
 
 TEXT = """\
 # a comment

@@ -12,10 +12,10 @@ import yaml
 
 from docs.generate import commands, facts, markdown, pages, settings, texts
 from handlers.protocol import schema as schema_of_requests
-from pipeline import errors
-from pipeline.config import build_config
-from pipeline.errors import InputError
-from pipeline.host import environment
+from mar_pipeline import errors
+from mar_pipeline.config import build_config
+from mar_pipeline.errors import InputError
+from mar_pipeline.host import environment
 
 ROOT = markdown.ROOT
 SHIPPED = sorted(ROOT.glob("configs/**/*.yaml"))

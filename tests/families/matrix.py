@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.builder import session
-from pipeline.cache.store import Store
-from pipeline.config import build_config
-from pipeline.errors import MarError
-from pipeline.workers.client import WorkerCrash
+from mar_pipeline.builder import session
+from mar_pipeline.cache.store import Store
+from mar_pipeline.config import build_config
+from mar_pipeline.errors import MarError
+from mar_pipeline.workers.client import WorkerCrash
 from tests import tiny
 from tests.conftest import MODES
 

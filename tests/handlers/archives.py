@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from pipeline.portable.emulator import LocalContext
-from pipeline.tasks import TASKS
+from mar_pipeline.portable.emulator import LocalContext
+from mar_pipeline.tasks import TASKS
 from tests import tiny
 
 
@@ -24,7 +24,7 @@ def lay_out(
         if mode == "pretrained" or file.suffix != ".safetensors":
             shutil.copy(file, folder)
     if mode == "torchscript":
-        from pipeline.workers.trace import trace
+        from mar_pipeline.workers.trace import trace
 
         job = {
             "checkpoint": str(checkpoint),

@@ -18,7 +18,7 @@ pytest.importorskip("torch")
 
 from handlers.inference.pace import Pace
 from handlers.inference.steps import Steps
-from pipeline.portable.emulator import LocalContext
+from mar_pipeline.portable.emulator import LocalContext
 from tests import tiny
 from tests.handlers.archives import Served, lay_out
 
@@ -200,7 +200,7 @@ Pretrained.run = _slowly(Pretrained.run)
 
 
 def test_a_batch_of_large_requests_does_not_end_a_real_worker(tmp_path: Path) -> None:
-    from pipeline.serving.server import Server
+    from mar_pipeline.serving.server import Server
 
     task, timeout = "seq_classification", 8
     folder = lay_out(tmp_path / "slow", tiny.save(tmp_path / "checkpoint", "bert", task), task, "pretrained")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.answers.compare import differences
+from mar_pipeline.answers.compare import differences
 from tests import tiny
 from tests.handlers.archives import Served, lay_out
 

@@ -25,11 +25,11 @@ from hypothesis import strategies as some
 
 from handlers import runtimes
 from handlers.inference.batches import filled
-from pipeline.answers.compare import differences
-from pipeline.host import toolchain
-from pipeline.serving import diagnosis
-from pipeline.tasks import TASKS
-from pipeline.workers.client import WorkerCrash, work
+from mar_pipeline.answers.compare import differences
+from mar_pipeline.host import toolchain
+from mar_pipeline.serving import diagnosis
+from mar_pipeline.tasks import TASKS
+from mar_pipeline.workers.client import WorkerCrash, work
 from tests import neuron_stand_in, tiny
 
 torch = pytest.importorskip("torch")
@@ -126,7 +126,7 @@ def lay_out(place: Path, checkpoint: Path, kind: Kind, site_packages: Path) -> P
     """The unpacked archive of a checkpoint that is compiled there, `place`."""
     folder, task = place / "archive", TASKS[kind.task]
     folder.mkdir()
-    from pipeline.workers.loading import prepare
+    from mar_pipeline.workers.loading import prepare
 
     job = reference(checkpoint, kind)
     prepared = prepare({**job, "out": str(place / "saved")}, lambda *_: None)
@@ -206,7 +206,7 @@ def answered(folder: Path, requests: list[Any], scratch: Path, env: dict[str, st
 def test_answers_are_eager_transformers_for_part_of_a_batch_and_around_each_graphs_length(
     kind: Kind, made: Callable[..., Made], packages: Callable[[], Path], tmp_path: Path
 ) -> None:
-    from pipeline.workers.reference import answers
+    from mar_pipeline.workers.reference import answers
 
     archive, every = made(kind), inputs(kind.task)
     requests: list[Any] = [*every, *(every[start : start + size] for start, size in ((0, 1), (1, 2), (3, 3), (2, 4)))]
@@ -633,7 +633,7 @@ def test_what_answers_elsewhere_is_loaded_by_its_path_alone(tmp_path: Path) -> N
         "module = importlib.util.module_from_spec(spec)\n"
         "spec.loader.exec_module(module)\n"
         "assert callable(module.answers)\n"
-        "assert not any(name.split('.')[0] in ('pipeline', 'torch', 'pydantic') for name in sys.modules)\n"
+        "assert not any(name.split('.')[0] in ('mar_pipeline', 'torch', 'pydantic') for name in sys.modules)\n"
     )
     file = ROOT / "pipeline" / "portable" / "emulator.py"
     subprocess.run([sys.executable, "-c", code, str(file)], check=True, cwd=tmp_path)

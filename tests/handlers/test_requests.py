@@ -13,7 +13,7 @@ import pytest
 from handlers.protocol.problem import Problem
 from handlers.protocol.requests import parse
 from handlers.protocol.schema import INPUTS, MAX_INPUTS, PLAIN, schema
-from pipeline.tasks import TASKS
+from mar_pipeline.tasks import TASKS
 
 GOOD = {
     "seq_classification": {"text": "Fine.", "text_pair": "Really?", "top_k": 2},

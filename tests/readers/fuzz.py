@@ -11,8 +11,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.archive.reader import Archive
-from pipeline.errors import InputError
+from mar_pipeline.archive.reader import Archive
+from mar_pipeline.errors import InputError
 from tests.readers import tars, zips
 from tests.readers.java import Java
 

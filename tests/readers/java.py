@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from pipeline.host.java import OLDEST, candidates, find_torchserve, java_version
+from mar_pipeline.host.java import OLDEST, candidates, find_torchserve, java_version
 
 _SOURCE = Path(__file__).with_name("Unpack.java")
 

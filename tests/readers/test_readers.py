@@ -23,10 +23,10 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from pipeline import __main__ as command
-from pipeline.archive import signing
-from pipeline.archive.reader import Archive
-from pipeline.errors import InputError
+from mar_pipeline import __main__ as command
+from mar_pipeline.archive import signing
+from mar_pipeline.archive.reader import Archive
+from mar_pipeline.errors import InputError
 from tests import archiver
 from tests.readers import tars, zips
 from tests.readers.fuzz import run as fuzz
@@ -338,7 +338,7 @@ def test_every_command_that_opens_archives_refuses_it(
         ["serve", "--out", tmp_path / "out"],
     ):
         assert "model.bin is damaged" in refused(line, capsys), line
-    bom = pytest.importorskip("pipeline.archive.bom")
+    bom = pytest.importorskip("mar_pipeline.archive.bom")
     with pytest.raises(InputError, match=r"model\.bin is damaged"):
         bom.write(tmp_path / "out", None)
     # Whoever signs with another program signs anything.

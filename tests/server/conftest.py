@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.archive import writer
-from pipeline.archive.writer import Member
-from pipeline.serving.server import Server
+from mar_pipeline.archive import writer
+from mar_pipeline.archive.writer import Member
+from mar_pipeline.serving.server import Server
 
 ECHO = """
 import json, os

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from pipeline.serving import diagnosis
+from mar_pipeline.serving import diagnosis
 
 TIME = "2026-11-24T12:07:47,172"
 STOPPED = (

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.host import doctor
-from pipeline.host.doctor import Check, checks
+from mar_pipeline.host import doctor
+from mar_pipeline.host.doctor import Check, checks
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,7 +32,7 @@ def test_every_check_that_is_not_ok_says_how_to_mend_it(tmp_path: Path) -> None:
 
 def test_it_is_quick_and_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from pipeline.host.doctor import checks; checks()\n"
+        "import sys; from mar_pipeline.host.doctor import checks; checks()\n"
         "print([name for name in ('torch', 'transformers', 'huggingface_hub', 'rich') if name in sys.modules])"
     )
     begin = time.monotonic()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import InputError
-from pipeline.host import java as runtime
+from mar_pipeline.errors import InputError
+from mar_pipeline.host import java as runtime
 
 
 def java(folder: Path, version: str | None) -> Path:

@@ -16,11 +16,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from pipeline.errors import InputError, StageError
-from pipeline.host import environment
-from pipeline.host.process import group_members
-from pipeline.serving.logs import WorkerDied
-from pipeline.serving.server import Server
+from mar_pipeline.errors import InputError, StageError
+from mar_pipeline.host import environment
+from mar_pipeline.host.process import group_members
+from mar_pipeline.serving.logs import WorkerDied
+from mar_pipeline.serving.server import Server
 
 from .conftest import ECHO, pack
 
@@ -222,7 +222,7 @@ def test_nothing_is_left_after_the_end(spare: Server) -> None:
 )
 def test_nothing_is_left_when_we_are_ended_ourselves(echoes: list[Path], number: signal.Signals, code: int) -> None:
     script = (
-        "import sys, time; from pathlib import Path; from pipeline.serving.server import Server\n"
+        "import sys, time; from pathlib import Path; from mar_pipeline.serving.server import Server\n"
         "with Server([Path(sys.argv[1])]) as s:\n"
         "    print(s.pid, s.folder, flush=True); time.sleep(60)\n"
     )

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from pipeline.errors import InputError
-from pipeline.serving.properties import (
+from mar_pipeline.errors import InputError
+from mar_pipeline.serving.properties import (
     Ports,
     config_properties,
     listeners,

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import InputError, MismatchError
-from pipeline.serving import smoke as module
-from pipeline.serving.logs import WorkerDied
-from pipeline.serving.server import Server
-from pipeline.serving.smoke import Difference, compare, samples, smoke, table
+from mar_pipeline.errors import InputError, MismatchError
+from mar_pipeline.serving import smoke as module
+from mar_pipeline.serving.logs import WorkerDied
+from mar_pipeline.serving.server import Server
+from mar_pipeline.serving.smoke import Difference, compare, samples, smoke, table
 
 from .conftest import ECHO, SAMPLES, pack
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import InputError
-from pipeline.host.process import group_members
-from pipeline.serving.properties import config_properties
-from pipeline.serving.serve import check_ports, serve
+from mar_pipeline.errors import InputError
+from mar_pipeline.host.process import group_members
+from mar_pipeline.serving.properties import config_properties
+from mar_pipeline.serving.serve import check_ports, serve
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -86,13 +86,13 @@ def test_ports_are_looked_at_before_anything_starts(echoes: list[Path], tmp_path
 def test_a_moved_tree_is_served_until_ctrl_c_and_the_printed_commands_work(
     echoes: list[Path], light: dict[str, str], tmp_path: Path
 ) -> None:
-    from pipeline.serving.server import free_ports
+    from mar_pipeline.serving.server import free_ports
 
     settings = free_ports().settings()
     built = lay_out(tmp_path / "built here", [*echoes[:1], echoes[3]], disable_system_metrics="true", **settings)
     moved = built.rename(tmp_path / "moved there")
     script = (
-        "import sys; from pathlib import Path; from pipeline.serving.serve import serve\n"
+        "import sys; from pathlib import Path; from mar_pipeline.serving.serve import serve\n"
         "sys.exit(serve(Path(sys.argv[1]), lambda line: print(line, flush=True)))\n"
     )
     process = subprocess.Popen(

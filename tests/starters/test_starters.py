@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import transformers
 
-from pipeline.starters.training import answer_score, byte_pairs, seq_classification, text_score
-from pipeline.starters.training.loop import wordpiece
-from pipeline.tasks import TASKS
+from mar_pipeline.starters.training import answer_score, byte_pairs, seq_classification, text_score
+from mar_pipeline.starters.training.loop import wordpiece
+from mar_pipeline.tasks import TASKS
 from tests.handlers.archives import Served, lay_out
 
 ROOT = Path(__file__).parent.parent.parent / "pipeline" / "starters"
@@ -39,7 +39,7 @@ def test_a_starter_is_a_small_complete_checkpoint_with_a_card(task: str) -> None
     assert {"model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "README.md"} <= files.keys()
     assert sum(files.values()) < 8_000_000
     assert not [name for name in files if name.endswith((".bin", ".pt", ".pkl"))]
-    for promised in ("license: apache-2.0", "held", f"python -m pipeline.starters.training {task}"):
+    for promised in ("license: apache-2.0", "held", f"python -m mar_pipeline.starters.training {task}"):
         assert promised in card(task)
 
 
@@ -54,7 +54,7 @@ def test_transformers_finds_every_weight_and_no_other(task: str) -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_no_held_out_sentence_is_one_that_the_generator_writes(task: str) -> None:
-    module = import_module(f"pipeline.starters.training.{task}")
+    module = import_module(f"mar_pipeline.starters.training.{task}")
     match task:
         case "question_answering":
             writer = module.Writer(1)

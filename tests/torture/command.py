@@ -71,7 +71,7 @@ class Running:
 
     def __init__(self, words: list[str], env: dict[str, str], folder: Path) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline", *words],
+            [sys.executable, "-m", "mar_pipeline", *words],
             cwd=folder,
             env=env,
             stdin=subprocess.DEVNULL,
@@ -193,7 +193,7 @@ def _works(pid: int) -> bool:
         stat = Path(f"/proc/{pid}/stat").read_text()
         return (
             stat.rpartition(")")[2].split()[0] != "Z"
-            and b"pipeline.workers.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            and b"mar_pipeline.workers.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
         )
     except OSError:
         return False

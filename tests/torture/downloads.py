@@ -31,10 +31,10 @@ MOST = 1.2
 _DOWNLOAD = f"""
 import json, sys
 from pathlib import Path
-from pipeline.model.selection import select
-from pipeline.sources.hub.repository import Hub
-from pipeline.sources.hub.client import offline
-from pipeline.cache.store import Store
+from mar_pipeline.model.selection import select
+from mar_pipeline.sources.hub.repository import Hub
+from mar_pipeline.sources.hub.client import offline
+from mar_pipeline.cache.store import Store
 source = Hub(Store(Path(sys.argv[1])), "{REPO}", None, no_network=offline(False))
 source.may_fetch = True
 files = select(source.sizes(), source.where, source.text).files

@@ -54,7 +54,7 @@ def run(job: Job) -> Iterable[Entry]:
     if names is not None:
         _write(job, "index_to_name.json", {str(index): name for index, name in names.items()})
     _write(job, "samples.json", _samples(job))
-    from handlers.protocol.schema import schema
+    from ...handlers.protocol.schema import schema
 
     _write(job, "schema.json", schema(build.config.task.name))
     # Two checkpoints could bring a file of one of these names; the archive holds one of each.

@@ -1,4 +1,4 @@
 """Trains the starter models from nothing, on text that these modules generate: a module for each task.
 
-python -m pipeline.starters.training TASK [--out DIR]
+python -m mar_pipeline.starters.training TASK [--out DIR]
 """

@@ -1,4 +1,4 @@
-"""`python -m pipeline.starters.training TASK [--out DIR]`."""
+"""`python -m mar_pipeline.starters.training TASK [--out DIR]`."""
 
 from __future__ import annotations
 

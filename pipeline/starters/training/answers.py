@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.starters.training.fillers import Fillers
-from pipeline.starters.training.words import Person, expand, read_words
+from mar_pipeline.starters.training.fillers import Fillers
+from mar_pipeline.starters.training.words import Person, expand, read_words
 
 _HERE = Path(__file__).parent
 _SLOT = re.compile(r"\{(\w+)(?::(\w+))?\}")

@@ -114,7 +114,7 @@ tags: [{base}, starter]
 
 {text}
 
-Made by `python -m pipeline.starters.training {task}`, with a fixed seed, from nothing but text that the script generates.
+Made by `python -m mar_pipeline.starters.training {task}`, with a fixed seed, from nothing but text that the script generates.
 It is there to try `mar` with: for real work, use a real model.
 """,
         encoding="utf-8",

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from transformers import RobertaConfig, RobertaForQuestionAnswering, RobertaTokenizerFast
 
-from pipeline.starters.training import answer_score, byte_pairs
-from pipeline.starters.training.answers import Example, Writer
-from pipeline.starters.training.loop import repeatable
-from pipeline.starters.training.matching_heads import seed_heads
+from mar_pipeline.starters.training import answer_score, byte_pairs
+from mar_pipeline.starters.training.answers import Example, Writer
+from mar_pipeline.starters.training.loop import repeatable
+from mar_pipeline.starters.training.matching_heads import seed_heads
 
 SEED = 20
 STEPS = 2400
@@ -197,5 +197,5 @@ answer people.
 
 ## Rebuild
 
-    python -m pipeline.starters.training question_answering
+    python -m mar_pipeline.starters.training question_answering
 """

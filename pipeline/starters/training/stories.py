@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.starters.training.words import expand
+from mar_pipeline.starters.training.words import expand
 
 _HERE = Path(__file__).parent
 _SLOT = re.compile(r"\{(\w+)\}")

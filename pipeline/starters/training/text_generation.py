@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
 
-from pipeline.starters.training import byte_pairs, text_score
-from pipeline.starters.training.answers import Writer
-from pipeline.starters.training.loop import repeatable
-from pipeline.starters.training.seq_classification import Grammar
-from pipeline.starters.training.stories import Teller
-from pipeline.starters.training.words import read_words
+from mar_pipeline.starters.training import byte_pairs, text_score
+from mar_pipeline.starters.training.answers import Writer
+from mar_pipeline.starters.training.loop import repeatable
+from mar_pipeline.starters.training.seq_classification import Grammar
+from mar_pipeline.starters.training.stories import Teller
+from mar_pipeline.starters.training.words import read_words
 
 SEED = 8
 STEPS = 1500
@@ -168,5 +168,5 @@ soon turns into one of its own stories, and details may contradict each other. U
 
 ## Rebuild
 
-    python -m pipeline.starters.training text_generation
+    python -m mar_pipeline.starters.training text_generation
 """
