@@ -53,7 +53,9 @@ class Zygote(warm.Server):
 
     def __init__(self) -> None:
         self._env = _at_start(dict(os.environ))
-        super().__init__({**os.environ, **client.environment()}, "tests.zygote")
+        env = {**os.environ, **client.environment()}
+        env["PYTHONPATH"] = os.pathsep.join([env["PYTHONPATH"], str(Path(__file__).parents[1])])
+        super().__init__(env, "tests.zygote")
 
     def command(self, words: list[str], cwd: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str] | None:
         """What `python -m mar_pipeline WORDS` does in this folder and environment; None if it has to be a program."""
