@@ -112,6 +112,16 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return kept | OFFLINE | dict(extra or {})
 
 
+LIBRARIES = ("torch.py", "transformers.py", "tokenizers.py", "safetensors.py")
+"""Files of a user's own that would be imported in place of a library, if their folder is on PYTHONPATH."""
+
+
+def search_path(path: str, *names: str) -> str:
+    """A PYTHONPATH without its empty parts, and without folders that hold a file or folder of one of these names."""
+    parts = [part for part in path.split(os.pathsep) if part]
+    return os.pathsep.join(part for part in parts if not any((Path(part) / name).exists() for name in names))
+
+
 # linux/prctl.h
 _PR_SET_DUMPABLE = 4
 

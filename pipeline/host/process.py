@@ -22,13 +22,8 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
         for name, value in variables.environment().items()
         if name not in ("LOG_LOCATION", "METRICS_LOCATION") and not name.startswith("TS_")
     }
-    path = [
-        part
-        for part in env.pop("PYTHONPATH", "").split(os.pathsep)
-        if part and not (Path(part) / "handlers").is_dir() and not (Path(part) / "ts").is_dir()
-    ]
-    if path:
-        env["PYTHONPATH"] = os.pathsep.join(path)
+    if path := variables.search_path(env.pop("PYTHONPATH", ""), "handlers", "ts", *variables.LIBRARIES):
+        env["PYTHONPATH"] = path
     return env | dict(extra or {})
 
 

@@ -41,8 +41,8 @@ def environment(extra: dict[str, str] | None = None, *, ours: bool = True) -> di
     }
     if ours:
         # The worker's folder is its working folder, so the package must be found without it.
-        root = str(ROOT.parent)
-        env["PYTHONPATH"] = os.pathsep.join(part for part in (root, env.get("PYTHONPATH", "")) if part)
+        path = variables.search_path(env.get("PYTHONPATH", ""), *variables.LIBRARIES)
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT.parent), path)))
     return env | (extra or {})
 
 
