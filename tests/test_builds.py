@@ -324,8 +324,10 @@ def test_what_cannot_be_is_told_without_a_traceback(
 
 
 def test_a_broken_package_shows_its_traceback_and_what_to_install(fresh_mar: Mar, bert: Path, tmp_path: Path) -> None:
-    (tmp_path / "fake").mkdir()
-    (tmp_path / "fake" / "torch.py").write_text("raise ImportError('libgone.so: cannot open shared object file')")
+    (tmp_path / "fake" / "torch").mkdir(parents=True)
+    (tmp_path / "fake" / "torch" / "__init__.py").write_text(
+        "raise ImportError('libgone.so: cannot open shared object file')"
+    )
     words = ("build", "--task", "seq_classification", "--model", bert)
     done = fresh_mar(*words, PYTHONPATH=str(tmp_path / "fake"))
     assert done.returncode == 1
