@@ -21,7 +21,7 @@ import pytest
 from mar_pipeline.archive.model_store import SUMS, read_sums
 from mar_pipeline.builder import runner
 from mar_pipeline.builder.backends import pretrained
-from mar_pipeline.builder.stage import Build
+from mar_pipeline.builder.build import Build
 from mar_pipeline.builder.stages import model_store, verify
 from mar_pipeline.cache import store
 from mar_pipeline.cache.store import Damaged, Store

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from mar_pipeline.builder import runner
-from mar_pipeline.builder.runner import Done, Status
-from mar_pipeline.builder.stage import Build
+from mar_pipeline.builder import runner, status
+from mar_pipeline.builder.build import Build
+from mar_pipeline.builder.runner import Done
+from mar_pipeline.builder.status import Status
 from mar_pipeline.cache.store import Damaged, Store
 from mar_pipeline.config import build_config
 from mar_pipeline.errors import StageError
@@ -98,8 +99,8 @@ def test_a_plan_and_a_build_give_the_same_reasons(build: Build) -> None:
 
 def test_a_plan_names_the_version_of_a_tool_that_changed(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     runner.run(build, (), Events())
-    installed = runner.versions
-    monkeypatch.setattr(runner, "versions", lambda names: installed(names) | dict.fromkeys(names, "9.9"))
+    installed = status.versions
+    monkeypatch.setattr(status, "versions", lambda names: installed(names) | dict.fromkeys(names, "9.9"))
     found = {status.stage: status.reasons for status in runner.plan(again(build))}
     before = installed(["transformers", "tokenizers"])
     assert found["serialize"] == (

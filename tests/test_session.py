@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from mar_pipeline.builder import runner, session
-from mar_pipeline.builder.stage import Build
+from mar_pipeline.builder.build import Build
 from tests.test_plan import Events, build, checkpoint
 
 __all__ = ["build", "checkpoint"]

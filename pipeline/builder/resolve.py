@@ -15,7 +15,7 @@ from ..model.checkpoint import positions, task_of, tensors
 from ..model.selection import ADAPTER, ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 if TYPE_CHECKING:
-    from .stage import Build
+    from .build import Build
 
 # Where neither the config nor the model limits it: attention over longer texts costs more than most servers have.
 DEFAULT_MAX_LENGTH = 512

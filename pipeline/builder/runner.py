@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-import errno
-import json
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 from ..cache.digests import changed
-from ..cache.store import Damaged, Record, key_of
-from ..errors import StageError, disk_is_full
-from ..files.tree import Tree, canonical
-from ..sources.source import NotReadYet
-from .stage import Build, Job, Placing, Stage, versions
-from .stages import STAGES, download, locking, model_store
+from ..cache.store import Damaged, Record
+from ..errors import StageError
+from ..files.tree import Tree
+from .build import Build, Job
+from .failures import explained
+from .stage import Stage
+from .stages import STAGES, download, locking
+from .status import Status, status
 
 Found = TypeVar("Found")
 
 NAMES = tuple(stage.name for stage in STAGES)
-
-
-@dataclass(frozen=True)
-class Status:
-    """Whether a stage's result is there. `key` is None where it depends on a stage that has to run first."""
-
-    stage: str
-    key: str | None
-    cached: bool
-    reasons: tuple[str, ...]
-    record: Record | None = None
-    material: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,78 +44,6 @@ class Events(Protocol):
     def progress(self, what: str, done: int, total: int | None) -> None: ...
 
     def finished(self, build: Build, done: Done) -> None: ...
-
-
-def status(build: Build, stage: Stage | Placing, force: Collection[str] = ()) -> Status:
-    """The one answer to whether a stage has to run. Raises InputError if the config and the checkpoint contradict."""
-    absent = [name for name in stage.inputs if name not in build.trees]
-    if absent:
-        return Status(stage.name, None, False, (f"{absent[-1]} runs first",))
-    if isinstance(stage, Placing):
-        key, reasons = stage.status(build)
-        reasons = ("forced",) if stage.name in force else reasons
-        return Status(stage.name, key, not reasons, reasons)
-    try:
-        build.params[stage.name] = stage.params(build)
-    except NotReadYet as reason:
-        return Status(stage.name, None, False, (str(reason),))
-    material = {
-        "stage": stage.name,
-        "version": stage.version,
-        "params": build.params[stage.name],
-        "tools": versions(stage.tools(build)),
-        "inputs": {name: build.trees[name].digest for name in stage.inputs},
-    }
-    key = key_of(material)
-    if stage.name in force:
-        return Status(stage.name, key, False, ("forced",), None, material)
-    record = build.store.find(stage.name, key, build.places)
-    if record is not None:
-        return Status(stage.name, key, True, (), record, material)
-    return Status(stage.name, key, False, _why(build, stage.name, key, material), None, material)
-
-
-def _why(build: Build, stage: str, key: str, material: dict[str, Any]) -> tuple[str, ...]:
-    before = build.store.latest(stage, build.subject)
-    if before is None:
-        return ("not built before",)
-    if key_of(before) == key:
-        return ("its cached result is gone, or is damaged",)
-    # As it is kept: in JSON there are no tuples, and no numbers for keys.
-    old, new = _flat(before), _flat(json.loads(canonical(material)))
-    return tuple(
-        _change(name, old, new)
-        for name in sorted(old.keys() | new.keys())
-        if name not in old or name not in new or old[name] != new[name]
-    )
-
-
-def _flat(value: Any, name: str = "") -> dict[str, Any]:
-    if isinstance(value, dict):
-        return {
-            key: item for k, v in value.items() for key, item in _flat(v, f"{name}.{k}" if name else str(k)).items()
-        }
-    return {name: value}
-
-
-def _change(name: str, old: dict[str, Any], new: dict[str, Any]) -> str:
-    kind, _, rest = name.partition(".")
-    if kind in ("stage", "version"):
-        return "mar-pipeline does this stage in another way now"
-    labels = {
-        "inputs": f"the result of {rest}",
-        "params": rest.removeprefix("settings."),
-        "tools": f"version of {rest}",
-    }
-    return f"{labels[kind]} {_shown(old, name)} -> {_shown(new, name)}"
-
-
-def _shown(values: dict[str, Any], name: str) -> str:
-    if name not in values:
-        return "(none)"
-    value = values[name]
-    digest = isinstance(value, str) and len(value) == 64
-    return str(value)[:12] if digest else json.dumps(value, ensure_ascii=False) if value == "" else str(value)
 
 
 def plan(build: Build, force: Collection[str] = ()) -> list[Status]:
@@ -240,30 +155,3 @@ def _unchanged(build: Build) -> None:
     for entry in build.trees.get("download", Tree(())):
         if build.store.locate(entry, build.places) is None:
             raise changed(entry)
-
-
-@contextmanager
-def explained(build: Build, stage: str) -> Iterator[Build]:
-    """What the disk says, in our words."""
-    try:
-        yield build
-    except OSError as error:
-        if disk_is_full(error):
-            where = error.filename2 or error.filename or (build.out if stage == model_store.NAME else build.store.root)
-            raise StageError(
-                f"The disk is full: {stage} could not write to {where}.",
-                f"The cache is {build.store.root}, the output {build.out}.",
-                "Free some space (`mar cache gc --max-size 5GB`), or use --cache for another disk; then build again.",
-            ) from None
-        unusable = (errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT)
-        ours = str(error.filename or "").startswith((str(build.out), str(build.store.root)))
-        if ours and (isinstance(error, PermissionError) or error.errno in unusable):
-            raise StageError(
-                f"{stage} cannot write to {error.filename} ({error.strerror}).",
-                fix="Make it writable, or use --cache and --out for folders that are.",
-            ) from None
-        if isinstance(error, PermissionError):
-            raise StageError(
-                f"{stage} may not use {error.filename} ({error.strerror}).", fix="Give this user the right to it."
-            ) from None
-        raise

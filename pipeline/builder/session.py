@@ -17,11 +17,12 @@ from ..config.build_config import BuildConfig
 from ..host import toolchain
 from ..model.address import is_commit
 from . import runner
-from .stage import Build
+from .build import Build
 from .stages.archive import filename, sha256, source
 from .stages.download import is_local
 from .stages.locking import fitting
 from .stages.verify import REPORT
+from .status import Status
 
 Say = Callable[[str], None]
 """Gets a note, without an end of line."""
@@ -42,7 +43,7 @@ class Options:
 class Silent:
     """Events that nobody wants to know of."""
 
-    def started(self, build: Build, status: runner.Status) -> None: ...
+    def started(self, build: Build, status: Status) -> None: ...
 
     def progress(self, what: str, done: int, total: int | None) -> None: ...
 

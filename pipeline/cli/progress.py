@@ -13,8 +13,9 @@ from ..text import size
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from ..builder.runner import Done, Status
-    from ..builder.stage import Build
+    from ..builder.build import Build
+    from ..builder.runner import Done
+    from ..builder.status import Status
 
 # A plain line about a long step's progress is due after so many seconds without one.
 QUIET = 10.0

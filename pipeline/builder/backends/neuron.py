@@ -21,7 +21,7 @@ from ...workers.client import work
 
 if TYPE_CHECKING:
     from ...files.tree import Entry
-    from ..stage import Build, Job
+    from ..build import Build, Job
 
 TOOLS = ("transformers", "tokenizers")
 

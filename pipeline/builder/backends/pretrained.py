@@ -12,7 +12,7 @@ from ..resolve import is_adapter, load_settings
 
 if TYPE_CHECKING:
     from ...files.tree import Entry
-    from ..stage import Build, Job
+    from ..build import Build, Job
 
 TOOLS = ("transformers", "tokenizers")
 

@@ -11,7 +11,7 @@ from ..resolve import load_settings, max_length
 
 if TYPE_CHECKING:
     from ...files.tree import Entry
-    from ..stage import Build, Job
+    from ..build import Build, Job
 
 TOOLS = ("torch", "transformers", "tokenizers")
 

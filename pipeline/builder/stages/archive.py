@@ -26,7 +26,8 @@ from ...errors import InputError
 from ...files.tree import Entry, Tick, Tree
 from ...portable.graph import FACTS, NO_CHIP
 from .. import resolve
-from ..stage import Build, Job, Stage, versions
+from ..build import Build, Job
+from ..stage import Stage, versions
 from .download import license_of
 
 TOOLS = ("torch-model-archiver", "torch", "transformers", "tokenizers")

@@ -17,7 +17,8 @@ from ...model.remote_code import with_code
 from ...model.selection import Base, Selection, has_vocabulary, select, with_base
 from ...sources.hub.repository import Hub
 from ...sources.source import NotReadYet, Progress, Source
-from ..stage import Build, Job, Stage
+from ..build import Build, Job
+from ..stage import Stage
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from ...errors import InputError
 from ...model import lock
 from ...sources.hub.repository import Hub
 from ...sources.source import Source
-from ..stage import Build
+from ..build import Build
 from .download import is_local, parts
 
 

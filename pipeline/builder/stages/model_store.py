@@ -37,7 +37,8 @@ from ...errors import MarError, StageError
 from ...files.tree import Entry, walk
 from ...host.environment import passed
 from ...serving.properties import config_properties
-from ..stage import Build, Placing
+from ..build import Build
+from ..stage import Placing
 from . import replaced
 from .archive import filename
 from .verify import REPORT

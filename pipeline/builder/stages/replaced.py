@@ -15,7 +15,7 @@ from ...archive.reader import PROVENANCE, Archive
 from ...errors import InputError
 from ...files.tree import text_digest
 from ...text import printable
-from ..stage import Build
+from ..build import Build
 from .archive import filename, provenance, provenance_text
 
 _ADDRESS = {"hub": "repo", "url": "url", "mlflow": "model", "starter": "name"}

@@ -14,7 +14,8 @@ from ...model.checkpoint import CONFIG, SIDE_FILES, read_json
 from ...model.checkpoint import labels as labels_of
 from ...workers.client import work
 from .. import backends, resolve
-from ..stage import Build, Job, Stage
+from ..build import Build, Job
+from ..stage import Stage
 
 
 def params(build: Build) -> dict[str, Any]:

@@ -21,7 +21,8 @@ from ...host import toolchain
 from ...portable.graph import NO_CHIP
 from ...workers.client import stop, work
 from .. import resolve
-from ..stage import Build, Job, Stage
+from ..build import Build, Job
+from ..stage import Stage
 from .archive import filename
 from .archive import sha256 as archive_digest
 

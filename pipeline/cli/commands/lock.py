@@ -22,8 +22,8 @@ def lock(
     as_json: JsonOption = False,
 ) -> None:
     """Write down which files a config's model is made of now: CONFIG.lock, by which every later build takes them."""
-    from ...builder.runner import explained
-    from ...builder.stage import Build
+    from ...builder.build import Build
+    from ...builder.failures import explained
     from ...builder.stages.locking import locked
     from ...config import build_config as config
     from ...files.atomic import write_atomic

@@ -1,0 +1,38 @@
+"""What the disk says while a stage runs, in our words."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..errors import StageError, disk_is_full
+from .build import Build
+from .stages import model_store
+
+
+@contextmanager
+def explained(build: Build, stage: str) -> Iterator[Build]:
+    """What the disk says, in our words."""
+    try:
+        yield build
+    except OSError as error:
+        if disk_is_full(error):
+            where = error.filename2 or error.filename or (build.out if stage == model_store.NAME else build.store.root)
+            raise StageError(
+                f"The disk is full: {stage} could not write to {where}.",
+                f"The cache is {build.store.root}, the output {build.out}.",
+                "Free some space (`mar cache gc --max-size 5GB`), or use --cache for another disk; then build again.",
+            ) from None
+        unusable = (errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT)
+        ours = str(error.filename or "").startswith((str(build.out), str(build.store.root)))
+        if ours and (isinstance(error, PermissionError) or error.errno in unusable):
+            raise StageError(
+                f"{stage} cannot write to {error.filename} ({error.strerror}).",
+                fix="Make it writable, or use --cache and --out for folders that are.",
+            ) from None
+        if isinstance(error, PermissionError):
+            raise StageError(
+                f"{stage} may not use {error.filename} ({error.strerror}).", fix="Give this user the right to it."
+            ) from None
+        raise
