@@ -13,6 +13,7 @@ import time
 import uuid
 import zipfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def test_a_retrained_model_is_copied_by_rsync(
     # Back as well, which is cached, and takes less than a second.
     for step in (1, 2, 1):
         train(checkpoint, step)
-        runner.run(again(build, f"archive.format={form}"), (), Events())
+        runner.run(again(build, f"archive.format={form}"), Events())
         copy(build.out, tmp_path / "server")
         assert digests(tmp_path / "server") == digests(build.out)
 
@@ -91,7 +92,7 @@ def test_a_retrained_model_is_copied_by_rsync(
 @pytest.mark.parametrize("form", FORMATS)
 def test_files_have_the_time_of_their_making_and_are_no_links_into_the_cache(build: Build, form: str) -> None:
     start = time.time()
-    runner.run(again(build, f"archive.format={form}"), (), Events())
+    runner.run(again(build, f"archive.format={form}"), Events())
     for file in (file for file in build.out.rglob("*") if file.is_file()):
         assert start - 2 <= file.stat().st_mtime <= time.time() + 2
         assert file.stat().st_nlink == 1
@@ -102,41 +103,41 @@ def test_files_have_the_time_of_their_making_and_are_no_links_into_the_cache(bui
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("other", [False, True], ids=["with the same cache", "with another cache"])
 def test_what_is_there_already_keeps_its_date(build: Build, tmp_path: Path, form: str, other: bool) -> None:
-    runner.run(again(build, f"archive.format={form}"), (), Events())
+    runner.run(again(build, f"archive.format={form}"), Events())
     for file in (file for file in build.out.rglob("*") if file.is_file()):
         os.utime(file, (1_700_000_000, 1_700_000_000))
     before = dates(build.out)
     one = again(build, f"archive.format={form}")
     if other:
-        one.store = Store(tmp_path / "another")
-    done = runner.run(one, (), Events())
+        one = replace(one, store=Store(tmp_path / "another"))
+    stages = runner.run(one, Events()).stages
     assert dates(build.out) == before
-    assert done[-1].cached
+    assert stages[-1].cached
     # And if something else has to be written:
     (build.out / "reports" / "named.json").unlink()
-    runner.run(again(build, f"archive.format={form}"), (), Events())
+    runner.run(again(build, f"archive.format={form}"), Events())
     after = dates(build.out)
     assert after.pop("reports/named.json") != before.pop("reports/named.json")
     assert after == before
 
 
 def test_only_what_changed_in_a_folder_gets_another_date(build: Build) -> None:
-    runner.run(again(build, "archive.format=no-archive"), (), Events())
+    runner.run(again(build, "archive.format=no-archive"), Events())
     before = dates(build.out)
-    runner.run(again(build, "archive.format=no-archive", "archive.version=2.0"), (), Events())
+    runner.run(again(build, "archive.format=no-archive", "archive.version=2.0"), Events())
     changed = {path for path, date in dates(build.out).items() if before[path] != date}
     held = "model-store/named"
     assert changed == {f"{held}/MAR-INF/MANIFEST.json", f"{held}/provenance.json", "SHA256SUMS"}
 
 
 def test_a_date_in_the_far_future_is_of_a_wrong_clock_and_is_not_gone_on_from(build: Build, checkpoint: Path) -> None:
-    runner.run(build, (), Events())
+    runner.run(build, Events())
     archive = build.out / "model-store" / "named.mar"
     for ahead, wanted in ((100, 101), (10**8, 0)):
         then = int(time.time()) + ahead
         os.utime(archive, (then, then))
         train(checkpoint, ahead)
-        runner.run(again(build), (), Events())
+        runner.run(again(build), Events())
         assert abs(archive.stat().st_mtime - (time.time() + wanted)) < 5 or archive.stat().st_mtime == then + 1
 
 
@@ -168,22 +169,21 @@ def _linked(file: Path) -> None:
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_file_that_is_not_the_builds_is_noticed_and_made_anew(build: Build, damage: Any) -> None:
-    runner.run(build, (), Events())
+    runner.run(build, Events())
     archive = build.out / "model-store" / "named.mar"
     wanted = digests(build.out)
     damage(archive)
-    looked = again(build)
-    looked.store = Store(build.store.root, read_only=True)
+    looked = replace(again(build), store=Store(build.store.root, read_only=True))
     (status,) = (one for one in runner.plan(looked) if one.stage == "model_store")
     assert any("named.mar" in reason for reason in status.reasons)
-    runner.run(again(build), (), Events())
+    runner.run(again(build), Events())
     assert digests(build.out) == wanted
     assert archive.stat().st_nlink == 1
     assert time.time() - archive.stat().st_mtime < 60
 
 
 def test_a_blob_that_is_damaged_is_not_copied(build: Build) -> None:
-    runner.run(build, (), Events())
+    runner.run(build, Events())
     wanted = digests(build.out)
     shutil.rmtree(build.out)
     sha = wanted["model-store/named.mar"]
@@ -193,7 +193,7 @@ def test_a_blob_that_is_damaged_is_not_copied(build: Build) -> None:
     entry = Entry("named.mar", sha, blob.stat().st_size, 0)
     with pytest.raises(Damaged):
         model_store._copy(build, entry, blob.with_name("copy"))
-    runner.run(again(build), (), Events())
+    runner.run(again(build), Events())
     assert digests(build.out) == wanted
 
 
@@ -209,7 +209,7 @@ def test_of_leftovers_only_those_by_our_own_names_go(build: Build) -> None:
         folder.mkdir()
         (folder / "file").write_text("precious")
     link.symlink_to(foreign[0])
-    runner.run(build, (), Events())
+    runner.run(build, Events())
     assert not ours.exists()
     assert link.is_symlink()
     assert all((folder / "file").read_text() == "precious" for folder in foreign)
@@ -231,7 +231,7 @@ def test_what_is_not_an_archive_is_in_the_way_and_stays(build: Build, form: str,
     inside.parent.mkdir(parents=True)
     inside.write_text("precious")
     with pytest.raises(StageError, match="is in the way"):
-        runner.run(again(build, f"archive.format={form}"), (), Events())
+        runner.run(again(build, f"archive.format={form}"), Events())
     assert inside.read_text() == "precious"
     assert not list(build.out.glob(".mar-*"))
 
@@ -256,10 +256,9 @@ def built(build: Build, model: Path | str, *settings: str, cache: Path | None = 
     overrides = build_config.Overrides(model=str(model), name="named", settings=settings)
     assert build.config.path is not None
     loaded = build_config.load(build.config.path, overrides)
-    one = Build(config=loaded, store=build.store, out=build.out)
-    if cache is not None:
-        one.store = Store(cache, warn=build.store._warn)
-    runner.run(one, (), Events())
+    store = build.store if cache is None else Store(cache, warn=build.store._warn)
+    one = replace(build, config=loaded, store=store)
+    runner.run(one, Events())
     return one
 
 
@@ -458,14 +457,14 @@ def packed(build: Build, name: str) -> bytes:
 def test_large_weights_that_were_changed_in_the_cache_with_their_checksum_kept_are_never_served(
     gated: Build, checkpoint: Path, told: list[str], form: str
 ) -> None:
-    runner.run(gated, (), Events())
+    results = runner.run(gated, Events()).state.results
     assert told == []
     weights = (checkpoint / "model.safetensors").read_bytes()[:-8] + b"12345678"
     blob = gated.store.blob(hashlib.sha256(weights).hexdigest())
     quietly(blob, twisted(weights, len(weights) - 100))
-    assert gated.store.locate(gated.trees["serialize"].get("model.safetensors"), {}) == blob  # nothing tells it
+    assert gated.store.locate(results["serialize"].tree.get("model.safetensors"), {}) == blob  # nothing tells it
     other = again(gated, "archive.name=other", f"archive.format={form}")
-    runner.run(other, (), Events())
+    runner.run(other, Events())
     assert packed(other, "other") == weights
     assert blob.read_bytes() == weights
     assert told
@@ -476,15 +475,15 @@ def test_weights_outside_the_cache_that_are_not_what_was_noted_are_read_again(
     build: Build, gated: Build, checkpoint: Path, told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        pretrained, "serialize", lambda job: [e for e in job.build.trees["download"] if "safetensors" in e.path]
+        pretrained, "serialize", lambda job: [e for e in job.inputs.tree("download") if "safetensors" in e.path]
     )
-    runner.run(gated, (), Events())
+    results = runner.run(gated, Events()).state.results
     file = checkpoint / "model.safetensors"
-    entry = gated.trees["download"].get(file.name)
+    entry = results["download"].tree.get(file.name)
     quietly(file, twisted(file.read_bytes(), entry.size - 100))
     gated.store.digests.know(file, entry)  # as if its times did not tell
     other = again(gated, "archive.name=other")
-    runner.run(other, (), Events())
+    runner.run(other, Events())
     assert packed(other, "other") == file.read_bytes()
     told_by = json.loads(zipfile.ZipFile(build.out / "model-store" / "other.mar").read("provenance.json"))
     assert told_by["files"][file.name] == hashlib.sha256(file.read_bytes()).hexdigest()

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from mar_pipeline.builder import runner, status
-from mar_pipeline.builder.build import Build
+from mar_pipeline.builder.build import Build, Job, Options
 from mar_pipeline.builder.runner import Done
+from mar_pipeline.builder.stage import Kept
 from mar_pipeline.builder.status import Status
 from mar_pipeline.cache.store import Damaged, Store
 from mar_pipeline.config import build_config
@@ -46,9 +47,9 @@ def checkpoint(tmp_path: Path) -> Path:
 def build(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Build:
     """A build of the checkpoint. Its gate lets everything pass: whether answers agree is no matter here."""
 
-    def passed(job: Any) -> list[Any]:
+    def passed(job: Job) -> Kept:
         (job.folder / "report.json").write_text('{"notes": []}')
-        return []
+        return Kept()
 
     stages = tuple(replace(stage, run=passed) if stage.name == "verify" else stage for stage in runner.STAGES)
     monkeypatch.setattr(runner, "STAGES", stages)
@@ -58,13 +59,14 @@ def build(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> 
             "NAME", checkpoint.name
         )
     )
-    return Build(config=build_config.load(file), store=Store(tmp_path / "cache"), out=tmp_path / "out")
+    options = Options(out=tmp_path / "out")
+    return Build(config=build_config.load(file), store=Store(tmp_path / "cache"), options=options)
 
 
 def again(build: Build, *settings: str) -> Build:
     overrides = build_config.Overrides(settings=settings)
     assert build.config.path is not None
-    return Build(config=build_config.load(build.config.path, overrides), store=build.store, out=build.out)
+    return replace(build, config=build_config.load(build.config.path, overrides))
 
 
 @pytest.mark.parametrize("stage", ["download", "serialize", "handler"])
@@ -80,17 +82,17 @@ def test_a_checkpoint_that_changes_during_a_build_is_an_error_whatever_its_date_
             os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
 
     with pytest.raises(StageError, match=r"model\.safetensors changed during the build"):
-        runner.run(build, (), Events(write))
+        runner.run(build, Events(write))
     assert not list(build.out.rglob("*.mar"))
 
 
 def test_a_plan_and_a_build_give_the_same_reasons(build: Build) -> None:
-    runner.run(build, (), Events())
+    runner.run(build, Events())
     changed = again(build, "handler.max_length=99", "archive.version=2.0")
     planned = {status.stage: status.reasons for status in runner.plan(changed) if status.key and not status.cached}
     assert planned == {"handler": ("handler.max_length 256 -> 99",)}
     events = Events()
-    runner.run(again(build, "handler.max_length=99", "archive.version=2.0"), (), events)
+    runner.run(again(build, "handler.max_length=99", "archive.version=2.0"), events)
     assert planned.items() <= events.reasons.items()
     handler, version = events.reasons["archive"]
     assert re.fullmatch(r"the result of handler [0-9a-f]{12} -> [0-9a-f]{12}", handler)
@@ -98,7 +100,7 @@ def test_a_plan_and_a_build_give_the_same_reasons(build: Build) -> None:
 
 
 def test_a_plan_names_the_version_of_a_tool_that_changed(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    runner.run(build, (), Events())
+    runner.run(build, Events())
     installed = status.versions
     monkeypatch.setattr(status, "versions", lambda names: installed(names) | dict.fromkeys(names, "9.9"))
     found = {status.stage: status.reasons for status in runner.plan(again(build))}
@@ -110,7 +112,7 @@ def test_a_plan_names_the_version_of_a_tool_that_changed(build: Build, monkeypat
 
 
 def test_a_setting_that_came_or_went_is_shown_with_its_value(build: Build) -> None:
-    runner.run(build, (), Events())
+    runner.run(build, Events())
     found = {status.stage: status.reasons for status in runner.plan(again(build, "handler.pack_weights=false"))}
     assert found["handler"] == ("handler.pack_weights (none) -> False",)
 
@@ -123,13 +125,13 @@ def test_what_is_damaged_again_and_again_is_an_error_and_no_endless_loop(
 
     monkeypatch.setattr(Store, "use", always)
     with pytest.raises(StageError, match=r"model\.safetensors was damaged 3 times"):
-        runner.run(build, (), Events())
+        runner.run(build, Events())
 
 
 def test_an_archives_older_format_leaves_the_model_store(build: Build) -> None:
-    runner.run(build, (), Events())
+    runner.run(build, Events())
     for form, names in (("no-archive", ["named"]), ("tgz", ["named.tar.gz"]), ("zip-store", ["named.mar"])):
-        runner.run(again(build, f"archive.format={form}"), (), Events())
+        runner.run(again(build, f"archive.format={form}"), Events())
         assert [path.name for path in (build.out / "model-store").iterdir()] == names
         lines = (build.out / "SHA256SUMS").read_text().splitlines()
         assert {line.split("/")[1].split("/")[0] for line in lines} == set(names)
@@ -137,9 +139,9 @@ def test_an_archives_older_format_leaves_the_model_store(build: Build) -> None:
 
 
 def test_a_folder_of_an_archive_is_replaced_whole(build: Build) -> None:
-    runner.run(again(build, "archive.format=no-archive"), (), Events())
+    runner.run(again(build, "archive.format=no-archive"), Events())
     folder = build.out / "model-store" / "named"
     (folder / "stray").write_text("not ours")
-    runner.run(again(build, "archive.format=no-archive", "archive.version=2.0"), (), Events())
+    runner.run(again(build, "archive.format=no-archive", "archive.version=2.0"), Events())
     assert '"modelVersion": "2.0"' in (folder / "MAR-INF" / "MANIFEST.json").read_text()
     assert not (folder / "stray").exists()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from mar_pipeline import sources
 from mar_pipeline.builder import runner, session
-from mar_pipeline.builder.build import Build
+from mar_pipeline.builder.build import Build, Inputs, Job, Undeclared
+from mar_pipeline.builder.stage import Kept
 from tests.test_plan import Events, build, checkpoint
 
 __all__ = ["build", "checkpoint"]
@@ -23,9 +25,9 @@ __all__ = ["build", "checkpoint"]
 def noted(build: Build, monkeypatch: pytest.MonkeyPatch) -> Build:
     """A build whose gate lets everything pass, with a note."""
 
-    def passed(job: Any) -> list[Any]:
+    def passed(job: Job) -> Kept:
         (job.folder / "report.json").write_text(json.dumps({"verified": True, "notes": ["a note"]}))
-        return []
+        return Kept()
 
     stages = tuple(replace(stage, run=passed) if stage.name == "verify" else stage for stage in runner.STAGES)
     monkeypatch.setattr(runner, "STAGES", stages)
@@ -71,3 +73,71 @@ def test_a_stage_that_is_forced_runs_although_it_is_cached(noted: Build, stage: 
     session.run([noted.config], noted.store, session.Options(out=noted.out))
     (done,) = session.run([noted.config], noted.store, session.Options(out=noted.out, forced=(stage,)))
     assert [one["stage"] for one in done["stages"] if not one["cached"]] == [stage]
+
+
+class Counted:
+    """A source that counts how often the builder asks what it holds."""
+
+    def __init__(self, source: Any, listings: list[str]) -> None:
+        self.__dict__.update(_source=source, _listings=listings)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "sizes":
+            self._listings.append(self._source.where)
+        return getattr(self._source, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._source, name, value)
+
+
+@pytest.fixture
+def listings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The sources whose files were listed, once for each time."""
+    lines: list[str] = []
+    source_of = sources.of
+    monkeypatch.setattr(sources, "of", lambda *words: Counted(source_of(*words), lines))
+    return lines
+
+
+@pytest.mark.parametrize("cached", [False, True], ids=["not cached", "cached"])
+def test_the_checkpoint_is_resolved_once_a_plan_and_once_a_build(
+    noted: Build, listings: list[str], cached: bool
+) -> None:
+    if cached:
+        session.run([noted.config], noted.store, noted.options)
+        listings.clear()
+    session.plan([noted.config], noted.store, noted.options)
+    assert len(listings) == 1
+    session.run([noted.config], noted.store, noted.options)
+    assert len(listings) == 2
+
+
+READS: dict[str, Callable[[Inputs], object]] = {
+    "its tree": lambda inputs: inputs.tree("verify"),
+    "its parameters": lambda inputs: inputs.result("verify").params,
+    "its files": lambda inputs: inputs.read_json("verify", "report.json"),
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+@pytest.mark.parametrize("where", ["params", "tools", "run"])
+def test_a_stage_that_reads_a_result_which_it_does_not_declare_is_the_developers_mistake(
+    noted: Build, monkeypatch: pytest.MonkeyPatch, read: Callable[[Inputs], object], where: str
+) -> None:
+    """Though the other result is there: the stages run in another order here."""
+
+    def wrong(given: Inputs | Job) -> Any:
+        read(given.inputs if isinstance(given, Job) else given)
+
+    last = replace(runner.STAGES[1], name="last", **{where: wrong})
+    monkeypatch.setattr(runner, "STAGES", (*runner.STAGES, last))
+    with pytest.raises(Undeclared, match=r"stage last reads the result of verify, .* inputs are: download"):
+        session.run([noted.config], noted.store, noted.options)
+
+
+def test_only_the_download_and_who_declares_it_see_the_checkpoint(noted: Build) -> None:
+    state = runner.run(noted, Events()).state
+    assert state.inputs("download", ()).checkpoint is state.checkpoint
+    assert state.inputs("serialize", ("download",)).checkpoint is state.checkpoint
+    with pytest.raises(Undeclared, match="stage other reads the checkpoint, and its declared inputs are: serialize"):
+        state.inputs("other", ("serialize",)).checkpoint  # noqa: B018

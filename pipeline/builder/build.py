@@ -1,12 +1,15 @@
-"""One config on its way through the stages (Build), and what a stage is run with (Job)."""
+"""One config on its way to an archive: what is asked for (Build), what is known so far (State), and what a stage may
+read of it (Inputs, Job)."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..archive.formats import FORMATS
 from ..cache.digests import changed
 from ..cache.store import Store
 from ..config.build_config import BuildConfig
@@ -16,82 +19,197 @@ from ..model.lock import Lock
 from ..sources.source import Progress, Source
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to build."""
+
+    out: Path = Path("build")
+    """The output folder."""
+    offline: bool = False
+    """Use no network: what is cached has to do."""
+    locked: bool = False
+    """Refuse a config without a lock that fits, and a folder that differs from its lock."""
+    allow_unverified: bool = False
+    """Accept a compiled graph that cannot be run on this machine."""
+    forced: tuple[str, ...] = ()
+    """The names of stages to run although their results are cached."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Build:
-    """One config on its way through the stages: what is known so far."""
+    """One archive to build. Nothing of it changes while it goes through the stages."""
 
     config: BuildConfig
     store: Store
-    out: Path
-    offline: bool = False
-    allow_unverified: bool = False
-    """Whether an archive that cannot be run here is good enough."""
+    options: Options = Options()
     lock: Lock | None = None
-    """Of the config's model; None if it has none that fits."""
-    locked: bool = False
-    """Whether what differs from the lock is an error, even in a folder."""
-    drifted: bool = False
-    """Whether something differs from the lock."""
-    sources: list[Source] = field(default_factory=list)
-    """Of the model, and of the base model that an adapter has."""
-    trees: dict[str, Tree] = field(default_factory=dict)
-    params: dict[str, dict[str, Any]] = field(default_factory=dict)
-    places: dict[str, str] = field(default_factory=dict)
-    """The checkpoint's files that lie outside the store, by their paths in its tree."""
-    made: set[str] = field(default_factory=set)
-    """The stages whose results are as they were written, by us and just now."""
+    """The lock of the config's model; None if there is none, or none that fits."""
 
-    def begin(self) -> None:
-        """Know nothing again."""
-        for known in (self.trees, self.params, self.made, self.places, self.sources):
-            known.clear()
+    @property
+    def out(self) -> Path:
+        """The output folder."""
+        return self.options.out
 
-    def intact(self, stage: str) -> bool:
-        """Whether a stage's files in the store hold what was written; they are read, unless they were made just now."""
-        return stage in self.made or all(self.store.intact(entry) for entry in self.trees[stage])
+    @property
+    def filename(self) -> str:
+        """The archive's name in a model store."""
+        return self.config.archive.name + FORMATS[self.config.archive.format].suffix
 
     @property
     def subject(self) -> str:
-        """What a miss is explained against: this archive, out of this config."""
+        """The config's file and the archive's name. A cache miss is explained by the subject's last build."""
         return f"{self.config.path.absolute() if self.config.path else ''}#{self.config.archive.name}"
 
+
+@dataclass(frozen=True)
+class Part:
+    """Files of one source: path in the checkpoint -> path in the source."""
+
+    source: Source
+    files: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The model's files, resolved: of the model itself, and of an adapter's base model second."""
+
+    parts: tuple[Part, ...]
+    identity: Mapping[str, Any]
+    """What pins the files' contents for the cache key: a commit, or their digests."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether all of it lies in folders of this machine, where people work on it."""
+        return all(part.source.provenance()["kind"] in ("folder", "starter") for part in self.parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a stage made."""
+
+    tree: Tree
+    params: Mapping[str, Any]
+    places: Mapping[str, str]
+    """Where the tree's files lie that are outside the store, by their paths in the tree."""
+    is_fresh: bool
+    """Whether this process wrote it just now, so that its files need not be read for damage."""
+
+
+class Undeclared(LookupError):
+    """A stage reads what is not among its inputs: a mistake in the stage, which its author has to mend."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What `stage` may read: the build, and the results of the stages that it declares as inputs. Raises Undeclared for
+    the result of any other stage."""
+
+    stage: str
+    build: Build
+    results: Mapping[str, Result]
+    _checkpoint: Checkpoint | None
+
+    @property
+    def config(self) -> BuildConfig:
+        return self.build.config
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The model's files as they were resolved; for the download, and whoever declares it."""
+        if self._checkpoint is None:
+            raise self._undeclared("the checkpoint")
+        return self._checkpoint
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Where files of the inputs lie that are outside the store, by their paths in the inputs' trees."""
+        return {path: place for result in self.results.values() for path, place in result.places.items()}
+
+    def result(self, stage: str) -> Result:
+        try:
+            return self.results[stage]
+        except KeyError:
+            raise self._undeclared(f"the result of {stage}") from None
+
+    def _undeclared(self, what: str) -> Undeclared:
+        declared = ", ".join(self.results) or "none"
+        return Undeclared(f"The stage {self.stage} reads {what}, and its declared inputs are: {declared}.")
+
+    def tree(self, stage: str) -> Tree:
+        return self.result(stage).tree
+
+    def is_intact(self, stage: str) -> bool:
+        """Whether a result's files in the store hold what was written. They are read, unless the result is fresh."""
+        result = self.result(stage)
+        return result.is_fresh or all(self.build.store.intact(entry) for entry in result.tree)
+
     def find(self, stage: str, path: str) -> Path | None:
-        """A file of a stage's result, where it lies; None if there is none. Raises as `Store.use` does."""
-        entry = self.trees[stage].get(path)
-        return None if entry is None else self.store.use(entry, self.places)
+        """A file of a stage's result; None if it has no such file. Raises as `Store.use` does."""
+        result = self.result(stage)
+        entry = result.tree.get(path)
+        return None if entry is None else self.build.store.use(entry, result.places)
 
     def read_json(self, stage: str, path: str) -> dict[str, Any]:
-        """A JSON object out of a stage's result; empty if it has no such file."""
+        """A JSON object of a stage's result; empty if it has no such file."""
         file = self.find(stage, path)
         return checkpoint.read_json(file) if file else {}
 
 
 @dataclass
-class Job:
-    """What a stage's `run` gets: the build, a fresh `folder` to fill, a `scratch` folder, and whom to tell."""
+class State:
+    """What is known of a build so far. Only the runner writes it, and stages get `Inputs` of it."""
 
     build: Build
+    checkpoint: Checkpoint | None = None
+    results: dict[str, Result] = field(default_factory=dict)
+    drift: list[str] = field(default_factory=list)
+    """How the checkpoint differs from its lock, a line each."""
+
+    def inputs(self, stage: str, names: Iterable[str]) -> Inputs:
+        """What a stage of that name may read, if it declares these `names`."""
+        results = {name: self.results[name] for name in names}
+        sees_checkpoint = "download" in (stage, *results)
+        return Inputs(stage, self.build, results, self.checkpoint if sees_checkpoint else None)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a stage's `run` gets."""
+
+    inputs: Inputs
+    params: Mapping[str, Any]
+    """The stage's own, as its `params` gave them."""
     folder: Path
+    """To be filled with the stage's result; empty, and on the store's file system."""
     scratch: Path
+    """For anything else."""
     progress: Progress
     digested: dict[str, Entry] = field(default_factory=dict)
-    """Entries of files in `folder` that need not be read for them, by path."""
+    """Entries of files in `folder` that were digested while they were written, by path. The stage adds them."""
 
-    def lay_out(self, stage: str, name: str | None = None) -> Path:
+    @property
+    def build(self) -> Build:
+        return self.inputs.build
+
+    @property
+    def config(self) -> BuildConfig:
+        return self.inputs.build.config
+
+    def lay_out(self, stage: str) -> Path:
         """A folder with (links to) a stage's result; not to be written to. What lies in the store is read for its
-        digests first, unless it was made just now. Of the checkpoint's settings it has what a loader may read. Raises
+        digests first, unless it is fresh. Of the checkpoint's settings it has what a loader may read. Raises
         InputError where they ask for code that is not trusted; as `Store.use` does."""
-        folder = self.scratch / (name or stage)
+        folder, result = self.scratch / stage, self.inputs.result(stage)
         if not folder.exists():
-            whole = stage not in self.build.made
-            self.build.store.lay_out(self.build.trees[stage], self.build.places, folder, whole=whole)
+            self.build.store.lay_out(result.tree, result.places, folder, whole=not result.is_fresh)
             if stage == "download":
                 self._settle(folder)
         return folder
 
     def _settle(self, folder: Path) -> None:
+        """Replace links to the checkpoint's small files by copies, and take out settings that name files or code."""
         build = self.build
-        for entry in build.trees["download"]:
+        for entry in self.inputs.tree("download"):
             # What lies outside could be another file by the time that a worker reads it. Weights are held against their
             # digests when they are packed.
             if not entry.path.endswith((".safetensors", ".bin")):

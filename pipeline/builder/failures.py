@@ -12,10 +12,10 @@ from .stages import model_store
 
 
 @contextmanager
-def explained(build: Build, stage: str) -> Iterator[Build]:
+def explained(build: Build, stage: str) -> Iterator[None]:
     """What the disk says, in our words."""
     try:
-        yield build
+        yield
     except OSError as error:
         if disk_is_full(error):
             where = error.filename2 or error.filename or (build.out if stage == model_store.NAME else build.store.root)

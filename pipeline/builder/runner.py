@@ -1,25 +1,29 @@
-"""Walks a config through the stages. `plan` and `run` ask the same `status` whether a result is there, and why not."""
+"""Takes a config through the stages. `plan` and `run` ask the same `status` whether a result is there, and why not."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 from ..cache.digests import changed
 from ..cache.store import Damaged, Record
 from ..errors import StageError
 from ..files.tree import Tree
-from .build import Build, Job
+from ..sources.source import NotReadYet, Progress
+from .build import Build, Job, Result, State
 from .failures import explained
-from .stage import Stage
+from .stage import Kept, Permit, Placing, Stage
 from .stages import STAGES, download, locking
 from .status import Status, status
 
-Found = TypeVar("Found")
+T = TypeVar("T")
 
 NAMES = tuple(stage.name for stage in STAGES)
+
+ATTEMPTS = 3
+"""How often a build whose cache turns out to be damaged is begun."""
 
 
 @dataclass(frozen=True)
@@ -36,106 +40,154 @@ class Done:
         return {**asdict(self), "seconds": round(self.seconds, 3), "reasons": list(self.reasons)}
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What is known after a build, and the stages that it went through."""
+
+    state: State
+    stages: list[Done] = field(default_factory=list)
+
+
 class Events(Protocol):
     """Who is told how a build goes."""
 
-    def started(self, build: Build, status: Status) -> None: ...
+    def started(self, build: Build, status: Status) -> None:
+        """A stage begins, since its result is not cached."""
 
-    def progress(self, what: str, done: int, total: int | None) -> None: ...
+    def progress(self, what: str, done: int, total: int | None) -> None:
+        """So many bytes are done, of a total where it is known."""
 
-    def finished(self, build: Build, done: Done) -> None: ...
-
-
-def plan(build: Build, force: Collection[str] = ()) -> list[Status]:
-    """Every stage's status, doing nothing."""
-    return _again(build, lambda: _plan(build, force))
+    def finished(self, build: Build, done: Done) -> None:
+        """A stage has ended, or was cached."""
 
 
-def _plan(build: Build, force: Collection[str]) -> list[Status]:
-    found = []
-    for stage in STAGES:
-        now = status(build, stage, force)
-        found.append(now)
-        if now.record is not None:
-            _accept(build, stage.name, now.record)
-    return found
+def plan(build: Build) -> list[Status]:
+    """Every stage's status; nothing is run or fetched. Raises InputError, StageError."""
+    return _retried(build, lambda: _plan(State(build)))
 
 
-def _accept(build: Build, name: str, record: Record) -> None:
-    build.trees[name] = build.store.tree(record.tree)
-    build.places = build.places or dict(record.places)
-    if name == download.STAGE.name:
-        locking.check_lock(build)
+def _plan(state: State) -> list[Status]:
+    return [_planned(state, stage) for stage in STAGES]
 
 
-def run(build: Build, force: Collection[str], events: Events) -> list[Done]:
-    """Bring the config through all its stages. Raises MarError; what was finished stays cached."""
-    return _again(build, lambda: _run(build, force, events))
+def _planned(state: State, stage: Stage | Placing) -> Status:
+    def refuse(reason: NotReadYet) -> Progress:
+        raise reason
+
+    try:
+        _prepare(state, stage, refuse)
+    except NotReadYet as reason:
+        return Status(stage.name, None, False, (str(reason),))
+    now = status(state, stage)
+    if now.record is not None:
+        _accept(state, now, now.record)
+    return now
 
 
-TRIES = 3
+def run(build: Build, events: Events) -> Outcome:
+    """Take the config through all its stages. Raises MarError; what was finished stays cached."""
+    return _retried(build, lambda: _run(State(build), events))
 
 
-def _again(build: Build, work: Callable[[], list[Found]]) -> list[Found]:
-    """Do it, and again where a result was damaged: that is gone then, so that what needs it is made anew."""
-    for _ in range(TRIES):
-        build.begin()
+def _retried(build: Build, work: Callable[[], T]) -> T:
+    """Do the work. Where a blob turns out to be damaged, which deletes it, do it again, so that it is rebuilt."""
+    for _ in range(ATTEMPTS):
         try:
             return work()
         except Damaged as damaged:
             what = damaged
     raise StageError(
-        f"{what} was damaged {TRIES} times while it was used.",
+        f"{what} was damaged {ATTEMPTS} times while it was used.",
         f"The disk or the memory of this machine may be at fault (the cache is {build.store.root}).",
         "Look at `dmesg`, or use --cache for another disk.",
     )
 
 
-def _run(build: Build, force: Collection[str], events: Events) -> list[Done]:
-    done: list[Done] = []
+def _run(state: State, events: Events) -> Outcome:
+    build, outcome = state.build, Outcome(state)
     for stage in STAGES:
         with explained(build, stage.name):
             start = time.perf_counter()
-            now = status(build, stage, force)
-            if not now.cached:
-                events.started(build, now)
-            if isinstance(stage, Stage):
-                now = _cached(build, stage, now, events, force)
-            elif not now.cached:
-                now = replace(now, cached=not stage.place(build, stage.name in force))
-            done.append(Done(stage.name, now.cached, time.perf_counter() - start, now.key, now.reasons))
-            events.finished(build, done[-1])
-    return done
+            now = _advance(state, stage, events)
+            outcome.stages.append(Done(stage.name, now.cached, time.perf_counter() - start, now.key, now.reasons))
+            events.finished(build, outcome.stages[-1])
+    return outcome
 
 
-def _cached(build: Build, stage: Stage, now: Status, events: Events, force: Collection[str]) -> Status:
-    """Have a stage's result in the cache, and take it into the build."""
-    if now.material is None and stage.prepare is not None:
-        stage.prepare(build, events.progress)
-        now = replace(status(build, stage, force), reasons=now.reasons)
+def _advance(state: State, stage: Stage | Placing, events: Events) -> Status:
+    """Have a stage's result, cached or made now."""
+    fetched: list[str] = []
+
+    def permit(reason: NotReadYet) -> Progress:
+        if not fetched:
+            events.started(state.build, Status(stage.name, None, False, (str(reason),)))
+        fetched.append(str(reason))
+        return events.progress
+
+    _prepare(state, stage, permit)
+    now = status(state, stage)
+    if fetched:
+        now = replace(now, reasons=(fetched[0],))
+    elif not now.cached:
+        events.started(state.build, now)
+    if isinstance(stage, Stage):
+        return _cached(state, stage, now, events)
+    if now.cached:
+        return now
+    forced = stage.name in state.build.options.forced
+    return replace(now, cached=not stage.place(state.inputs(stage.name, stage.inputs), forced))
+
+
+def _prepare(state: State, stage: Stage | Placing, permit: Permit) -> None:
+    if isinstance(stage, Stage) and stage.prepare is not None:
+        state.checkpoint = stage.prepare(state.build, permit)
+
+
+def _cached(state: State, stage: Stage, now: Status, events: Events) -> Status:
+    """Have a stage's result in the cache, and take it into the state."""
+    kept = None
     if now.record is None:
-        now = _make(build, stage, now, events, force)
+        now, kept = _make(state, stage, now, events)
     assert now.record is not None
-    _accept(build, stage.name, now.record)
-    build.store.touch(now.record, build.subject)
+    _accept(state, now, now.record, kept)
+    state.build.store.touch(now.record, state.build.subject)
     return now
 
 
-def _make(build: Build, stage: Stage, now: Status, events: Events, force: Collection[str]) -> Status:
-    """Run a stage, unless another build has made its result while we waited for the lock."""
+def _accept(state: State, now: Status, record: Record, kept: Kept | None = None) -> None:
+    """Take a result into the state, where later stages find it; `kept` is what it has of a run just now."""
+    assert now.material is not None
+    tree, places = state.build.store.tree(record.tree), state.inputs(now.stage, now.material["inputs"]).places
+    if kept is not None:
+        places |= kept.places
+    state.results[now.stage] = Result(
+        tree=tree,
+        params=now.material["params"],
+        places=places or dict(record.places),
+        is_fresh=kept is not None,
+    )
+    if now.stage == download.STAGE.name:
+        assert state.checkpoint is not None
+        state.drift = locking.drift(state.build, state.checkpoint, tree)
+
+
+def _make(state: State, stage: Stage, now: Status, events: Events) -> tuple[Status, Kept | None]:
+    """Run a stage, unless another build has made its result while we waited for the lock: then there is no Kept."""
     assert now.key is not None
     assert now.material is not None
-    store = build.store
+    build, store = state.build, state.build.store
+    inputs = state.inputs(stage.name, stage.inputs)
     with store.lock(now.key), store.scratch() as scratch:
-        record = None if stage.name in force else store.find(stage.name, now.key, build.places)
+        record = None if stage.name in build.options.forced else store.find(stage.name, now.key, inputs.places)
         if record is not None:
-            return Status(stage.name, now.key, True, ("another build made it just now",), record, now.material)
-        job = Job(build, scratch / "out", scratch / "work", events.progress)
+            return replace(now, cached=True, reasons=("another build made it just now",), record=record), None
+        job = Job(inputs, now.material["params"], scratch / "out", scratch / "work", events.progress)
         job.folder.mkdir()
         job.scratch.mkdir()
-        kept = list(stage.run(job))
-        _unchanged(build)
-        tree = Tree.of([*kept, *store.take(job.folder, job.digested)])
+        kept = stage.run(job)
+        entries, places = list(kept.entries), {**inputs.places, **kept.places}
+        _refuse_changes(state)
+        tree = Tree.of([*entries, *store.take(job.folder, job.digested)])
         record = Record(
             key=now.key,
             stage=stage.name,
@@ -143,15 +195,16 @@ def _make(build: Build, stage: Stage, now: Status, events: Events, force: Collec
             material=now.material,
             subject=build.subject,
             model=build.config.model.name,
-            places={entry.path: build.places[entry.path] for entry in kept if not store.blob(entry.sha256).exists()},
+            places={entry.path: places[entry.path] for entry in entries if not store.blob(entry.sha256).exists()},
         )
         store.commit(record, tree)
-        build.made.add(stage.name)
-    return Status(stage.name, now.key, False, now.reasons, record, now.material)
+    return replace(now, record=record), kept
 
 
-def _unchanged(build: Build) -> None:
+def _refuse_changes(state: State) -> None:
     """Raises StageError if the checkpoint's files are not those that the build began with."""
-    for entry in build.trees.get("download", Tree(())):
-        if build.store.locate(entry, build.places) is None:
-            raise changed(entry)
+    checkpoint = state.results.get(download.STAGE.name)
+    if checkpoint is not None:
+        for entry in checkpoint.tree:
+            if state.build.store.locate(entry, checkpoint.places) is None:
+                raise changed(entry)

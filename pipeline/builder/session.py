@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ..archive.model_store import FOLDER
@@ -17,27 +15,16 @@ from ..config.build_config import BuildConfig
 from ..host import toolchain
 from ..model.address import is_commit
 from . import runner
-from .build import Build
-from .stages.archive import filename, sha256, source
-from .stages.download import is_local
+from .build import Build, Checkpoint, Options
+from .stages.archive import sha256, source
 from .stages.locking import fitting
 from .stages.verify import REPORT
 from .status import Status
 
+__all__ = ["Options", "Say", "Silent", "plan", "run"]
+
 Say = Callable[[str], None]
 """Gets a note, without an end of line."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """How to build: into the folder `out`; `offline` without a network; only what is `locked`; graphs that cannot be
-    run here too, if `allow_unverified`; and the stages in `forced` although they are cached."""
-
-    out: Path = Path("build")
-    offline: bool = False
-    locked: bool = False
-    allow_unverified: bool = False
-    forced: tuple[str, ...] = ()
 
 
 class Silent:
@@ -68,25 +55,26 @@ def run(
     """
     archives: list[dict[str, Any]] = []
     notes: list[str] = []
-    with store.in_use(), events or nullcontext(Silent()) as told:
-        for one in _builds(configs, store, options, say):
-            done = runner.run(one, options.forced, told)
-            report = one.read_json("verify", REPORT)
+    with store.in_use(), events or nullcontext(Silent()) as heard:
+        for build in _builds(configs, store, options, say):
+            outcome = runner.run(build, heard)
+            inputs = outcome.state.inputs("session", outcome.state.results)
+            report = inputs.read_json("verify", REPORT)
             archives.append(
                 {
-                    "name": one.config.archive.name,
-                    "path": str(options.out / FOLDER / filename(one)),
-                    "sha256": sha256(one),
-                    "size": one.trees["archive"].size,
+                    "name": build.config.archive.name,
+                    "path": str(build.out / FOLDER / build.filename),
+                    "sha256": sha256(inputs),
+                    "size": inputs.tree("archive").size,
                     "verified": report["verified"],
                     **({"unverified": report["unverified"]} if "unverified" in report else {}),
-                    "source": source(one),
-                    "locked": one.lock is not None and not one.drifted,
-                    "stages": [stage.as_dict() for stage in done],
+                    "source": source(inputs),
+                    "locked": build.lock is not None and not outcome.state.drift,
+                    "stages": [stage.as_dict() for stage in outcome.stages],
                 }
             )
-            notes += _moving(one)
-            notes += [f"{one.config.archive.name}: {text}" for text in report.get("notes", ())]
+            notes += _moving(build, inputs.checkpoint)
+            notes += [f"{build.config.archive.name}: {text}" for text in report.get("notes", ())]
     for text in notes:
         say(text)
     return archives
@@ -98,7 +86,7 @@ def plan(configs: list[BuildConfig], store: Store, options: Options, *, say: Say
     # Nothing may be removed while it is looked at.
     with store.in_use():
         for one in _builds(configs, store, options, say):
-            found = runner.plan(one, options.forced)
+            found = runner.plan(one)
             stages = [
                 {"stage": s.stage, "cached": s.cached, "seconds": 0.0, "key": s.key, "reasons": list(s.reasons)}
                 for s in found
@@ -121,23 +109,20 @@ def _builds(configs: list[BuildConfig], store: Store, options: Options, say: Say
         Build(
             config=one,
             store=store,
-            out=options.out,
-            offline=options.offline,
+            options=options,
             lock=fitting(one, strict=options.locked, say=say),
-            locked=options.locked,
-            allow_unverified=options.allow_unverified,
         )
         for one in configs
     ]
 
 
-def _moving(build: Build) -> list[str]:
-    """That a model may be another one tomorrow, if it may."""
+def _moving(build: Build, checkpoint: Checkpoint) -> list[str]:
+    """A note if the model is not locked."""
     config = build.config
-    if build.lock is not None or is_local(build):
+    if build.lock is not None or checkpoint.is_local:
         return []
-    told = build.sources[0].provenance()
-    commit, version = told.get("commit"), told.get("version")
+    model = checkpoint.parts[0].source.provenance()
+    commit, version = model.get("commit"), model.get("version")
     what = f"commit {commit[:12]}" if commit else f"version {version}" if version else "what was there"
     what += (
         ", and its files' digests are kept nowhere"

@@ -2,32 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from ..files.tree import Entry
-from ..sources.source import Progress
-from .build import Build, Job
+from ..sources.source import NotReadYet, Progress
+from .build import Build, Checkpoint, Inputs, Job
+
+Permit = Callable[[NotReadYet], Progress]
+"""Called with the reason before something is fetched. Raises it where nothing may be fetched, as in a plan; else
+returns what is told of the progress."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is part of a stage's result beside the files that it wrote: `entries` whose contents lie elsewhere, and
+    `places` of those that lie outside the store, by path, unless the stage's inputs have them already."""
+
+    entries: Iterable[Entry] = ()
+    places: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """A step whose result is cached. Its key is made of `name`, `version`, `params`, `tools` and the digests of the
-    `inputs`' trees.
+    `inputs`' trees. It can read the results of its inputs, and no others.
 
-    `run` fills the job's folder, and returns the entries of its inputs that are part of its result as they are.
-    `prepare`, if there is one, reads what `params` raised NotReadYet for.
+    `tools` are the distributions whose versions decide what comes out. `run` fills the job's folder. `prepare`, if
+    there is one, resolves the checkpoint, which `params` and `run` read; it raises NotReadYet as `Permit` does.
     """
 
     name: str
     version: int
     inputs: tuple[str, ...]
-    params: Callable[[Build], dict[str, Any]]
-    tools: Callable[[Build], Iterable[str]]
-    run: Callable[[Job], Iterable[Entry]]
-    prepare: Callable[[Build, Progress], None] | None = None
+    params: Callable[[Inputs], dict[str, Any]]
+    tools: Callable[[Inputs], Iterable[str]]
+    run: Callable[[Job], Kept]
+    prepare: Callable[[Build, Permit], Checkpoint] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,16 +53,16 @@ class Placing:
 
     name: str
     inputs: tuple[str, ...]
-    status: Callable[[Build], tuple[str, tuple[str, ...]]]
-    place: Callable[[Build, bool], bool]
+    status: Callable[[Inputs], tuple[str, tuple[str, ...]]]
+    place: Callable[[Inputs, bool], bool]
 
 
 def versions(names: Iterable[str]) -> dict[str, str]:
     """The installed version of each distribution ("absent" if there is none), without importing it."""
-    found = {}
+    installed = {}
     for name in names:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "absent"
-    return found
+            installed[name] = "absent"
+    return installed

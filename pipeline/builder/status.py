@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from ..cache.store import Record, key_of
 from ..files.tree import canonical
-from ..sources.source import NotReadYet
-from .build import Build
+from .build import Build, State
 from .stage import Placing, Stage, versions
 
 
@@ -26,30 +24,28 @@ class Status:
     material: dict[str, Any] | None = None
 
 
-def status(build: Build, stage: Stage | Placing, force: Collection[str] = ()) -> Status:
-    """The one answer to whether a stage has to run. Raises InputError if the config and the checkpoint contradict."""
-    absent = [name for name in stage.inputs if name not in build.trees]
+def status(state: State, stage: Stage | Placing) -> Status:
+    """Whether a stage has to run. Raises InputError if the config and the checkpoint contradict."""
+    absent = [name for name in stage.inputs if name not in state.results]
     if absent:
         return Status(stage.name, None, False, (f"{absent[-1]} runs first",))
+    build, inputs = state.build, state.inputs(stage.name, stage.inputs)
+    forced = stage.name in build.options.forced
     if isinstance(stage, Placing):
-        key, reasons = stage.status(build)
-        reasons = ("forced",) if stage.name in force else reasons
+        key, reasons = stage.status(inputs)
+        reasons = ("forced",) if forced else reasons
         return Status(stage.name, key, not reasons, reasons)
-    try:
-        build.params[stage.name] = stage.params(build)
-    except NotReadYet as reason:
-        return Status(stage.name, None, False, (str(reason),))
     material = {
         "stage": stage.name,
         "version": stage.version,
-        "params": build.params[stage.name],
-        "tools": versions(stage.tools(build)),
-        "inputs": {name: build.trees[name].digest for name in stage.inputs},
+        "params": stage.params(inputs),
+        "tools": versions(stage.tools(inputs)),
+        "inputs": {name: inputs.tree(name).digest for name in stage.inputs},
     }
     key = key_of(material)
-    if stage.name in force:
+    if forced:
         return Status(stage.name, key, False, ("forced",), None, material)
-    record = build.store.find(stage.name, key, build.places)
+    record = build.store.find(stage.name, key, inputs.places)
     if record is not None:
         return Status(stage.name, key, True, (), record, material)
     return Status(stage.name, key, False, _why(build, stage.name, key, material), None, material)

@@ -1,21 +1,33 @@
-"""Backends: how a checkpoint is serialized. A new target is a module with these functions, and a line here:
-
-TOOLS                     our distributions whose version decides what comes out
-params(build) -> dict     the settings that the result depends on
-serialize(job) -> entries fill job.folder with weights or graph; return the checkpoint's entries kept as they are
-"""
+"""Backends: how a checkpoint is serialized. A new target is a module that is a `Backend`, and a line here."""
 
 from __future__ import annotations
 
-from types import ModuleType
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Protocol
 
 from . import neuron, pretrained, torchscript
 
 if TYPE_CHECKING:
     from ...config.settings import HandlerSettings
+    from ...files.tree import Entry
+    from ..build import Inputs, Job
 
-BACKENDS: dict[str, ModuleType] = {
+
+class Backend(Protocol):
+    """What a backend's module has."""
+
+    @property
+    def TOOLS(self) -> tuple[str, ...]:
+        """The distributions whose versions decide what comes out."""
+
+    def params(self, inputs: Inputs) -> dict[str, Any]:
+        """The settings that the result depends on. Raises InputError where they cannot be met."""
+
+    def serialize(self, job: Job) -> Iterable[Entry]:
+        """Fill the job's folder with weights or a graph; the checkpoint's entries that are kept as they are."""
+
+
+BACKENDS: dict[str, Backend] = {
     "pretrained": pretrained,
     "torchscript": torchscript,
     "neuron": neuron,
@@ -28,6 +40,6 @@ def name(handler: HandlerSettings) -> str:
     return handler.hardware if handler.hardware in BACKENDS else handler.save_mode
 
 
-def of(handler: HandlerSettings) -> ModuleType:
+def of(handler: HandlerSettings) -> Backend:
     """That backend's module."""
     return BACKENDS[name(handler)]

@@ -18,10 +18,12 @@ from ...errors import InputError, StageError
 from ...host import toolchain
 from ...portable.graph import FACTS, FORMAT
 from ...workers.client import work
+from ..resolve import dtype, lengths, load_settings, tolerance
 
 if TYPE_CHECKING:
+    from ...config.build_config import BuildConfig
     from ...files.tree import Entry
-    from ..build import Build, Job
+    from ..build import Inputs, Job
 
 TOOLS = ("transformers", "tokenizers")
 
@@ -29,20 +31,19 @@ TOOLS = ("transformers", "tokenizers")
 _FAST_MATH = {"none": "none", "matmul": "fp32-cast-matmult", "all": "all"}
 
 
-def params(build: Build) -> dict[str, Any]:
+def params(inputs: Inputs) -> dict[str, Any]:
     """Raises InputError if the compiler is not there."""
-    from ..resolve import dtype, lengths
-
-    handler, hardware = build.config.handler, build.config.hardware
+    config = inputs.config
+    handler, hardware = config.handler, config.hardware
     return {
         "format": FORMAT,
         "hardware": handler.hardware,
-        "batch": batch(build),
-        "lengths": lengths(build),
-        "dtype": dtype(build),
+        "batch": batch(config),
+        "lengths": lengths(inputs),
+        "dtype": dtype(inputs),
         "attn_implementation": handler.attn_implementation,
-        "args": _args(build),
-        "cpu_backend": _without_chip(build),
+        "args": _args(config),
+        "cpu_backend": _without_chip(config),
         "chip": toolchain.has_chip(),
         "dynamic_batch": hardware.dynamic_batch,
         "async_load": hardware.async_load,
@@ -52,52 +53,50 @@ def params(build: Build) -> dict[str, Any]:
     }
 
 
-def batch(build: Build) -> int:
+def batch(config: BuildConfig) -> int:
     """Rows that a graph is compiled for: a worker's batch, or its part on each of the cores that it is spread over."""
-    return int(build.config.frontend["batchSize"]) // build.config.hardware.data_parallel
+    return int(config.frontend["batchSize"]) // config.hardware.data_parallel
 
 
-def _without_chip(build: Build) -> bool:
+def _without_chip(config: BuildConfig) -> bool:
     """Whether to compile by the CPU backend; Inf1's compiler never needs the chip."""
-    asked = build.config.hardware.cpu_backend
+    asked = config.hardware.cpu_backend
     wanted = not toolchain.has_chip() if asked is None else asked
-    return wanted and build.config.handler.hardware == "neuronx"
+    return wanted and config.handler.hardware == "neuronx"
 
 
-def _args(build: Build) -> list[str]:
+def _args(config: BuildConfig) -> list[str]:
     """The compiler's command line, with the casts and the target machine that the settings name."""
-    hardware, own = build.config.hardware, list(build.config.hardware.compiler_args or [])
-    if build.config.handler.hardware == "neuron":
+    hardware, own = config.hardware, list(config.hardware.compiler_args or [])
+    if config.handler.hardware == "neuron":
         told = toolchain.option(own, "--fast-math") or toolchain.option(own, "--fp32-cast")
         return own if told else ["--fast-math", _FAST_MATH[hardware.auto_cast], *own]
     made = [] if toolchain.option(own, "--auto-cast") else ["--auto-cast", hardware.auto_cast]
     if hardware.auto_cast_type and not toolchain.option(own, "--auto-cast-type"):
         made += ["--auto-cast-type", hardware.auto_cast_type]
     if not toolchain.option(own, "--target"):
-        made += ["--target", target(build)]
+        made += ["--target", target(config)]
     return [*made, *own]
 
 
-def target(build: Build) -> str:
+def target(config: BuildConfig) -> str:
     """The machines that neuronx compiles for."""
-    hardware = build.config.hardware
+    hardware = config.hardware
     return toolchain.option(hardware.compiler_args or [], "--target") or hardware.target or "inf2"
 
 
-def environment(build: Build) -> dict[str, str]:
+def environment(config: BuildConfig) -> dict[str, str]:
     """What has to be set before the package is imported: one core to try the graphs on, and what to compile for where
     there is no chip to ask."""
     env = {} if os.environ.get("NEURON_RT_VISIBLE_CORES") else {"NEURON_RT_NUM_CORES": "1"}
-    return env | ({"NEURON_PLATFORM_TARGET_OVERRIDE": target(build)} if _without_chip(build) else {})
+    return env | ({"NEURON_PLATFORM_TARGET_OVERRIDE": target(config)} if _without_chip(config) else {})
 
 
 def serialize(job: Job) -> Iterable[Entry]:
     """Save the model as its task's class, here, and compile that there."""
-    from ..resolve import load_settings, tolerance
-
-    build = job.build
-    handler, hardware = build.config.handler, build.config.hardware
-    chip, settings = toolchain.CHIPS[handler.hardware], build.params["serialize"]
+    config, settings = job.config, job.params
+    handler, hardware = config.handler, config.hardware
+    chip = toolchain.CHIPS[handler.hardware]
     if settings["dtype"] == "float16":
         raise InputError(
             "The checkpoint is in float16, which is no type to compile from.",
@@ -107,7 +106,7 @@ def serialize(job: Job) -> Iterable[Entry]:
     saved, compiled = job.scratch / "saved", job.scratch / "compiled"
     saved.mkdir()
     compiled.mkdir()
-    ask = {**load_settings(build, job.lay_out("download")), "dtype": settings["dtype"]}
+    ask = {**load_settings(job.inputs, job.lay_out("download")), "dtype": settings["dtype"]}
     prepared = work("prepare", {**ask, "out": str(saved)}, scratch=job.scratch, progress=job.progress)
     ask = {
         **prepared,
@@ -115,11 +114,11 @@ def serialize(job: Job) -> Iterable[Entry]:
         **{name: settings[name] for name in ("attn_implementation", "dynamic_batch", "async_load", "lazy_load")},
         "package": chip.package,
         "checkpoint": str(saved),
-        "auto_class": build.config.task.auto_class,
+        "auto_class": config.task.auto_class,
         "trust_remote_code": handler.trust_remote_code,
-        "task": build.config.task.name,
-        "outputs": build.config.task.outputs,
-        "tolerance": tolerance(build),
+        "task": config.task.name,
+        "outputs": config.task.outputs,
+        "tolerance": tolerance(job.inputs),
         "timeout": hardware.compiler_timeout,
         "workdir": str(job.scratch / "compiler"),
         "out": str(compiled),
@@ -132,7 +131,7 @@ def serialize(job: Job) -> Iterable[Entry]:
             progress=job.progress,
             python=python,
             script=toolchain.WORKER,
-            env=environment(build),
+            env=environment(config),
         )
     except StageError as error:
         raise _with_the_compilers_words(job, error) from None
@@ -153,7 +152,7 @@ _LARGEST = 1 << 20
 
 def _with_the_compilers_words(job: Job, error: StageError) -> StageError:
     """The error, with where the compiler's own logs are kept: in the cache, until it fails for this archive again."""
-    kept = job.build.store.root / "compiler" / job.build.config.archive.name
+    kept = job.build.store.root / "compiler" / job.config.archive.name
     if kept.is_symlink():
         kept.unlink()
     shutil.rmtree(kept, ignore_errors=True)

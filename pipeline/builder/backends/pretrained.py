@@ -12,28 +12,28 @@ from ..resolve import is_adapter, load_settings
 
 if TYPE_CHECKING:
     from ...files.tree import Entry
-    from ..build import Build, Job
+    from ..build import Inputs, Job
 
 TOOLS = ("transformers", "tokenizers")
 
 
-def params(build: Build) -> dict[str, Any]:
-    return {"dtype": build.config.handler.dtype} if is_adapter(build) else {}
+def params(inputs: Inputs) -> dict[str, Any]:
+    return {"dtype": inputs.config.handler.dtype} if is_adapter(inputs) else {}
 
 
 def serialize(job: Job) -> Iterable[Entry]:
     """Keep the weights as they are if their class has the task's head; otherwise, and if it may be untrained, load and
     save them as one that has."""
-    build = job.build
+    inputs = job.inputs
     # Neither pickles nor an adapter beside its base are what a handler loads.
-    whole = any(build.trees["download"].get(name) for name in (WEIGHTS, INDEX)) and not is_adapter(build)
-    whole &= task_of(build.read_json("download", CONFIG)) == build.config.task
-    if whole and not build.config.handler.allow_untrained_head:
-        return [entry for entry in build.trees["download"] if ".safetensors" in entry.path]
+    whole = any(inputs.tree("download").get(name) for name in (WEIGHTS, INDEX)) and not is_adapter(inputs)
+    whole &= task_of(inputs.read_json("download", CONFIG)) == inputs.config.task
+    if whole and not inputs.config.handler.allow_untrained_head:
+        return [entry for entry in inputs.tree("download") if ".safetensors" in entry.path]
     out = job.folder / "saved"
     out.mkdir()
-    settings = {**load_settings(build, job.lay_out("download")), "out": str(out)}
-    if not is_adapter(build):
+    settings = {**load_settings(inputs, job.lay_out("download")), "out": str(out)}
+    if not is_adapter(inputs):
         # In the checkpoint's own dtype: the setting is the handler's, and what is kept here has to do for every one.
         # An adapter that is merged into fewer bits than it is served in would be another model.
         settings["dtype"] = "auto"

@@ -11,16 +11,16 @@ from ..resolve import load_settings, max_length
 
 if TYPE_CHECKING:
     from ...files.tree import Entry
-    from ..build import Build, Job
+    from ..build import Inputs, Job
 
 TOOLS = ("torch", "transformers", "tokenizers")
 
 
-def params(build: Build) -> dict[str, Any]:
-    handler = build.config.handler
+def params(inputs: Inputs) -> dict[str, Any]:
+    handler = inputs.config.handler
     return {
         "format": FORMAT,
-        "max_length": max_length(build),
+        "max_length": max_length(inputs),
         "hardware": handler.hardware,
         "dtype": handler.dtype,
         "attn_implementation": handler.attn_implementation,
@@ -29,16 +29,16 @@ def params(build: Build) -> dict[str, Any]:
 
 def serialize(job: Job) -> Iterable[Entry]:
     """Trace the model in a worker; it writes GRAPH, WEIGHTS and FACTS of `workers.trace`."""
-    build = job.build
+    config = job.config
     work(
         "trace",
         {
-            **load_settings(build, job.lay_out("download")),
+            **load_settings(job.inputs, job.lay_out("download")),
             "out": str(job.folder),
-            "task": build.config.task.name,
-            "outputs": build.config.task.outputs,
-            "max_length": max_length(build),
-            "device": "cuda" if build.config.handler.hardware == "gpu" else "cpu",
+            "task": config.task.name,
+            "outputs": config.task.outputs,
+            "max_length": max_length(job.inputs),
+            "device": "cuda" if config.handler.hardware == "gpu" else "cpu",
         },
         scratch=job.scratch,
         progress=job.progress,

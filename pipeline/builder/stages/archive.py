@@ -10,7 +10,6 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,99 +25,94 @@ from ...errors import InputError
 from ...files.tree import Entry, Tick, Tree
 from ...portable.graph import FACTS, NO_CHIP
 from .. import resolve
-from ..build import Build, Job
-from ..stage import Stage, versions
-from .download import license_of
+from ..build import Inputs, Job
+from ..stage import Kept, Stage, versions
+from .locking import license_of
 
 TOOLS = ("torch-model-archiver", "torch", "transformers", "tokenizers")
 
 
-def filename(build: Build) -> str:
-    """What the archive is called in a model store."""
-    return build.config.archive.name + FORMATS[build.config.archive.format].suffix
-
-
-def sha256(build: Build) -> str:
+def sha256(inputs: Inputs) -> str:
     """Of the finished archive: of its file, or of a folder's listing (as `reader.digest` has it)."""
-    tree, name = build.trees["archive"], filename(build)
+    tree, name = inputs.tree("archive"), inputs.build.filename
     if tree.get(name):
         return tree.entries[0].sha256
     return Tree.of(replace(entry, path=entry.path.removeprefix(f"{name}/")) for entry in tree).digest
 
 
-def params(build: Build) -> dict[str, Any]:
-    archive = build.config.archive
+def params(inputs: Inputs) -> dict[str, Any]:
+    archive = inputs.config.archive
     return {
         "name": archive.name,
         "version": archive.version,
         "format": archive.format,
-        "source": source(build),
-        "settings": build.params["serialize"],
+        "source": source(inputs),
+        "settings": inputs.result("serialize").params,
         "mar-pipeline": __version__,
         "python": _python(),
         "epoch": writer.epoch(os.environ.get("SOURCE_DATE_EPOCH")),
     }
 
 
-def source(build: Build) -> dict[str, Any]:
+def source(inputs: Inputs) -> dict[str, Any]:
     """Where the model came from: a Hub repository at a commit, an address, a starter, or a folder, which its files'
     digests tell and not its name: that is the builder's own business, and another one would give another archive. Its
     licence, its base model, and the code of its own that runs, where it has them."""
-    first, *rest = build.sources
-    told = first.provenance()
-    if licence := license_of(build, 0):
-        told["license"] = licence
-    if rest:
-        told["base"] = rest[0].provenance()
-        if licence := license_of(build, 1):
-            told["base"]["license"] = licence
-    code = [entry.path for entry in build.trees["download"] if entry.path.endswith(".py")]
-    return {**told, "remote_code": code} if code else told
+    model, *base = [
+        _with_license(part.source.provenance(), license_of(inputs.build, inputs.checkpoint, number))
+        for number, part in enumerate(inputs.checkpoint.parts)
+    ]
+    code = [entry.path for entry in inputs.tree("download") if entry.path.endswith(".py")]
+    return {**model, **({"base": base[0]} if base else {}), **({"remote_code": code} if code else {})}
 
 
-def provenance(build: Build) -> dict[str, Any]:
+def _with_license(source: dict[str, Any], licence: str | None) -> dict[str, Any]:
+    return {**source, "license": licence} if licence else source
+
+
+def provenance(inputs: Inputs) -> dict[str, Any]:
     """What the archive was made of. Every file's SHA-256 but its own and the manifest's, which name what is here."""
-    files = {entry.path: entry.sha256 for name in ("serialize", "handler") for entry in build.trees[name]}
+    files = {entry.path: entry.sha256 for name in ("serialize", "handler") for entry in inputs.tree(name)}
     # A graph that could not be run where it was compiled.
-    untried = build.read_json("serialize", FACTS).get("tried", True) is False
+    untried = inputs.read_json("serialize", FACTS).get("tried", True) is False
     return {
         "format": 1,
         **({"unverified": NO_CHIP} if untried else {}),
-        "source": source(build),
-        "checkpoint": {entry.path: entry.sha256 for entry in build.trees["download"]},
+        "source": source(inputs),
+        "checkpoint": {entry.path: entry.sha256 for entry in inputs.tree("download")},
         "files": dict(sorted(files.items())),
-        "versions": {"mar-pipeline": __version__, "python": _python(), **versions(_tools(build))},
+        "versions": {"mar-pipeline": __version__, "python": _python(), **versions(_tools(inputs))},
         "settings": {
-            "serialize": build.params["serialize"],
-            "handler": build.params["handler"]["settings"],
+            "serialize": inputs.result("serialize").params,
+            "handler": inputs.result("handler").params["settings"],
             "archive": {
-                "name": build.config.archive.name,
-                "version": build.config.archive.version,
-                "format": build.config.archive.format,
+                "name": inputs.config.archive.name,
+                "version": inputs.config.archive.version,
+                "format": inputs.config.archive.format,
             },
         },
     }
 
 
-def provenance_text(build: Build) -> str:
+def provenance_text(inputs: Inputs) -> str:
     """The text of provenance.json."""
-    return json.dumps(provenance(build), indent=2) + "\n"
+    return json.dumps(provenance(inputs), indent=2) + "\n"
 
 
-def _tools(build: Build) -> tuple[str, ...]:
-    return (*TOOLS, *resolve.merging(build))
+def _tools(inputs: Inputs) -> tuple[str, ...]:
+    return (*TOOLS, *resolve.merging(inputs))
 
 
 def _python() -> str:
     return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def run(job: Job) -> Iterable[Entry]:
-    build = job.build
-    seconds = build.params["archive"]["epoch"]
+def run(job: Job) -> Kept:
+    inputs, build, seconds = job.inputs, job.build, job.params["epoch"]
+    places = inputs.places
     members = [
-        *(Member(entry, build.store.use(entry, build.places)) for entry in _entries(build)),
-        Member.of(PROVENANCE, provenance_text(build).encode()),
+        *(Member(entry, build.store.use(entry, places)) for entry in _entries(inputs)),
+        Member.of(PROVENANCE, provenance_text(inputs).encode()),
     ]
     members.sort(key=lambda member: member.entry.path)
     members.append(Member.of(MANIFEST, _manifest(job, seconds).encode()))
@@ -129,10 +123,10 @@ def run(job: Job) -> Iterable[Entry]:
         done += count
         job.progress("packing", done, total)
 
-    target, form = job.folder / filename(build), build.config.archive.format
+    target, form = job.folder / build.filename, build.config.archive.format
     try:
         if FORMATS[form].kind == "no-archive":
-            return _folder(build, members, target, job, tick)
+            return Kept(_folder(members, target, job, tick))
         if FORMATS[form].kind == "tgz":
             entry = writer.write_tar(target, members, seconds, tick, root=build.config.archive.name)
         else:
@@ -142,17 +136,17 @@ def run(job: Job) -> Iterable[Entry]:
             raise Damaged(wrong.entry.path) from None
         raise changed(wrong.entry) from None
     job.digested[target.name] = entry
-    return []
+    return Kept()
 
 
-def _folder(build: Build, members: list[Member], target: Path, job: Job, tick: Tick) -> list[Entry]:
+def _folder(members: list[Member], target: Path, job: Job, tick: Tick) -> list[Entry]:
     """An archive that is a folder: what lies in the store already is not written again. Raises writer.Wrong,
     Damaged."""
     kept = []
     for member in members:
         entry = replace(member.entry, path=f"{target.name}/{member.entry.path}")
-        if member.source == build.store.blob(entry.sha256):
-            if not build.store.intact(entry):
+        if member.source == job.build.store.blob(entry.sha256):
+            if not job.build.store.intact(entry):
                 raise Damaged(member.entry.path)
             kept.append(entry)
         else:
@@ -161,11 +155,11 @@ def _folder(build: Build, members: list[Member], target: Path, job: Job, tick: T
     return kept
 
 
-def _entries(build: Build) -> list[Entry]:
+def _entries(inputs: Inputs) -> list[Entry]:
     """The files that go into the archive. Raises InputError for a name that an archive cannot hold."""
     from model_archiver.model_packaging_utils import ModelExportUtils
 
-    found = [entry for name in ("serialize", "handler") for entry in build.trees[name]]
+    found = [entry for name in ("serialize", "handler") for entry in inputs.tree(name)]
     ours = [PROVENANCE, MANIFEST]
     left_out = {"__MACOSX", "__pycache__"}  # as in the archiver's `archive_dir`
     writer.refuse(
@@ -180,15 +174,15 @@ def _manifest(job: Job, seconds: int) -> str:
     from model_archiver.model_archiver_error import ModelArchiverError
     from model_archiver.model_packaging_utils import ModelExportUtils
 
-    archive, held = job.build.config.archive, job.build.trees["serialize"]
+    archive, weights = job.config.archive, job.inputs.tree("serialize")
     try:
         ModelExportUtils.validate_inputs(archive.name, str(job.folder))
         text = ModelExportUtils.generate_manifest_json(
             ModelArchiverConfig(
                 model_name=archive.name,
                 version=archive.version,
-                handler=f"{job.build.config.task.name}.py",
-                serialized_file=next((name for name in ("model.pt", "model.safetensors") if held.get(name)), None),
+                handler=f"{job.config.task.name}.py",
+                serialized_file=next((name for name in ("model.pt", "model.safetensors") if weights.get(name)), None),
                 config_file="model-config.yaml",
                 archive_format=archive.format,
             )

@@ -3,55 +3,45 @@ the Hugging Face cache, stay where they are."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ... import sources
-from ...errors import InputError
-from ...files.tree import Entry
+from ...errors import InputError, StageError
 from ...model import checkpoint, lock
 from ...model.address import ModelSource, find, is_commit
 from ...model.remote_code import with_code
 from ...model.selection import Base, Selection, has_vocabulary, select, with_base
 from ...sources.hub.repository import Hub
-from ...sources.source import NotReadYet, Progress, Source
-from ..build import Build, Job
-from ..stage import Stage
+from ...sources.source import Fetched, NotReadYet, Source
+from ..build import Build, Checkpoint, Inputs, Job, Part
+from ..stage import Kept, Permit, Stage
+
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Part:
-    """Files of one source: path in the checkpoint -> path there."""
-
-    source: Source
-    files: Mapping[str, str]
-
-
-def parts(build: Build, *, may_fetch: bool = False, to_lock: bool = False) -> list[Part]:
-    """The model's source with what is needed of it, and its base model's. Raises NotReadYet unless it `may_fetch`,
-    InputError, StageError. What is `to_lock` may have code of its own that can still change."""
+def parts(build: Build, permit: Permit, *, to_lock: bool = False) -> tuple[Part, ...]:
+    """The model's source with the files that are needed of it, and its base model's. What is `to_lock` may have code of
+    its own that can still change. Raises NotReadYet as `permit` does, InputError, StageError."""
     model = build.config.model
     if not to_lock:
         _refuse_moving_code(build, model, build.config.revision, "handler.revision")
-    if not build.sources:
-        build.sources.append(_source(build, 0, model, build.config.revision))
-    found = _select(build, build.sources[0], may_fetch)
-    if found.base is None:
-        return [Part(build.sources[0], found.files)]
-    base, revision = _base_of(build, found.base)
+    source = _source(build, 0, model, build.config.revision)
+    chosen = _select(build, source, permit)
+    if chosen.base is None:
+        return (Part(source, chosen.files),)
+    base, revision = _base_of(build, chosen.base)
     if not to_lock:
         _refuse_moving_code(build, base, revision, "handler.base_revision")
-    if len(build.sources) == 1:
-        build.sources.append(_source(build, 1, base, revision))
-    around = _select(build, build.sources[1], may_fetch, tokenizer=not has_vocabulary(found.files))
-    if around.base is not None:
+    around = _source(build, 1, base, revision)
+    theirs = _select(build, around, permit, tokenizer=not has_vocabulary(chosen.files))
+    if theirs.base is not None:
         raise InputError(
             f"{base.name}, the base model of {model.name}, is an adapter itself.",
             fix="Merge it into its base (peft's merge_and_unload()), save that, and set handler.base_model to it.",
         )
-    return [Part(build.sources[0], found.files), Part(build.sources[1], with_base(found, around).files)]
+    return Part(source, chosen.files), Part(around, with_base(chosen, theirs).files)
 
 
 def _base_of(build: Build, base: Base) -> tuple[ModelSource, str | None]:
@@ -95,14 +85,29 @@ def _source(build: Build, number: int, model: ModelSource, revision: str | None)
         locked = build.lock.part(number, lock.path_of(build.config.path))
         if model.repo is not None:
             revision = build.lock.commit(number, model.repo) or revision
-    return sources.of(build.store, build.offline, model, revision, locked)
+    return sources.of(build.store, build.options.offline, model, revision, locked)
 
 
-def _select(build: Build, source: Source, may_fetch: bool, *, tokenizer: bool = True) -> Selection:
-    handler, source.may_fetch = build.config.handler, may_fetch
-    present = source.sizes()
-    found = select(present, source.where, source.text, pickles=handler.allow_pickle, tokenizer=tokenizer)
-    return with_code(found, present, source.where, source.text) if handler.trust_remote_code else found
+def _select(build: Build, source: Source, permit: Permit, *, tokenizer: bool = True) -> Selection:
+    """The files to take of a source."""
+
+    def text(path: str) -> str:
+        return _read(source, permit, lambda: source.text(path))
+
+    handler = build.config.handler
+    present = _read(source, permit, source.sizes)
+    chosen = select(present, source.where, text, pickles=handler.allow_pickle, tokenizer=tokenizer)
+    return with_code(chosen, present, source.where, text) if handler.trust_remote_code else chosen
+
+
+def _read(source: Source, permit: Permit, ask: Callable[[], T]) -> T:
+    """What `ask` reads of a source, which may fetch from then on if it has to, and `permit` lets it."""
+    try:
+        return ask()
+    except NotReadYet as reason:
+        permit(reason)
+        source.may_fetch = True
+        return ask()
 
 
 def _refuse_moving_code(build: Build, model: ModelSource, revision: str | None, setting: str) -> None:
@@ -119,52 +124,55 @@ def _refuse_moving_code(build: Build, model: ModelSource, revision: str | None, 
         )
 
 
-def params(build: Build) -> dict[str, Any]:
-    """A commit, or digests. Raises NotReadYet for files that changed, InputError."""
-    first, *rest = [part.source.identity(part.files) for part in parts(build)]
-    handler = build.config.handler
+def prepare(build: Build, permit: Permit) -> Checkpoint:
+    """Choose the files of the checkpoint, and find out what pins their contents. Raises NotReadYet as `permit` does,
+    InputError, StageError."""
+    resolved = parts(build, permit)
+    first, *base = [_identity(part, permit) for part in resolved]
+    return Checkpoint(resolved, {**first, **({"base": base[0]} if base else {})})
+
+
+def _identity(part: Part, permit: Permit) -> dict[str, Any]:
+    try:
+        return part.source.identity(part.files)
+    except NotReadYet as reason:
+        part.source.fetch(part.files, permit(reason))
+    try:
+        return part.source.identity(part.files)
+    except NotReadYet as reason:
+        raise StageError(
+            f"{part.source.where} changed while it was read: {reason}.",
+            "Something wrote to the checkpoint's folder, a training run perhaps.",
+            "Build again when it is finished.",
+        ) from None
+
+
+def params(inputs: Inputs) -> dict[str, Any]:
+    """A commit, or digests, and what may be loaded."""
+    handler = inputs.config.handler
     flags = {name: True for name in ("allow_pickle", "trust_remote_code") if getattr(handler, name)}
-    return {**first, **({"base": rest[0]} if rest else {}), **flags}
+    return {**inputs.checkpoint.identity, **flags}
 
 
-def prepare(build: Build, progress: Progress) -> None:
-    """Ask and read what `params` cannot do without."""
-    for part in parts(build, may_fetch=True):
-        try:
-            part.source.identity(part.files)
-        except NotReadYet:
-            part.source.fetch(part.files, progress)
-
-
-def run(job: Job) -> Iterable[Entry]:
-    """The entries of the checkpoint's files; `build.places` are those that lie outside the store."""
-    build = job.build
-    found = [got for part in parts(build, may_fetch=True) for got in part.source.fetch(part.files, job.progress)]
-    for source in build.sources:
-        if isinstance(source, Hub):
-            source.keep_reference()
-    build.places = {got.entry.path: got.place for got in found if got.place is not None}
-    entries = [got.entry for got in found]
+def run(job: Job) -> Kept:
+    """The entries of the checkpoint's files, and where those lie that are not in the store."""
+    store, parts = job.build.store, job.inputs.checkpoint.parts
+    fetched: list[Fetched] = []
+    for part in parts:
+        part.source.may_fetch = True
+        fetched += part.source.fetch(part.files, job.progress)
+    for part in parts:
+        if isinstance(part.source, Hub):
+            part.source.keep_reference()
+    entries = [file.entry for file in fetched]
+    places = {file.entry.path: file.place for file in fetched if file.place is not None}
     for entry in entries:
         if entry.path.endswith(".safetensors"):
-            checkpoint.tensors(build.store.use(entry, build.places), entry.path)
+            checkpoint.tensors(store.use(entry, places), entry.path)
         elif entry.path == checkpoint.CONFIG:
             names = [entry.path for entry in entries]
-            checkpoint.refuse_other_weights(build.store.use(entry, build.places).read_bytes(), names)
-    return entries
-
-
-def is_local(build: Build) -> bool:
-    """Whether the model, and the base model of an adapter, lie on this machine, where people work on them."""
-    return all(source.provenance()["kind"] in ("folder", "starter") for source in build.sources)
-
-
-def license_of(build: Build, number: int) -> str | None:
-    """The licence of the model, or of an adapter's base model: as it is locked, where it can be known no better."""
-    if build.lock is None or is_local(build):
-        return build.sources[number].license()
-    told = build.lock.license if number == 0 else build.lock.sources[number].get("license")
-    return None if told is None else str(told)
+            checkpoint.refuse_other_weights(store.use(entry, places).read_bytes(), names)
+    return Kept(entries, places)
 
 
 STAGE = Stage(
@@ -172,7 +180,7 @@ STAGE = Stage(
     version=3,
     inputs=(),
     params=params,
-    tools=lambda _build: (),
+    tools=lambda _inputs: (),
     run=run,
     prepare=prepare,
 )

@@ -4,67 +4,61 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
 from typing import Any
 
-from ...config import build_config as configs
+from ...config import build_config
 from ...errors import InputError
-from ...files.tree import Entry, text_digest
+from ...files.tree import text_digest
 from ...tasks import TASKS
 from .. import resolve
-from ..build import Build, Job
-from ..stage import Stage
+from ..build import Inputs, Job
+from ..stage import Kept, Stage
 from .samples import samples
 
 
-def _sources(build: Build) -> dict[str, str]:
+def _sources(task: str) -> dict[str, str]:
     """Archive path -> source text: the task's handler at the root, the shared modules in `handlers/`."""
     found = {}
     for path, file in resolve.handler_sources().items():
         text = file.read_text(encoding="utf-8")
-        if path == f"{build.config.task.name}.py":
+        if path == f"{task}.py":
             found[path] = text
         elif path.removesuffix(".py") not in TASKS:
             found[f"handlers/{path}"] = text
     return found
 
 
-def settings(build: Build) -> dict[str, Any]:
-    """The `handler:` section that is packed."""
-    return configs.packed_handler(build.config, max_length=resolve.max_length(build))
-
-
-def params(build: Build) -> dict[str, Any]:
+def params(inputs: Inputs) -> dict[str, Any]:
+    config = inputs.config
     return {
-        "task": build.config.task.name,
-        "settings": configs.packed(build.config, settings(build)),
-        "labels": resolve.labels(build),
-        "samples": build.config.verify.samples,
-        "handlers": {path: text_digest(text) for path, text in sorted(_sources(build).items())},
+        "task": config.task.name,
+        "settings": build_config.packed(config, resolve.packed_handler(inputs)),
+        "labels": resolve.labels(inputs),
+        "samples": config.verify.samples,
+        "handlers": {path: text_digest(text) for path, text in sorted(_sources(config.task.name).items())},
     }
 
 
-def run(job: Job) -> Iterable[Entry]:
-    build = job.build
-    for path, text in _sources(build).items():
+def run(job: Job) -> Kept:
+    inputs, config = job.inputs, job.config
+    for path, text in _sources(config.task.name).items():
         file = job.folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
-    packed = configs.packed(build.config, settings(build))
-    (job.folder / "model-config.yaml").write_text(configs.dump(packed), encoding="utf-8")
-    names = resolve.labels(build)
+    (job.folder / "model-config.yaml").write_text(build_config.dump(job.params["settings"]), encoding="utf-8")
+    names = resolve.labels(inputs)
     if names is not None:
         _write(job, "index_to_name.json", {str(index): name for index, name in names.items()})
-    _write(job, "samples.json", samples(build))
+    _write(job, "samples.json", samples(inputs))
     from ...handlers.protocol.schema import schema
 
-    _write(job, "schema.json", schema(build.config.task.name))
+    _write(job, "schema.json", schema(config.task.name))
     # Two checkpoints could bring a file of one of these names; the archive holds one of each.
-    clash = sorted(entry.path for entry in build.trees["serialize"] if (job.folder / entry.path).exists())
+    clash = sorted(entry.path for entry in inputs.tree("serialize") if (job.folder / entry.path).exists())
     if clash:
         raise InputError(f"The checkpoint holds {', '.join(clash)}, names that the archive needs for its own files.")
     shutil.rmtree(job.folder / "__pycache__", ignore_errors=True)
-    return []
+    return Kept()
 
 
 def _write(job: Job, name: str, value: Any) -> None:
@@ -74,9 +68,9 @@ def _write(job: Job, name: str, value: Any) -> None:
 
 STAGE = Stage(
     name="handler",
-    version=1,
-    inputs=("serialize",),
+    version=2,
+    inputs=("download", "serialize"),
     params=params,
-    tools=lambda _build: (),
+    tools=lambda _inputs: (),
     run=run,
 )

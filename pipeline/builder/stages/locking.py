@@ -7,11 +7,12 @@ from typing import Any
 
 from ...config.build_config import BuildConfig
 from ...errors import InputError
+from ...files.tree import Tree
 from ...model import lock
 from ...sources.hub.repository import Hub
 from ...sources.source import Source
-from ..build import Build
-from .download import is_local, parts
+from ..build import Build, Checkpoint, Part
+from .download import parts
 
 
 def fitting(config: BuildConfig, *, strict: bool, say: Callable[[str], None]) -> lock.Lock | None:
@@ -38,54 +39,75 @@ def fitting(config: BuildConfig, *, strict: bool, say: Callable[[str], None]) ->
     return None if stale else found
 
 
-def check_lock(build: Build) -> None:
-    """Hold the checkpoint against the lock. Raises InputError where it differs; a folder, which people work in, may
-    differ unless the build is to be `locked`, and is warned of."""
+def drift(build: Build, checkpoint: Checkpoint, tree: Tree) -> list[str]:
+    """How the checkpoint's files differ from the lock, a line each. Raises InputError if they do. A folder, which
+    people work in, may differ, with a warning, unless the build is `locked`."""
     if build.lock is None:
-        return
-    drift = build.lock.drift({e.path: lock.File(sha256=e.sha256, size=e.size) for e in build.trees["download"]})
-    if build.sources[0].license() != build.lock.license and is_local(build):
-        drift.append(f"its licence is {build.sources[0].license()}, and was {build.lock.license}")
-    build.drifted = bool(drift)
-    if not drift:
-        return
+        return []
+    lines = build.lock.drift({e.path: lock.File(sha256=e.sha256, size=e.size) for e in tree})
+    licence = checkpoint.parts[0].source.license()
+    if licence != build.lock.license and checkpoint.is_local:
+        lines.append(f"its licence is {licence}, and was {build.lock.license}")
+    if not lines:
+        return []
     assert build.config.path is not None
-    if build.locked or not is_local(build):
-        raise lock.refusal(build.config.model.name, lock.path_of(build.config.path), drift)
+    if build.options.locked or not checkpoint.is_local:
+        raise lock.refusal(build.config.model.name, lock.path_of(build.config.path), lines)
     build.store.warn(
-        f"{build.config.model.name} is not what {lock.path_of(build.config.path)} says: {drift[0]}"
-        + (f", and {len(drift) - 1} more" if len(drift) > 1 else "")
+        f"{build.config.model.name} is not what {lock.path_of(build.config.path)} says: {lines[0]}"
+        + (f", and {len(lines) - 1} more" if len(lines) > 1 else "")
         + f". It is built as it is; `mar lock {build.config.path}` takes it over."
     )
+    return lines
+
+
+def license_of(build: Build, checkpoint: Checkpoint, number: int) -> str | None:
+    """The licence of the model, or of an adapter's base model: the locked one, unless a folder says another now."""
+    if build.lock is None or checkpoint.is_local:
+        return checkpoint.parts[number].source.license()
+    licence = build.lock.license if number == 0 else build.lock.sources[number].get("license")
+    return None if licence is None else str(licence)
 
 
 def locked(build: Build) -> lock.Lock:
     """The lock of what the config's model is now. What the Hub tells digests of is not fetched for them. Raises
-    InputError too where only a cache tells what there is."""
-    found: dict[str, lock.File] = {}
-    for part in parts(build, may_fetch=True, to_lock=True):
-        known: dict[str, str | None] = dict.fromkeys(part.files)
-        if isinstance(part.source, Hub):
-            if not part.source.is_listed:
-                raise InputError(
-                    f"What {part.source.where} holds cannot be told offline: its cache may have a part only.",
-                    fix="Lock it without --offline.",
-                )
-            known = {name: part.source.sha256(path) for name, path in part.files.items()}
-        sizes = part.source.sizes()
-        small = {name: path for name, path in part.files.items() if known[name] is None}
-        fetched = part.source.fetch(small, lambda *_: None)
-        found |= {f.entry.path: lock.File(sha256=f.entry.sha256, size=f.entry.size) for f in fetched}
-        found |= {n: lock.File(sha256=sha, size=sizes[part.files[n]]) for n, sha in known.items() if sha is not None}
+    InputError too where only a cache tells what there is, StageError."""
+    resolved = parts(build, lambda _reason: _silent, to_lock=True)
+    files: dict[str, lock.File] = {}
+    for part in resolved:
+        part.source.may_fetch = True
+        files |= _locked_files(part)
+    sources = [part.source for part in resolved]
     return lock.Lock(
         model=build.config.model.name,
         settings=build.config.handler.choosing_files,
-        sources=[_told(source, number) for number, source in enumerate(build.sources)],
-        license=build.sources[0].license(),
-        files=found,
+        sources=[_locked_source(source, number) for number, source in enumerate(sources)],
+        license=sources[0].license(),
+        files=files,
     )
 
 
-def _told(source: Source, number: int) -> dict[str, Any]:
+def _silent(_what: str, _done: int, _total: int | None) -> None:
+    """Progress that nobody sees."""
+
+
+def _locked_files(part: Part) -> dict[str, lock.File]:
+    digests: dict[str, str | None] = dict.fromkeys(part.files)
+    if isinstance(part.source, Hub):
+        if not part.source.is_listed:
+            raise InputError(
+                f"What {part.source.where} holds is unknown offline: its cache may have a part only.",
+                fix="Lock it without --offline.",
+            )
+        digests = {name: part.source.sha256(path) for name, path in part.files.items()}
+    sizes = part.source.sizes()
+    unknown = {name: path for name, path in part.files.items() if digests[name] is None}
+    fetched = part.source.fetch(unknown, _silent)
+    files = {file.entry.path: lock.File(sha256=file.entry.sha256, size=file.entry.size) for file in fetched}
+    known = {name: sha for name, sha in digests.items() if sha is not None}
+    return files | {name: lock.File(sha256=sha, size=sizes[part.files[name]]) for name, sha in known.items()}
+
+
+def _locked_source(source: Source, number: int) -> dict[str, Any]:
     licence = source.license() if number else None
     return {**source.provenance(), **({"license": licence} if licence else {})}

@@ -37,10 +37,9 @@ from ...errors import MarError, StageError
 from ...files.tree import Entry, walk
 from ...host.environment import passed
 from ...serving.properties import config_properties
-from ..build import Build
+from ..build import Build, Inputs
 from ..stage import Placing
 from . import replaced
-from .archive import filename
 from .verify import REPORT
 
 NAME = "model_store"
@@ -50,20 +49,21 @@ _FICLONE = 0x40049409
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 
-def _files(build: Build) -> list[Entry]:
+def _files(inputs: Inputs) -> list[Entry]:
     """The archive's entries, with paths in the output folder."""
-    return [Entry(f"{FOLDER}/{e.path}", e.sha256, e.size, e.crc32) for e in build.trees["archive"]]
+    return [Entry(f"{FOLDER}/{e.path}", e.sha256, e.size, e.crc32) for e in inputs.tree("archive")]
 
 
-def status(build: Build) -> tuple[str, tuple[str, ...]]:
+def status(inputs: Inputs) -> tuple[str, tuple[str, ...]]:
     """The key of what the output folder should hold for this build, and why it does not (empty if it does)."""
-    wanted = {entry.path: entry.sha256 for entry in _files(build)}
-    key = key_of({"stage": NAME, "files": wanted, "report": build.trees["verify"].digest})
+    build = inputs.build
+    wanted = {entry.path: entry.sha256 for entry in _files(inputs)}
+    key = key_of({"stage": NAME, "files": wanted, "report": inputs.tree("verify").digest})
     reasons = []
-    for entry in _files(build):
+    for entry in _files(inputs):
         if not _holds(build, entry):
             reasons.append(f"{entry.path} is {'another one' if (build.out / entry.path).exists() else 'not there'}")
-    for path, text in _texts(build).items():
+    for path, text in _texts(inputs).items():
         file = build.out / path
         if not reads(file, text):
             reasons.append(f"{path} is {'out of date' if file.exists() else 'not there'}")
@@ -88,19 +88,20 @@ def _holds(build: Build, entry: Entry) -> bool:
 def _others(build: Build) -> list[str]:
     name = build.config.archive.name
     return [
-        name + suffix for suffix in sorted({row.suffix for row in FORMATS.values()}) if name + suffix != filename(build)
+        name + suffix for suffix in sorted({row.suffix for row in FORMATS.values()}) if name + suffix != build.filename
     ]
 
 
-def _texts(build: Build) -> dict[str, str]:
+def _texts(inputs: Inputs) -> dict[str, str]:
     """The small files, as they should be once the archive is in its place."""
-    names = tuple(sorted((set(archives(build.out)) | {filename(build)}) - set(_others(build))))
-    report = build.find("verify", REPORT)
+    build = inputs.build
+    names = tuple(sorted((set(archives(build.out)) | {build.filename}) - set(_others(build))))
+    report = inputs.find("verify", REPORT)
     assert report is not None
     return {
         f"reports/{build.config.archive.name}.json": report.read_text(encoding="utf-8"),
         PROPERTIES.as_posix(): _properties(names, tuple(passed())),
-        SUMS: _sums(build, names),
+        SUMS: _sums(inputs, names),
     }
 
 
@@ -109,14 +110,15 @@ def _properties(names: tuple[str, ...], more: tuple[str, ...]) -> str:
     return config_properties(names, passed=more)
 
 
-def _sums(build: Build, names: tuple[str, ...]) -> str:
+def _sums(inputs: Inputs, names: tuple[str, ...]) -> str:
     """Lines for `sha256sum --check`, of every archive in the model store, a folder's files one each, and of what was
     put beside it. What has its lines keeps them: they say what the files should be."""
+    build = inputs.build
     before = read_sums(build.out)
     lines = {path: sha for path, sha in before.get("", {}).items() if (build.out / path).is_file()}
     for name in names:
-        if name == filename(build):
-            lines.update((entry.path, entry.sha256) for entry in _files(build))
+        if name == build.filename:
+            lines.update((entry.path, entry.sha256) for entry in _files(inputs))
         else:
             lines.update(before.get(name) or _read(build, name))
     return sum_lines(lines)
@@ -130,38 +132,39 @@ def _read(build: Build, name: str) -> dict[str, str]:
     return {path: build.store.digests.read(file, path).sha256 for file, path in paths}
 
 
-def place(build: Build, forced: bool) -> bool:
+def place(inputs: Inputs, forced: bool) -> bool:
     """Bring the archive and what belongs to it into the output folder, each renamed into its place; False if another
     build has done so just now. An archive of another model that goes for it is warned of. Raises StageError if
     something that is not an archive is in its place, Damaged."""
-    if not build.intact("archive"):
+    build = inputs.build
+    if not inputs.is_intact("archive"):
         raise Damaged(f"the archive {build.config.archive.name}")
     build.out.mkdir(parents=True, exist_ok=True)
     with held(build.out):
-        if not forced and not status(build)[1]:
+        if not forced and not status(inputs)[1]:
             return False
         _sweep(build.out)
-        target = build.out / FOLDER / filename(build)
-        there = not forced and all(_holds(build, entry) for entry in _files(build))
+        target = build.out / FOLDER / build.filename
+        there = not forced and all(_holds(build, entry) for entry in _files(inputs))
         others = [build.out / FOLDER / name for name in _others(build) if _exists(build.out / FOLDER / name)]
         going = [*([] if there or not _exists(target) else [target]), *others]
-        warnings = [_leave(build, path) for path in going]
+        warnings = [_leave(inputs, path) for path in going]
         beside = temporary(build.out)
         try:
             if not there:
-                for entry in build.trees["archive"]:
+                for entry in inputs.tree("archive"):
                     _put(build, entry, beside / entry.path, forced=forced)
             for text in filter(None, warnings):
                 build.store.warn(text)
             if not there:
                 target.parent.mkdir(exist_ok=True)
-                _move(beside / filename(build), target)
+                _move(beside / build.filename, target)
             for path in others:
                 _remove(path)
-            for entry in _files(build):
+            for entry in _files(inputs):
                 build.store.digests.know(build.out / entry.path, entry)
-            replaced.remember(build)
-            for name, text in _texts(build).items():
+            replaced.remember(inputs)
+            for name, text in _texts(inputs).items():
                 renew(build.out, name, text)
         finally:
             _remove(beside)
@@ -179,21 +182,22 @@ def _sweep(out: Path) -> None:
             _remove(item)
 
 
-def _leave(build: Build, path: Path) -> str | None:
+def _leave(inputs: Inputs, path: Path) -> str | None:
     """That what is at a place in the model store goes, if it is worth a word. Raises StageError for what neither is an
     archive nor was put there by a build: a folder, or a file that has the same name in another format."""
     try:
-        return replaced.warning(build, path)
+        return replaced.warning(inputs, path)
     except (MarError, OSError):
-        if path.name in read_sums(build.out):
+        if path.name in read_sums(inputs.build.out):
             return None  # it was ours, and is damaged
-    if path.name != filename(build) or path.is_dir():
+    build = inputs.build
+    if path.name != build.filename or path.is_dir():
         raise StageError(
             f"{path} is in the way, and is not an archive.",
-            f"The archive {filename(build)} takes the place of every other that is called {build.config.archive.name}.",
+            f"The archive {build.filename} takes the place of every other that is called {build.config.archive.name}.",
             "Move it elsewhere, or give the archive another name: --name NAME.",
         )
-    return f"{path} could not be read as an archive, and is replaced by {filename(build)} of {build.config.model.name}."
+    return f"{path} could not be read as an archive, and is replaced by {build.filename} of {build.config.model.name}."
 
 
 def _put(build: Build, entry: Entry, target: Path, *, forced: bool) -> None:
@@ -252,4 +256,4 @@ def _remove(path: Path) -> None:
 
 
 # The last of the inputs that are missing is the one that a plan names: it waits for the archive first.
-STAGE = Placing(name=NAME, inputs=("verify", "archive"), status=status, place=place)
+STAGE = Placing(name=NAME, inputs=("download", "serialize", "handler", "verify", "archive"), status=status, place=place)

@@ -15,8 +15,8 @@ from ...archive.reader import PROVENANCE, Archive
 from ...errors import InputError
 from ...files.tree import text_digest
 from ...text import printable
-from ..build import Build
-from .archive import filename, provenance, provenance_text
+from ..build import Build, Inputs
+from .archive import provenance, provenance_text
 
 _ADDRESS = {"hub": "repo", "url": "url", "mlflow": "model", "starter": "name"}
 """What names the model of each kind of source but a folder."""
@@ -24,10 +24,11 @@ _WEIGHTS = re.compile(r".*\.(safetensors|bin|pt|pth)")
 _MOST_FOLDERS = 8
 
 
-def remember(build: Build) -> None:
+def remember(inputs: Inputs) -> None:
     """Keep in which folder the model of an archive lay."""
+    build = inputs.build
     if build.config.model.path is not None:
-        name, folder = _fact(provenance_text(build)), str(build.config.model.path)
+        name, folder = _fact(provenance_text(inputs)), str(build.config.model.path)
         before = _folders(build, name)
         if folder not in before:
             build.store.remember(name, json.dumps([folder, *before][:_MOST_FOLDERS]))
@@ -42,12 +43,12 @@ def _folders(build: Build, name: str) -> list[str]:
     return [] if kept is None else list(json.loads(kept))
 
 
-def warning(build: Build, path: Path) -> str | None:
+def warning(inputs: Inputs, path: Path) -> str | None:
     """That the archive at `path`, for which the build's one comes, is of another model; None if it is not. Raises
     MarError, OSError if it cannot be read as an archive."""
     if not path.is_file() and not path.is_dir():
         raise InputError(f"{path} is not a file.")
-    archive, new = Archive(path), provenance(build)
+    build, archive, new = inputs.build, Archive(path), provenance(inputs)
     try:
         text = archive.read(PROVENANCE).decode()
     except KeyError:
@@ -75,10 +76,10 @@ def warning(build: Build, path: Path) -> str | None:
 def _told(build: Build, path: Path, what: str) -> str:
     model = build.config.model
     name = str(model.path) if model.kind == "folder" else model.name
-    if path.name == filename(build):
+    if path.name == build.filename:
         then = f"that of {name} takes its place"
     else:
-        then = f"{filename(build)} of {name} takes its place, since both have one name"
+        then = f"{build.filename} of {name} takes its place, since both have one name"
     return printable(f"{path} {what}; {then}. To keep both, give one another name: --name NAME (archive.name).")
 
 

@@ -6,17 +6,17 @@ from typing import Any
 
 from ...errors import InputError
 from .. import resolve
-from ..build import Build
+from ..build import Inputs
 
 
-def samples(build: Build) -> list[Any]:
+def samples(inputs: Inputs) -> list[Any]:
     """The user's sample requests, or the task's, cut by words until they fit in max_length, and one that does not."""
-    task = build.config.task
-    if build.config.verify.samples is not None:
-        return [_greedy(sample) if task.name == "text_generation" else sample for sample in build.config.verify.samples]
+    task, own = inputs.config.task, inputs.config.verify.samples
+    if own is not None:
+        return [_greedy(sample) if task.name == "text_generation" else sample for sample in own]
     from tokenizers import Tokenizer
 
-    file = build.find("serialize", "tokenizer.json")
+    file = inputs.find("serialize", "tokenizer.json")
     try:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # what the package raises for a damaged file
@@ -25,7 +25,7 @@ def samples(build: Build) -> list[Any]:
         ) from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    limit = resolve.max_length(build)
+    limit = resolve.max_length(inputs)
     found = [_fitting(dict(sample), tokenizer, limit) for sample in task.samples]
     return found if task.name == "text_generation" or limit > LONGEST else [*found, _long(found[0], tokenizer, limit)]
 

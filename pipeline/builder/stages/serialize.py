@@ -4,44 +4,42 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
 from typing import Any
 
 from ...config.values import COMPILED
-from ...files.tree import Entry
 from ...model import settings_files, tokenizer
 from ...model.checkpoint import CONFIG, SIDE_FILES, read_json
 from ...model.checkpoint import labels as labels_of
 from ...workers.client import work
 from .. import backends, resolve
-from ..build import Build, Job
-from ..stage import Stage
+from ..build import Inputs, Job
+from ..stage import Kept, Stage
 
 
-def params(build: Build) -> dict[str, Any]:
+def params(inputs: Inputs) -> dict[str, Any]:
     """What a backend's result depends on, beside the checkpoint. Raises InputError where the two contradict."""
-    resolve.check_task(build)
-    handler = build.config.handler
+    resolve.check_task(inputs)
+    handler = inputs.config.handler
     return {
         "backend": backends.name(handler),
-        "task": build.config.task.name,
-        "labels": resolve.labels(build),
+        "task": inputs.config.task.name,
+        "labels": resolve.labels(inputs),
         "num_labels": handler.num_labels or None,
         "do_lower_case": handler.do_lower_case,
         "allow_untrained_head": handler.allow_untrained_head,
-        **backends.of(handler).params(build),
+        **backends.of(handler).params(inputs),
     }
 
 
-def run(job: Job) -> Iterable[Entry]:
-    build = job.build
+def run(job: Job) -> Kept:
+    config = job.config
     _tokenizer(job)
-    kept = list(backends.of(build.config.handler).serialize(job))
+    kept = list(backends.of(config.handler).serialize(job))
     _config(job)
     # What transformers saves names folders of this machine.
-    settings_files.settle(job.folder, build.config.model.name, trusted=build.config.handler.trust_remote_code)
+    settings_files.settle(job.folder, config.model.name, trusted=config.handler.trust_remote_code)
     # Code of the model's own, which is taken from its source only where it is trusted.
-    return [*kept, *(entry for entry in build.trees["download"] if entry.path.endswith(".py"))]
+    return Kept([*kept, *(entry for entry in job.inputs.tree("download") if entry.path.endswith(".py"))])
 
 
 def _tokenizer(job: Job) -> None:
@@ -60,7 +58,7 @@ def _tokenizer(job: Job) -> None:
             {
                 "checkpoint": str(checkpoint),
                 "out": str(made),
-                "trust_remote_code": job.build.config.handler.trust_remote_code,
+                "trust_remote_code": job.config.handler.trust_remote_code,
             },
             scratch=job.scratch,
             progress=job.progress,
@@ -70,9 +68,9 @@ def _tokenizer(job: Job) -> None:
         else:
             for name in names:
                 shutil.copyfile(made / name, job.folder / name)
-    if job.build.config.handler.do_lower_case is not None:
-        tokenizer.set_lower_case(job.folder, job.build.config.handler.do_lower_case)
-    if job.build.config.handler.hardware in COMPILED:
+    if job.config.handler.do_lower_case is not None:
+        tokenizer.set_lower_case(job.folder, job.config.handler.do_lower_case)
+    if job.config.handler.hardware in COMPILED:
         tokenizer.for_older_readers(job.folder)
 
 
@@ -82,7 +80,7 @@ def _config(job: Job) -> None:
     target = job.folder / CONFIG
     if not target.exists():
         shutil.copyfile(job.lay_out("download") / CONFIG, target)
-    config, names = read_json(target), resolve.labels(job.build)
+    config, names = read_json(target), resolve.labels(job.inputs)
     if names is not None and names != labels_of(config):
         config["id2label"] = {str(index): name for index, name in names.items()}
         config["label2id"] = {name: index for index, name in names.items()}
@@ -94,6 +92,6 @@ STAGE = Stage(
     version=4,
     inputs=("download",),
     params=params,
-    tools=lambda build: (*backends.of(build.config.handler).TOOLS, *resolve.merging(build)),
+    tools=lambda inputs: (*backends.of(inputs.config.handler).TOOLS, *resolve.merging(inputs)),
     run=run,
 )

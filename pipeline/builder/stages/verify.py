@@ -4,7 +4,6 @@ the two must agree."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,103 +13,60 @@ from ...answers import tokenization
 from ...answers.compare import Difference, differences
 from ...archive.reader import Archive
 from ...cache.store import Damaged
+from ...config.build_config import BuildConfig
 from ...config.values import COMPILED
 from ...errors import InputError, MismatchError, StageError
-from ...files.tree import Entry, scan
+from ...files.tree import scan
 from ...host import toolchain
 from ...portable.graph import NO_CHIP
 from ...workers.client import stop, work
 from .. import resolve
-from ..build import Build, Job
-from ..stage import Stage
-from .archive import filename
+from ..build import Inputs, Job
+from ..stage import Kept, Stage
 from .archive import sha256 as archive_digest
 
 REPORT = "report.json"
 
 
-def params(build: Build) -> dict[str, Any]:
+def params(inputs: Inputs) -> dict[str, Any]:
+    load = resolve.load_settings(inputs, inputs.build.store.root)
     return {
-        # What was accepted unverified is not what has to be tried.
-        **({"allow_unverified": build.allow_unverified} if _compiled(build) else {}),
-        "tolerance": resolve.tolerance(build),
-        "without_transformers": build.config.handler.save_mode != "pretrained",
-        "eager": {
-            name: value
-            for name, value in resolve.load_settings(build, build.store.root).items()
-            if name != "checkpoint"
-        },
+        # A result that was accepted unverified does not do for a build that wants it verified.
+        **({"allow_unverified": inputs.build.options.allow_unverified} if _is_compiled(inputs.config) else {}),
+        "tolerance": resolve.tolerance(inputs),
+        "without_transformers": inputs.config.handler.save_mode != "pretrained",
+        "eager": {name: value for name, value in load.items() if name != "checkpoint"},
     }
 
 
-def _compiled(build: Build) -> bool:
-    return build.config.handler.hardware in COMPILED
+def _is_compiled(config: BuildConfig) -> bool:
+    return config.handler.hardware in COMPILED
 
 
-def _worker(build: Build) -> dict[str, Any]:
+def _worker(config: BuildConfig) -> dict[str, Any]:
     """Where an archive's handler runs: here, or where a graph was compiled."""
-    if not _compiled(build):
+    if not _is_compiled(config):
         return {}
-    python = toolchain.started(build.config.hardware.python)
+    python = toolchain.started(config.hardware.python)
     return {"python": python, "script": toolchain.WORKER}
 
 
-def run(job: Job) -> Iterable[Entry]:
-    build, tolerance = job.build, resolve.tolerance(job.build)
-    archive = Archive(job.lay_out("archive") / filename(build))
+def run(job: Job) -> Kept:
+    inputs, tolerance = job.inputs, float(job.params["tolerance"])
+    archive = Archive(job.lay_out("archive") / job.build.filename)
     unpacked = archive.unpack(job.scratch / "model")
-    _refuse_other_bytes(build, unpacked)
+    _refuse_other_bytes(inputs, unpacked)
     requests = json.loads((unpacked / "samples.json").read_text(encoding="utf-8"))
-    texts = tokenization.asked(
-        unpacked,
-        pairs=build.config.task.name in ("seq_classification", "question_answering"),
-        talks=build.config.task.name == "text_generation",
-        # The others read a longer text in windows, or refuse it.
-        max_length=resolve.max_length(build) if build.config.task.name == "seq_classification" else None,
-    )
-    ask = {
-        "folder": str(unpacked),
-        "requests": requests,
-        "batched": True,
-        "corpus": texts,
-        "without_transformers": params(build)["without_transformers"],
-    }
-    reference = {
-        **resolve.load_settings(build, job.lay_out("download")),
-        "task": build.config.task.name,
-        "requests": requests,
-        "corpus": texts,
-        "settings": build.params["handler"]["settings"]["handler"]
-        | {"do_lower_case": build.config.handler.do_lower_case},
-    }
-    # Two processes at once, since most of either is importing torch.
-    with ThreadPoolExecutor(2) as pool:
-        answering = pool.submit(
-            work, "answer", ask, scratch=job.scratch / "answer", progress=job.progress, **_worker(build)
-        )
-        expecting = pool.submit(work, "eager", reference, scratch=job.scratch / "eager")
-        try:
-            try:
-                got = answering.result()
-            except Exception:
-                expecting.result()  # what the original says of itself tells more than what its archive does
-                raise
-            if "unverified" not in got:
-                _refuse_bad_samples(requests, got)
-            elif not build.allow_unverified:
-                raise _unverified(build, got["unverified"], got["said"])
-            told = expecting.result()
-            expected = told["answers"]
-        except BaseException:
-            stop()
-            raise
-    report: dict[str, Any] = {"name": archive.name, "sha256": archive_digest(build), "tolerance": tolerance}
+    corpus = _corpus(inputs, unpacked)
+    got, original = _answers(job, unpacked, requests, corpus)
+    expected = original["answers"]
+    report: dict[str, Any] = {"name": archive.name, "sha256": archive_digest(inputs), "tolerance": tolerance}
     if "unverified" in got:
         report |= {"verified": False, "unverified": got["unverified"], "notes": []}
         answers: list[dict[str, Any]] = [{} for _ in expected]
     else:
         # First, since other tokens are why answers differ.
-        counts = tokenization.compared(archive.name, unpacked, texts, told["tokens"], got["tokens"])
+        counts = tokenization.compared(archive.name, unpacked, corpus, original["tokens"], got["tokens"])
         report |= {
             "verified": True,
             "notes": got["notes"],
@@ -123,23 +79,77 @@ def run(job: Job) -> Iterable[Entry]:
         for request, wanted, answer in zip(requests, expected, answers, strict=True)
     ]
     (job.folder / REPORT).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return []
+    return Kept()
 
 
-def _refuse_other_bytes(build: Build, unpacked: Path) -> None:
+def _corpus(inputs: Inputs, unpacked: Path) -> dict[str, Any]:
+    """The texts whose tokens are compared."""
+    task = inputs.config.task.name
+    return tokenization.asked(
+        unpacked,
+        pairs=task in ("seq_classification", "question_answering"),
+        talks=task == "text_generation",
+        # The others read a longer text in windows, or refuse it.
+        max_length=resolve.max_length(inputs) if task == "seq_classification" else None,
+    )
+
+
+def _answers(
+    job: Job, unpacked: Path, requests: list[Any], corpus: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the archive answers, and what the original model does. Raises InputError for a sample that the archive's
+    handler refuses, StageError if it cannot be run here, and that is not accepted."""
+    inputs, config = job.inputs, job.config
+    ask = {
+        "folder": str(unpacked),
+        "requests": requests,
+        "batched": True,
+        "corpus": corpus,
+        "without_transformers": job.params["without_transformers"],
+    }
+    reference = {
+        **resolve.load_settings(inputs, job.lay_out("download")),
+        "task": config.task.name,
+        "requests": requests,
+        "corpus": corpus,
+        "settings": resolve.packed_handler(inputs) | {"do_lower_case": config.handler.do_lower_case},
+    }
+    # Two processes at once, since most of either is importing torch.
+    with ThreadPoolExecutor(2) as pool:
+        answering = pool.submit(
+            work, "answer", ask, scratch=job.scratch / "answer", progress=job.progress, **_worker(config)
+        )
+        expecting = pool.submit(work, "eager", reference, scratch=job.scratch / "eager")
+        try:
+            try:
+                got = answering.result()
+            except Exception:
+                expecting.result()  # the original model's own error explains more than the archive's
+                raise
+            if "unverified" not in got:
+                _refuse_bad_samples(requests, got)
+            elif not job.build.options.allow_unverified:
+                raise _unverified(config, got["unverified"], got["said"])
+            return got, expecting.result()
+        except BaseException:
+            stop()
+            raise
+
+
+def _refuse_other_bytes(inputs: Inputs, unpacked: Path) -> None:
     """Hold every file of the archive against the SHA-256 that its stage recorded: it was packed by CRC-32. Raises
     Damaged, when what is wrong is gone from the cache."""
-    for entry in (entry for stage in ("serialize", "handler") for entry in build.trees[stage]):
+    for entry in (entry for stage in ("serialize", "handler") for entry in inputs.tree(stage)):
         file = unpacked / entry.path
         if file.is_file() and scan(file, entry.path).sha256 == entry.sha256:
             continue
-        name, store = filename(build), build.store
+        name, store = inputs.build.filename, inputs.build.store
         store.warn(f"The cache is damaged: {name} holds another {entry.path} than was recorded. It is made again.")
-        if whole := build.trees["archive"].get(name):
+        if whole := inputs.tree("archive").get(name):
             store.discard(whole)
         store.intact(entry)  # which removes a blob that is not
-        if entry.path in build.places:
-            store.digests.forget(Path(build.places[entry.path]))
+        if place := inputs.places.get(entry.path):
+            store.digests.forget(Path(place))
         raise Damaged(entry.path)
 
 
@@ -157,14 +167,14 @@ def _agreed(name: str, expected: list[Any], got: dict[str, Any], tolerance: floa
     return largest(expected, got["single"], got["batched"])
 
 
-def _unverified(build: Build, reason: str, said: str) -> StageError:
-    chip = toolchain.CHIPS[build.config.handler.hardware]
+def _unverified(config: BuildConfig, reason: str, error: str) -> StageError:
+    chip = toolchain.CHIPS[config.handler.hardware]
     then = " and try it there with `mar smoke`" if chip.name == "neuronx" else ""
     return StageError(
-        f"{build.config.archive.name} cannot be verified here: {reason}.",
+        f"{config.archive.name} cannot be verified here: {reason}.",
         f"What {chip.package} compiles runs on {chip.machines} alone."
         if reason == NO_CHIP
-        else f"Its handler: {said}.",
+        else f"Its handler: {error}.",
         f"Build it on such a machine, or take it unverified with --allow-unverified{then}.",
     )
 
@@ -198,9 +208,9 @@ def table(found: list[Difference], most: int = 12) -> str:
 
 STAGE = Stage(
     name="verify",
-    version=3,
-    inputs=("download", "archive"),
+    version=4,
+    inputs=("download", "serialize", "handler", "archive"),
     params=params,
-    tools=lambda build: ("torch", "transformers", "tokenizers", *resolve.merging(build)),
+    tools=lambda inputs: ("torch", "transformers", "tokenizers", *resolve.merging(inputs)),
     run=run,
 )

@@ -22,7 +22,7 @@ def lock(
     as_json: JsonOption = False,
 ) -> None:
     """Write down which files a config's model is made of now: CONFIG.lock, by which every later build takes them."""
-    from ...builder.build import Build
+    from ...builder.build import Build, Options
     from ...builder.failures import explained
     from ...builder.stages.locking import locked
     from ...config import build_config as config
@@ -39,7 +39,8 @@ def lock(
             assert one.path is not None
             path = locks.path_of(one.path)
             before = _before(one.path, check)
-            with explained(Build(config=one, store=store, out=Path("build"), offline=offline), "lock") as build:
+            build = Build(config=one, store=store, options=Options(offline=offline))
+            with explained(build, "lock"):
                 now = locked(build)
             changes = ["it is not there"] if before is None else before.differences(now)
             found.append({"config": str(one.path), "lock": str(path), "files": len(now.files), "changes": changes})
