@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
+from mar_pipeline.answers.compare import differences
 from mar_pipeline.serving.server import Server
-from mar_pipeline.serving.smoke import compare
 from tests.conftest import KINDS
 
 pytestmark = pytest.mark.slow
@@ -140,7 +140,7 @@ def test_a_thousand_bad_requests_hurt_no_good_one(server: Server) -> None:
                 if refused or _harmless(task, content)
                 else f"{reply.status_code} {content[:80]!r} {reply.text[:200]}"
             )
-        different = compare(expected[task, mode, number], reply.json(), 1e-4)
+        different = differences("", expected[task, mode, number], reply.json(), 1e-4)
         return f"{task} {mode} {number}: {different[0]}" if different or reply.status_code != 200 else ""
 
     with ThreadPoolExecutor(24) as pool:
@@ -276,7 +276,7 @@ def test_explanations_are_those_of_mar_explain(server: Server, mar: Any, built: 
     path = built[task, "pretrained"]["path"]
     done = mar("explain", path, "--input", json.dumps(body), "--json", "--html", page)
     assert done.returncode == 0, done.stderr
-    assert not compare(json.loads(done.stdout), reply.json(), 1e-4)
+    assert not differences("", json.loads(done.stdout), reply.json(), 1e-4)
     assert reply.json()["words"][0]["text"] in page.read_text(encoding="utf-8")
     traced = server.client.predict(f"{task}-torchscript", body, path="explanations")
     assert (traced.status_code, "save_mode: pretrained" in traced.text) == (501, True)

@@ -16,8 +16,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from mar_pipeline.answers.compare import differences
 from mar_pipeline.serving.server import Server
-from mar_pipeline.serving.smoke import compare
 from mar_pipeline.tasks import TASKS
 from tests.conftest import Mar
 
@@ -115,9 +115,9 @@ def test_every_task_answers_where_transformers_is_not_installed(
     for task, found in zip(TASKS, told["answers"], strict=True):
         *alone, mixed = found["replies"]
         first, *near, last, many = mixed
-        assert not compare(expected[task], [reply for (reply,) in alone], 1e-4)
-        assert not compare(expected[task], near, 1e-4)
-        assert not compare(expected[task], many, 1e-4)
+        assert not differences("", expected[task], [reply for (reply,) in alone], 1e-4)
+        assert not differences("", expected[task], near, 1e-4)
+        assert not differences("", expected[task], many, 1e-4)
         assert first["error"]["field"] == "surely_unknown"
         assert last["error"]["message"]
         assert found["statuses"] == [*({} for _ in alone), {"0": 400, str(len(mixed) - 2): 400}]
@@ -143,7 +143,7 @@ def test_a_torchserve_whose_workers_have_no_transformers_answers_the_same(
             for one, answer in zip(INPUTS[task], expected[task], strict=True):
                 reply = server.client.predict(name, one)
                 assert reply.status_code == 200, reply.text
-                assert not compare(answer, reply.json(), 1e-4)
+                assert not differences("", answer, reply.json(), 1e-4)
             assert server.client.predict(name, BAD[0]).status_code == 400
             assert server.client.predict(name, BAD[1]).status_code == 400
             body = {"prompt": "a"} if task == "text_generation" else {"text": "a"}

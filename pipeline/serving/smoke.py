@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
-from .. import text
+from ..answers.compare import Difference, differences, table
 from ..archive import formats
 from ..archive.reader import PROVENANCE, Archive, digest
 from ..errors import InputError, MismatchError
@@ -23,7 +22,6 @@ from .properties import served_name
 from .server import Server
 
 TOLERANCE = 1e-4  # absolute, as the verify stage's default
-_ROWS = 5  # differences that an error shows
 _ROUNDS = 3  # how often each sample is sent at once with the others, so that TorchServe makes batches
 
 
@@ -36,15 +34,6 @@ class SmokeResult:
     requests: int
     median_ms: float
     ready_seconds: float
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One value of an answer: where it is, what was expected, what came."""
-
-    where: str
-    expected: str
-    got: str
 
 
 def smoke(
@@ -124,7 +113,7 @@ def shown(report: Callable[[str], None]) -> Iterator[None]:
 def _try(server: Server, name: str, requests: list[Any], expected: list[Any], tolerance: float) -> SmokeResult:
     if len(expected) != len(requests):
         raise ValueError(f"{len(expected)} answers for {len(requests)} requests")
-    differences: list[Difference] = []
+    found: list[Difference] = []
     times: list[float] = []
 
     def ask(label: str, number: int, body: Any, content_type: str | None = "application/json") -> list[Difference]:
@@ -140,19 +129,20 @@ def _try(server: Server, name: str, requests: list[Any], expected: list[Any], to
             got = reply.json()
         except ValueError:
             got = reply.text
-        return compare(expected[number], got, tolerance, where)
+        return differences(where, expected[number], got, tolerance)
 
     for number, body in enumerate(requests):
-        differences += ask("alone", number, body)
+        found += ask("alone", number, body)
     for number, body in enumerate(requests):
-        differences += ask("as bytes", number, json.dumps(body).encode(), None)
+        found += ask("as bytes", number, json.dumps(body).encode(), None)
     many = [(number, body) for _ in range(_ROUNDS) for number, body in enumerate(requests)]
     with ThreadPoolExecutor(min(len(many), 32)) as pool:
-        for found in pool.map(lambda item: ask("with others", *item), many):
-            differences += found
-    if differences:
+        for those in pool.map(lambda item: ask("with others", *item), many):
+            found += those
+    if found:
+        rows = indent(table(found, "expected", "TorchServe"), "  ")
         raise MismatchError(
-            f"TorchServe's answers differ from the handler's own for {name}:\n{table(differences)}",
+            f"TorchServe's answers differ from the handler's own for {name}:\n{rows}",
             "Batching, the body's format or the server's Python changed what it answers.",
             f"Compare with `mar run {server.archives[name]}`, and `mar doctor` for the versions.",
         )
@@ -162,41 +152,6 @@ def _try(server: Server, name: str, requests: list[Any], expected: list[Any], to
         median_ms=1000 * statistics.median(times),
         ready_seconds=server.ready[name],
     )
-
-
-def compare(expected: Any, got: Any, tolerance: float, where: str = "") -> list[Difference]:
-    """Where `got` is not `expected`: numbers with a fraction within `tolerance`, all else exactly."""
-    if isinstance(expected, dict) and isinstance(got, dict):
-        found = []
-        for key in [*expected, *(key for key in got if key not in expected)]:
-            if key in expected and key in got:
-                found += compare(expected[key], got[key], tolerance, f"{where} .{key}")
-            else:
-                sides = [_short(side[key]) if key in side else "nothing" for side in (expected, got)]
-                found.append(Difference(f"{where} .{key}", *sides))
-        return found
-    if isinstance(expected, list | tuple) and isinstance(got, list | tuple) and len(expected) == len(got):
-        pairs = enumerate(zip(expected, got, strict=True))
-        return [each for number, pair in pairs for each in compare(*pair, tolerance, f"{where} [{number}]")]
-    if isinstance(expected, float) or isinstance(got, float):
-        numbers = all(isinstance(side, int | float) and not isinstance(side, bool) for side in (expected, got))
-        if numbers and (expected == got or math.isclose(expected, got, rel_tol=0.0, abs_tol=tolerance)):
-            return []
-    elif expected == got and isinstance(expected, bool) == isinstance(got, bool):
-        return []
-    return [Difference(where, _short(expected), _short(got))]
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value
-    text = " ".join(text.split())
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def table(differences: Sequence[Difference]) -> str:
-    """The first few differences as aligned text."""
-    rows = [(d.where.strip(), d.expected, d.got) for d in differences]
-    return indent(text.table(("where", "expected", "TorchServe"), rows, _ROWS), "  ")
 
 
 def samples(archive: Path) -> list[Any]:

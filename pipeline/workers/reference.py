@@ -30,7 +30,7 @@ def _load(job: dict[str, Any], report: Report) -> Loaded:
 
 
 def answers(job: dict[str, Any], report: Report, loaded: Loaded | None = None) -> list[Any]:
-    """The answer to each of the job's `requests`, in the handlers' format (less what only a server can know)."""
+    """The answer to each of the job's `requests`, in the handlers' format."""
     import torch
 
     model, tokenizer = loaded or _load(job, report)
@@ -228,9 +228,23 @@ def _generate(model: Any, tokenizer: Any, request: Any, settings: dict[str, Any]
         pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
         **chosen,
     )
-    whole, before = (tokenizer.decode(each, skip_special_tokens=True) for each in (out[0], ids[0]))
-    text = whole[len(before) :]
+    new = out[0, ids.shape[1] :].tolist()
+    before = len(tokenizer.decode(ids[0], skip_special_tokens=True))
+    written = [
+        tokenizer.decode([*ids[0].tolist(), *new[:count]], skip_special_tokens=True)[before:]
+        for count in range(1, len(new) + 1)
+    ]
+    ends = model.generation_config.eos_token_id
+    finish = "stop" if new[-1] in (ends if isinstance(ends, list) else [ends]) else "length"
+    text, tokens = written[-1], len(new)
     stop = parameters.get("stop", [])
-    cuts = [text.find(word) for word in ([stop] if isinstance(stop, str) else stop) if word in text]
-    text = text[: min(cuts)] if cuts else text
-    return {"generated_text": prompt + text if parameters.get("return_full_text") else text}
+    # A text ends with the token that completes a stop word.
+    for count, part in enumerate(written, 1):
+        if cuts := [part.find(word) for word in ([stop] if isinstance(stop, str) else stop) if word in part]:
+            text, tokens, finish = part[: min(cuts)], count, "stop"
+            break
+    return {
+        "generated_text": prompt + text if parameters.get("return_full_text") else text,
+        "tokens": tokens,
+        "finish_reason": finish,
+    }

@@ -288,3 +288,54 @@ def test_a_trace_for_another_device_is_refused_in_one_sentence(served: Any) -> N
     ask = served("bert", "seq_classification", "torchscript")
     with pytest.raises(ValueError, match="traced for cpu and cannot run on cuda"):
         torchscript.load(ask.folder, {}, torch.device("cuda"), 0)
+
+
+def test_a_text_its_tokens_and_its_end_are_those_of_transformers(served: Any, tmp_path: Path) -> None:
+    """What `verify` compares: with stop words, with a token that ends the text, and with neither."""
+    from mar_pipeline.workers import reference
+
+    ask = served("gpt2", "text_generation", "pretrained")
+    checkpoint = ask.folder.parent / "gpt2-text_generation"
+
+    def asked(**parameters: Any) -> dict[str, Any]:
+        return {"prompt": "the room", "parameters": {"max_new_tokens": 8, "repetition_penalty": 1.4, **parameters}}
+
+    def answers(ask: Served, checkpoint: Path, *requests: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+        job = {
+            "checkpoint": str(checkpoint),
+            "auto_class": "AutoModelForCausalLM",
+            "labels": None,
+            "num_labels": None,
+            "allow_untrained_head": False,
+            "attn_implementation": None,
+            "dtype": "auto",
+            "task": "text_generation",
+            "settings": {"max_length": 64},
+            "requests": requests,
+        }
+        return ask(*requests), reference.answers(job, lambda *_: None)
+
+    (plain,), theirs = answers(ask, checkpoint, asked())
+    assert [plain] == theirs
+    assert (plain["tokens"], plain["finish_reason"]) == (8, "length")
+    text = plain["generated_text"]
+    middle = text[len(text) // 2]
+    stopped, theirs = answers(
+        ask,
+        checkpoint,
+        asked(stop=middle),
+        asked(stop=[text[-1], middle]),
+        asked(stop=middle, return_full_text=True),
+        asked(stop="never there", return_full_text=True),
+    )
+    assert stopped == theirs
+    assert [one["finish_reason"] for one in stopped] == ["stop", "stop", "stop", "length"]
+    assert 0 < stopped[0]["tokens"] < 8
+
+    ended = tiny.save(tmp_path / "ended", "gpt2", "text_generation")
+    every = list(range(json.loads((ended / "config.json").read_text())["vocab_size"]))
+    (ended / "generation_config.json").write_text(json.dumps({"eos_token_id": every}))
+    ask = Served(lay_out(tmp_path / "archive", ended, "text_generation", "pretrained"), "text_generation")
+    (one,), theirs = answers(ask, ended, asked())
+    assert [one] == theirs
+    assert (one["tokens"], one["finish_reason"]) == (1, "stop")

@@ -12,7 +12,7 @@ from mar_pipeline.errors import InputError, MismatchError
 from mar_pipeline.serving import smoke as module
 from mar_pipeline.serving.logs import WorkerDied
 from mar_pipeline.serving.server import Server
-from mar_pipeline.serving.smoke import Difference, compare, samples, smoke, table
+from mar_pipeline.serving.smoke import samples, smoke
 
 from .conftest import ECHO, SAMPLES, pack
 
@@ -34,40 +34,6 @@ def test_an_archive_without_samples_is_refused(tmp_path: Path) -> None:
     (folder / "samples.json").write_text("[")
     with pytest.raises(InputError, match="no JSON"):
         samples(folder)
-
-
-@pytest.mark.parametrize(
-    ("expected", "got", "same"),
-    [
-        ({"label": "a", "score": 0.5}, {"score": 0.50009, "label": "a"}, True),
-        ({"label": "a", "score": 0.5}, {"label": "a", "score": 0.5002}, False),
-        ({"score": 1.0}, {"score": 1}, True),
-        ({"a": 1}, {"a": 1, "b": 2}, False),
-        ({"a": 1, "b": 2}, {"a": 1}, False),
-        ([1, 2], [1], False),
-        ([1, 2], [1, 3], False),
-        (3, 4, False),
-        (True, 1, False),
-        (0.0, None, False),
-        (float("inf"), float("inf"), True),
-        ("a", "a", True),
-        ("a", "b", False),
-    ],
-)
-def test_answers_agree_when_all_but_fractions_is_equal(expected: Any, got: Any, same: bool) -> None:
-    assert (compare(expected, got, 1e-4) == []) is same
-
-
-def test_a_difference_says_where_it_is() -> None:
-    found = compare({"a": [{"b": 1}]}, {"a": [{"b": 2}]}, 1e-4, "sample 1")
-    assert found == [Difference("sample 1 .a [0] .b", "1", "2")]
-
-
-def test_the_table_shows_the_first_few_and_counts_the_rest() -> None:
-    lines = table([Difference(f"w{number}", "1", "2") for number in range(9)]).splitlines()
-    assert lines[0].split() == ["where", "expected", "TorchServe"]
-    assert lines[1].split() == ["w0", "1", "2"]
-    assert lines[-1].strip() == "and 4 more"
 
 
 def test_nothing_to_try_is_an_error() -> None:

@@ -8,9 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ... import text
 from ...answers import tokenization
-from ...answers.compare import Difference, differences
+from ...answers.compare import Difference, differences, largest, table
 from ...archive.reader import Archive
 from ...cache.store import Damaged
 from ...config.build_config import BuildConfig
@@ -155,16 +154,17 @@ def _refuse_other_bytes(inputs: Inputs, unpacked: Path) -> None:
 
 def _agreed(name: str, expected: list[Any], got: dict[str, Any], tolerance: float) -> float:
     """The largest difference between two scores. Raises MismatchError if one is too large, or anything else differs."""
+    answers = {"": got["single"], " in a batch": got["batched"]}
     found: list[Difference] = []
     for index, wanted in enumerate(expected):
-        found += differences(f"sample {index}", wanted, got["single"][index], tolerance)
-        found += differences(f"sample {index} in a batch", wanted, got["batched"][index], tolerance)
+        for how, given in answers.items():
+            found += differences(f"sample {index + 1}{how}", wanted, given[index], tolerance)
     if found:
         raise MismatchError(
             f"{name} does not answer like the original: {len(found)} differences (tolerance {tolerance:g}).",
-            table(found),
+            table(found, "original model", "archive"),
         )
-    return largest(expected, got["single"], got["batched"])
+    return max(largest(expected, given) for given in answers.values())
 
 
 def _unverified(config: BuildConfig, reason: str, error: str) -> StageError:
@@ -187,23 +187,6 @@ def _refuse_bad_samples(requests: list[Any], got: dict[str, Any]) -> None:
                 f"The request was {json.dumps(request, ensure_ascii=False)[:200]}.",
                 "Mend verify.samples: they are requests in the task's format.",
             )
-
-
-def largest(expected: list[Any], *answers: list[Any]) -> float:
-    """The largest difference between two scores that were compared."""
-    worst = 0.0
-    for given in answers:
-        for wanted, got in zip(expected, given, strict=True):
-            for difference in differences("", wanted, got, -1.0):
-                if isinstance(difference.wanted, float) and isinstance(difference.got, float):
-                    worst = max(worst, abs(difference.wanted - difference.got))
-    return worst
-
-
-def table(found: list[Difference], most: int = 12) -> str:
-    """The differences as lines of text, the first `most` of them."""
-    rows = [(d.where, d.show(d.wanted), d.show(d.got)) for d in found]
-    return text.table(("where", "original model", "archive"), rows, most)
 
 
 STAGE = Stage(
