@@ -1,10 +1,11 @@
-"""The smaller tables: exit codes, environment variables, limits of requests, advisories."""
+"""The smaller tables: exit codes, environment variables, limits of requests, advisories, tolerances."""
 
 from __future__ import annotations
 
 import inspect
 import io
 import tokenize
+from typing import Any
 
 from . import markdown, project
 
@@ -72,3 +73,12 @@ def limits() -> str:
 def advisories() -> str:
     """Known advisories of the libraries."""
     return project.advisories.table()
+
+
+def tolerances() -> str:
+    """By how much scores may differ, as a model is served."""
+    of, chips = project.tolerance, project.CHIPS
+    machines = {name: chips[name].machines if name in chips else name.upper() for name in of.FLOAT32}
+    rows: list[list[Any]] = [[f"float32 on {machines[name]}", most] for name, most in of.FLOAT32.items()]
+    rows.append(["bfloat16, float16, or with casts (`hardware.auto_cast`)", of.SIXTEEN_BITS])
+    return markdown.table(["served as", "tolerance of scores"], [[str(name), f"{value:g}"] for name, value in rows])

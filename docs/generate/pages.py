@@ -16,6 +16,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "reference/environment-variables.md": {"variables": facts.variables},
     "reference/limits.md": {"limits": facts.limits},
     "reference/advisories.md": {"advisories": facts.advisories},
+    "explanation/verification.md": {"tolerances": facts.tolerances},
 }
 """Page -> its generated parts. The rest of each page is written by hand. (families.md: `python -m tests.families`.)"""
 

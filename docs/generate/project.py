@@ -10,15 +10,17 @@ from handlers.inference.explanation import WORK
 from handlers.protocol import schema as requests
 from handlers.text.windows import TOKENS
 from mar_pipeline import errors
+from mar_pipeline.answers import tolerance
 from mar_pipeline.cli.app import app
 from mar_pipeline.config import settings as config
 from mar_pipeline.config import values
 from mar_pipeline.host import advisories, environment
+from mar_pipeline.host.toolchain import CHIPS
 from mar_pipeline.tasks import MODES, TASKS
 
 __all__ = [
-    "MODES", "TASKS", "TOKENS", "WORK", "advisories", "commands", "config", "environment", "errors", "requests",
-    "values",
+    "CHIPS", "MODES", "TASKS", "TOKENS", "WORK", "advisories", "commands", "config", "environment", "errors",
+    "requests", "tolerance", "values",
 ]  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import ROOT
+from ..answers.tolerance import of_scores
 from ..config import build_config
 from ..errors import InputError
 from ..host.toolchain import CHIPS
@@ -112,18 +113,10 @@ def _own_labels(inputs: Inputs, asked: int | None) -> dict[int, str]:
 
 
 def tolerance(inputs: Inputs) -> float:
-    """The most by which an answer's score may differ from the original's. Numbers of 16 bits have some three digits,
-    and padding alone moves the last of them."""
+    """The most by which an answer's score may differ from the original's."""
     asked, hardware = inputs.config.verify.tolerance, inputs.config.handler.hardware
-    if asked is not None:
-        return asked
-    if dtype(inputs) in ("bfloat16", "float16"):
-        return 2e-2
-    if hardware not in CHIPS:
-        return 1e-4
-    # Another machine's float32, whose sums go in another order; and 16 bits where it may cast, or knows nothing else:
-    # Inf1 multiplies in bfloat16 whatever it is told (AWS's reference of neuron-cc, --fast-math).
-    return 1e-3 if hardware == "neuronx" and inputs.config.hardware.casts == "none" else 2e-2
+    casts = hardware in CHIPS and inputs.config.hardware.casts != "none"
+    return asked if asked is not None else of_scores(dtype(inputs), hardware, casts=casts)
 
 
 def dtype(inputs: Inputs) -> str:

@@ -238,8 +238,8 @@ class VerifySettings(Section):
     """`verify:`; what the finished archive is tried with."""
 
     tolerance: Annotated[Number, Field(gt=0, le=1)] | None = None
-    """The most by which a score may differ from the original model's (absolute). None: 1e-4, or 2e-2 where the model is
-    served in 16 bits."""
+    """The most by which a score may differ from the original model's (absolute). None: what the type of
+    its weights and its hardware allow, 1e-4 for float32 on a CPU."""
     samples: Samples | None = None
     """Requests as the handler takes them; None: the task's own."""
 

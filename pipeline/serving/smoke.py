@@ -14,6 +14,7 @@ from textwrap import indent
 from typing import Any
 
 from ..answers.compare import Difference, differences, table
+from ..answers.tolerance import FLOAT32
 from ..archive import formats
 from ..archive.reader import PROVENANCE, Archive, digest
 from ..errors import InputError, MismatchError
@@ -21,7 +22,6 @@ from .logs import WorkerDied
 from .properties import served_name
 from .server import Server
 
-TOLERANCE = 1e-4  # absolute, as the verify stage's default
 _ROUNDS = 3  # how often each sample is sent at once with the others, so that TorchServe makes batches
 
 
@@ -74,7 +74,7 @@ def smoke(
         for path in archives:
             name = served_name(path.name)
             report(f"{name} is READY after {server.ready[name]:.1f} s")
-            tolerance = (tolerances or {}).get(path, TOLERANCE)
+            tolerance = (tolerances or {}).get(path, FLOAT32["cpu"])
             results.append(_try(server, name, requests[path], expected[path], tolerance))
             report(f"{name}: {results[-1].requests} answers agree, {results[-1].median_ms:.1f} ms each")
     return results
