@@ -17,7 +17,8 @@ import pytest
 
 from mar_pipeline.errors import InputError
 from mar_pipeline.host import doctor, interpreters, toolchain
-from mar_pipeline.host.toolchain import CHIPS, Chip, known
+from mar_pipeline.host.chips import CHIPS, Chip
+from mar_pipeline.host.toolchain import known
 from tests.conftest import Mar
 from tests.neuron_stand_in import install, install_placeholders
 

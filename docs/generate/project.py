@@ -15,7 +15,7 @@ from mar_pipeline.cli.app import app
 from mar_pipeline.config import settings as config
 from mar_pipeline.config import values
 from mar_pipeline.host import advisories, environment
-from mar_pipeline.host.toolchain import CHIPS
+from mar_pipeline.host.chips import CHIPS
 from mar_pipeline.tasks import MODES, TASKS
 
 __all__ = [

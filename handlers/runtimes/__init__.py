@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
-COMPILED = ("neuron", "neuronx")
-"""Hardware whose graphs have a runtime of their own."""
+CHIPS = {
+    "neuron": ("torch_neuron", "torch-neuron", "Inf1"),
+    "neuronx": ("torch_neuronx", "torch-neuronx", "Inf2 or Trn1"),
+}
+"""Hardware whose graphs have a runtime of their own: its package, the package's distribution, and the machines."""
 
 
 def named(settings: dict[str, Any]) -> str:
     """The module of the runtime that a model's settings ask for."""
-    return "neuron" if settings.get("hardware") in COMPILED else str(settings["save_mode"])
+    return "neuron" if settings.get("hardware") in CHIPS else str(settings["save_mode"])
 
 
 def workers(config: dict[str, Any]) -> int:

@@ -12,15 +12,10 @@ from typing import Any
 
 import torch
 
+from . import CHIPS
 from .weights import damaged
 
 REPOSITORY = "https://pip.repos.neuron.amazonaws.com"
-
-PACKAGES = {
-    "neuron": ("torch_neuron", "torch-neuron", "Inf1"),
-    "neuronx": ("torch_neuronx", "torch-neuronx", "Inf2 or Trn1"),
-}
-"""Device -> its package, the package's distribution, and the machines with such chips."""
 
 _CORES = "NEURON_RT_NUM_CORES"
 _CHOSEN = "NEURON_RT_VISIBLE_CORES"
@@ -30,7 +25,7 @@ class Package:
     """The package that graphs were compiled by, which graph.json's `facts` name with its version."""
 
     def __init__(self, facts: dict[str, Any]) -> None:
-        self.module, self.distribution, self.machines = PACKAGES[facts["device"]]
+        self.module, self.distribution, self.machines = CHIPS[facts["device"]]
         self.cores = facts["cores"]
         self.compiled = {name: facts["versions"].get(name) for name in (self.distribution, "torch")}
         self.here = {self.distribution: _version(self.distribution), "torch": torch.__version__}

@@ -15,6 +15,7 @@ def answers(store: Store, path: Path, requests: list[Any], *, explain: bool = Fa
     """What the archive at `path` answers to each request alone, or explains, and the statuses, as `emulator.answers`
     has it."""
     from ..host import toolchain
+    from ..host.chips import CHIPS
     from ..portable.graph import FACTS
     from ..workers.client import work
 
@@ -29,7 +30,7 @@ def answers(store: Store, path: Path, requests: list[Any], *, explain: bool = Fa
             "without_transformers": traced,
             "explain": explain,
         }
-        chip = toolchain.CHIPS.get(_device(folder / FACTS))
+        chip = CHIPS.get(_device(folder / FACTS))
         if chip is None:
             return dict(work("answer", job, scratch=scratch))
         found = dict(work("answer", job, scratch=scratch, script=toolchain.WORKER))

@@ -10,7 +10,7 @@ from .. import ROOT
 from ..answers.tolerance import of_scores
 from ..config import build_config
 from ..errors import InputError
-from ..host.toolchain import CHIPS
+from ..host.chips import CHIPS
 from ..model import adapter
 from ..model.checkpoint import labels as labels_of
 from ..model.checkpoint import positions, task_of, tensors

@@ -13,6 +13,7 @@ from ..archive.model_store import FOLDER
 from ..cache.store import Store
 from ..config.build_config import BuildConfig
 from ..host import toolchain
+from ..host.chips import CHIPS
 from ..model.address import is_commit
 from . import runner
 from .build import Build, Checkpoint, Options
@@ -100,9 +101,9 @@ def _builds(configs: list[BuildConfig], store: Store, options: Options, say: Say
     """A build of each config, not begun. What their settings have no effect on is said once. Raises InputError if they
     are to be `locked`, and one has no lock that fits."""
     for one in configs:
-        if one.handler.hardware in toolchain.CHIPS:
+        if one.handler.hardware in CHIPS:
             # What is missing is told before anything is fetched.
-            toolchain.tools(toolchain.CHIPS[one.handler.hardware], one.hardware.python)
+            toolchain.tools(CHIPS[one.handler.hardware], one.hardware.python)
     for text in dict.fromkeys(text for config in configs for text in config.notes):
         say(text)
     return [

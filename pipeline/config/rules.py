@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from ..handlers.protocol import requests
 from ..handlers.protocol.problem import Problem
-from ..host.toolchain import CHIPS
+from ..host.chips import CHIPS
 from ..tasks import TASKS, Task
 from ..tasks import find as find_task
 from .settings import DEFAULT_LENGTH_LIMIT, ConfigFile, HandlerSettings

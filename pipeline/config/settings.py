@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from ..archive.formats import FormatName
-from ..host.toolchain import option
+from ..host.chips import option
 from .values import (
     HARDWARE,
     ArchiveName,

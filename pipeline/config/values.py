@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
 from ..archive import formats
-from ..host.toolchain import CHIPS
+from ..host.chips import CHIPS
 from ..tasks import MODES, TASKS
 from ..tasks import find as find_task
 

@@ -22,9 +22,9 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from . import advisories, toolchain
+from .chips import CHIPS, Chip
 from .environment import environment
 from .java import OLDEST, candidates, java_version
-from .toolchain import CHIPS, Chip
 
 Status = Literal["ok", "warn", "fail"]
 

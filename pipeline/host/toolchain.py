@@ -7,7 +7,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,73 +15,15 @@ from typing import Any
 
 from .. import ROOT
 from ..errors import InputError
-from ..portable.inspection import PACKAGES, device_files, whole
+from ..portable.inspection import whole
 from . import interpreters
+from .chips import Chip
 
 REPOSITORY = "https://pip.repos.neuron.amazonaws.com"
 WORKER = ROOT / "portable" / "__main__.py"
 """What runs there by its path."""
 BESIDE = ("transformers", "safetensors", "tokenizers", "pyyaml")
 """What it needs there beside the compiler's packages."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chip:
-    """A kind of chip, as `handler.hardware` names it: what compiles for it and runs on it.
-
-    `places` are the environments of AWS's machine images, `cores` the NeuronCores of the smallest machine (inf1.xlarge,
-    inf2.xlarge), `torch` the versions that the package was made for, `python` and `packages` an environment to make.
-    """
-
-    name: str
-    machines: str
-    package: str
-    places: str
-    cores: int
-    torch: str
-    python: str
-    packages: tuple[str, ...]
-
-    @property
-    def distribution(self) -> str:
-        """That `package` comes in."""
-        return PACKAGES[self.package][0]
-
-    @property
-    def compiler(self) -> str:
-        """The compiler's distribution."""
-        return PACKAGES[self.package][1]
-
-
-CHIPS = {
-    "neuron": Chip(
-        name="neuron",
-        machines="Inf1",
-        package="torch_neuron",
-        places="aws_neuron_venv_pytorch*",
-        cores=4,
-        torch="1.13 and older",
-        python="python3.10",
-        # transformers 4.48 and newer need torch 2.
-        packages=("torch-neuron==1.13.*", "neuron-cc[tensorflow]", "protobuf", "transformers<4.48", "safetensors"),
-    ),
-    "neuronx": Chip(
-        name="neuronx",
-        machines="Inf2 or Trn1",
-        package="torch_neuronx",
-        places="aws_neuronx_venv_pytorch_[0-9]*",
-        cores=2,
-        torch="2.5 to 2.9",
-        python="python3",
-        # The last torch that has PyTorch/XLA, which `trace` goes by.
-        packages=("torch-neuronx==2.9.*", "neuronx-cc==2.*", "transformers", "safetensors"),
-    ),
-}
-
-
-def has_chip() -> bool:
-    """Whether this machine has a NeuronCore."""
-    return bool(device_files())
 
 
 def known(chip: Chip, root: Path = Path("/opt")) -> list[Path]:
@@ -149,16 +91,6 @@ def tools(chip: Chip, asked: str | None) -> dict[str, str]:
     return {name: found[name] for name in ("python", "torch", "transformers", chip.distribution, chip.compiler)}
 
 
-def option(words: list[str], name: str) -> str | None:
-    """The value of an option on a command line; None if it is not there."""
-    for index, word in enumerate(words):
-        if word == name:
-            return words[index + 1] if index + 1 < len(words) else ""
-        if word.startswith(f"{name}="):
-            return word.partition("=")[2]
-    return None
-
-
 def _pip(python: str, *words: str) -> str:
     return shlex.join([python, "-m", "pip", *words])
 
@@ -189,7 +121,7 @@ def inspect(
     says nothing within a minute."""
     with TemporaryDirectory(prefix="mar-") as folder:
         job = Path(folder) / "job.json"
-        job.write_text(json.dumps({"op": "inspect", "package": chip.package}), encoding="utf-8")
+        job.write_text(json.dumps({"op": "inspect", "chip": asdict(chip)}), encoding="utf-8")
         done = run([python, str(WORKER), str(job)], 60.0)
     for line in reversed(done[1].splitlines() if done else []):
         if line.startswith('{"result": '):

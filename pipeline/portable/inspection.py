@@ -15,12 +15,6 @@ if TYPE_CHECKING:
 
     from .protocol import Job, Report
 
-PACKAGES = {
-    # import name: distribution, compiler's distribution, compiler's import name
-    "torch_neuron": ("torch-neuron", "neuron-cc", "neuroncc"),
-    "torch_neuronx": ("torch-neuronx", "neuronx-cc", "neuronxcc"),
-}
-
 
 def device_files() -> list[str]:
     """The Neuron driver's files, one a chip."""
@@ -38,19 +32,20 @@ def version(distribution: str) -> str | None:
 
 
 def inspect(job: Job, report: Report) -> dict[str, Any]:
-    """What this interpreter has of a Neuron package: {"python", "torch", "transformers": versions, "package" and
-    "compiler": {"version", "state": "ok", "absent", "placeholder" or "broken", "error": what its import says}}.
+    """What this interpreter has of the packages of the job's `chip`, a row of `host.chips`: {"python", "torch",
+    "transformers": versions, "package" and "compiler": {"version", "state": "ok", "absent", "placeholder" or
+    "broken", "error": what its import says}}.
 
     The packages of these names on the package index are placeholders, so the metadata prove nothing: it is imported.
     """
-    distribution, compiler, module = PACKAGES[job["package"]]
-    report(f"importing {job['package']}", 0, None)
+    chip = job["chip"]
+    report(f"importing {chip['package']}", 0, None)
     return {
         "python": platform.python_version(),
         "torch": version("torch"),
         "transformers": version("transformers"),
-        "package": _inspected(distribution, job["package"], "trace"),
-        "compiler": _inspected(compiler, module, ""),
+        "package": _inspected(chip["distribution"], chip["package"], "trace"),
+        "compiler": _inspected(chip["compiler"], chip["compiler_module"], ""),
     }
 
 

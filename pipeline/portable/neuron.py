@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .graph import FORMAT, NO_CHIP
-from .inspection import PACKAGES, device_files, inspect, version, whole
+from .inspection import device_files, inspect, version, whole
 from .protocol import Refused, as_message, end, message_of, say
 from .tracing import encoder, example, traceable_masks
 
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 def compile_lengths(job: Job, report: Report) -> dict[str, Any]:
     """Compile a model for each of the job's `lengths`, into model-LENGTH.pt in the folder `out`: {"facts": FACTS}.
 
-    The job holds `package`, `checkpoint` (a folder with config.json and safetensors of exactly the class `auto_class`),
-    `task`, `inputs` and `outputs` (names, in the graph's order), `batch`, `lengths`, `pad` (the id that fills a row),
-    `dtype`, `attn_implementation`, `trust_remote_code`, `tolerance`, and for the compiler `args`, `timeout` (seconds or
-    None), `workdir`, `cpu_backend`, `dynamic_batch`, `async_load`, `lazy_load`, `cores`. If the packages are not as
-    they should be, nothing is compiled: {"inspection": what `inspect` says}.
+    The job holds `chip` (a row of `host.chips`), `checkpoint` (a folder with config.json and safetensors of exactly the
+    class `auto_class`), `task`, `inputs` and `outputs` (names, in the graph's order), `batch`, `lengths`, `pad` (the id
+    that fills a row), `dtype`, `attn_implementation`, `trust_remote_code`, `tolerance`, and for the compiler `args`,
+    `timeout` (seconds or None), `workdir`, `cpu_backend`, `dynamic_batch`, `async_load`, `lazy_load`, `cores`. If the
+    packages are not as they should be, nothing is compiled: {"inspection": what `inspect` says}.
     """
     inspection = inspect(job, report)
     if not whole(inspection):
@@ -57,11 +57,11 @@ def compile_lengths(job: Job, report: Report) -> dict[str, Any]:
             del graph
             report(f"trying {length} tokens", number, len(job["lengths"]))
             tried = _tried(file, eager, inputs, job, length) and tried
-    distribution, compiler, _ = PACKAGES[job["package"]]
+    chip = job["chip"]
     facts = {
         "format": FORMAT,
         "task": job["task"],
-        "device": job["package"][len("torch_") :],
+        "device": chip["name"],
         "inputs": job["inputs"],
         "outputs": job["outputs"],
         "batch": job["batch"],
@@ -69,7 +69,7 @@ def compile_lengths(job: Job, report: Report) -> dict[str, Any]:
         "dynamic_batch": job["dynamic_batch"],
         "cores": job["cores"],
         "tried": tried,
-        "versions": {name: version(name) for name in ("torch", distribution, compiler)},
+        "versions": {name: version(name) for name in ("torch", chip["distribution"], chip["compiler"])},
     }
     return {"facts": facts}
 
@@ -121,13 +121,13 @@ def _model(job: Job) -> Any:
 
 def _compiled(eager: Any, inputs: tuple[Any, ...], job: Job, length: int) -> Any:
     """What the package makes of a model for one length. Raises Refused for what the compiler says."""
-    package = importlib.import_module(job["package"])
+    package = importlib.import_module(job["chip"]["package"])
     workdir = Path(job["workdir"]) / str(length)
     workdir.mkdir(parents=True)
     words = {"compiler_args": job["args"], "compiler_workdir": str(workdir)}
     began = time.monotonic()
     try:
-        if job["package"] == "torch_neuron":
+        if job["chip"]["name"] == "neuron":
             if job["timeout"]:
                 words["compiler_timeout"] = job["timeout"]
             # What the compiler cannot do would run on the CPU, unseen: a graph for the chip that is none.

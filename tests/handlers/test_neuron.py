@@ -14,7 +14,7 @@ import types
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from handlers import runtimes
 from handlers.inference.batches import filled
 from mar_pipeline.answers.compare import differences
 from mar_pipeline.host import toolchain
+from mar_pipeline.host.chips import CHIPS
 from mar_pipeline.serving import diagnosis
 from mar_pipeline.tasks import TASKS
 from mar_pipeline.workers.client import WorkerCrash, work
@@ -130,12 +131,11 @@ def lay_out(place: Path, checkpoint: Path, kind: Kind, site_packages: Path) -> P
 
     job = reference(checkpoint, kind)
     prepared = prepare({**job, "out": str(place / "saved")}, lambda *_: None)
-    chip = toolchain.CHIPS[kind.device]
     facts = work(
         "compile",
         {
             **prepared,
-            "package": chip.package,
+            "chip": asdict(CHIPS[kind.device]),
             "checkpoint": str(place / "saved"),
             "auto_class": task.auto_class,
             "task": kind.task,

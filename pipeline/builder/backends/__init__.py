@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ...host.chips import CHIPS
 from . import neuron, pretrained, torchscript
 
 if TYPE_CHECKING:
@@ -30,8 +31,7 @@ class Backend(Protocol):
 BACKENDS: dict[str, Backend] = {
     "pretrained": pretrained,
     "torchscript": torchscript,
-    "neuron": neuron,
-    "neuronx": neuron,
+    **dict.fromkeys(CHIPS, neuron),
 }
 
 

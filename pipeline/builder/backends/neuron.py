@@ -11,11 +11,13 @@ import json
 import os
 import shutil
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ...archive.records import write_repeatable
 from ...errors import InputError, StageError
 from ...host import toolchain
+from ...host.chips import CHIPS, has_chip, option
 from ...portable.graph import FACTS, FORMAT
 from ...workers.client import work
 from ..resolve import dtype, lengths, load_settings, tolerance
@@ -44,12 +46,12 @@ def params(inputs: Inputs) -> dict[str, Any]:
         "attn_implementation": handler.attn_implementation,
         "args": _args(config),
         "cpu_backend": _without_chip(config),
-        "chip": toolchain.has_chip(),
+        "chip": has_chip(),
         "dynamic_batch": hardware.dynamic_batch,
         "async_load": hardware.async_load,
         "lazy_load": hardware.lazy_load,
         "cores": hardware.data_parallel,
-        "toolchain": toolchain.tools(toolchain.CHIPS[handler.hardware], hardware.python),
+        "toolchain": toolchain.tools(CHIPS[handler.hardware], hardware.python),
     }
 
 
@@ -61,7 +63,7 @@ def batch(config: BuildConfig) -> int:
 def _without_chip(config: BuildConfig) -> bool:
     """Whether to compile by the CPU backend; Inf1's compiler never needs the chip."""
     asked = config.hardware.cpu_backend
-    wanted = not toolchain.has_chip() if asked is None else asked
+    wanted = not has_chip() if asked is None else asked
     return wanted and config.handler.hardware == "neuronx"
 
 
@@ -69,12 +71,12 @@ def _args(config: BuildConfig) -> list[str]:
     """The compiler's command line, with the casts and the target machine that the settings name."""
     hardware, own = config.hardware, list(config.hardware.compiler_args or [])
     if config.handler.hardware == "neuron":
-        told = toolchain.option(own, "--fast-math") or toolchain.option(own, "--fp32-cast")
+        told = option(own, "--fast-math") or option(own, "--fp32-cast")
         return own if told else ["--fast-math", _FAST_MATH[hardware.auto_cast], *own]
-    made = [] if toolchain.option(own, "--auto-cast") else ["--auto-cast", hardware.auto_cast]
-    if hardware.auto_cast_type and not toolchain.option(own, "--auto-cast-type"):
+    made = [] if option(own, "--auto-cast") else ["--auto-cast", hardware.auto_cast]
+    if hardware.auto_cast_type and not option(own, "--auto-cast-type"):
         made += ["--auto-cast-type", hardware.auto_cast_type]
-    if not toolchain.option(own, "--target"):
+    if not option(own, "--target"):
         made += ["--target", target(config)]
     return [*made, *own]
 
@@ -82,7 +84,7 @@ def _args(config: BuildConfig) -> list[str]:
 def target(config: BuildConfig) -> str:
     """The machines that neuronx compiles for."""
     hardware = config.hardware
-    return toolchain.option(hardware.compiler_args or [], "--target") or hardware.target or "inf2"
+    return option(hardware.compiler_args or [], "--target") or hardware.target or "inf2"
 
 
 def environment(config: BuildConfig) -> dict[str, str]:
@@ -96,7 +98,7 @@ def serialize(job: Job) -> Iterable[Entry]:
     """Save the model as its task's class, here, and compile that there."""
     config, settings = job.config, job.params
     handler, hardware = config.handler, config.hardware
-    chip = toolchain.CHIPS[handler.hardware]
+    chip = CHIPS[handler.hardware]
     if settings["dtype"] == "float16":
         raise InputError(
             "The checkpoint is in float16, which is no type to compile from.",
@@ -112,7 +114,7 @@ def serialize(job: Job) -> Iterable[Entry]:
         **prepared,
         **{name: settings[name] for name in ("batch", "lengths", "dtype", "args", "cpu_backend", "cores")},
         **{name: settings[name] for name in ("attn_implementation", "dynamic_batch", "async_load", "lazy_load")},
-        "package": chip.package,
+        "chip": asdict(chip),
         "checkpoint": str(saved),
         "auto_class": config.task.auto_class,
         "trust_remote_code": handler.trust_remote_code,

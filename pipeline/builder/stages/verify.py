@@ -17,6 +17,7 @@ from ...config.values import COMPILED
 from ...errors import InputError, MismatchError, StageError
 from ...files.tree import scan
 from ...host import toolchain
+from ...host.chips import CHIPS
 from ...portable.graph import NO_CHIP
 from ...workers.client import stop, work
 from .. import resolve
@@ -168,7 +169,7 @@ def _agreed(name: str, expected: list[Any], got: dict[str, Any], tolerance: floa
 
 
 def _unverified(config: BuildConfig, reason: str, error: str) -> StageError:
-    chip = toolchain.CHIPS[config.handler.hardware]
+    chip = CHIPS[config.handler.hardware]
     then = " and try it there with `mar smoke`" if chip.name == "neuronx" else ""
     return StageError(
         f"{config.archive.name} cannot be verified here: {reason}.",
