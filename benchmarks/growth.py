@@ -70,7 +70,7 @@ def _answer() -> None:
     for line in sys.stdin:
         asked = json.loads(line)
         began = time.perf_counter()
-        for batch in bodies(asked["seed"], handler.task, asked["workload"], asked["requests"]):
+        for batch in bodies(asked["seed"], handler.task.name, asked["workload"], asked["requests"]):
             context.statuses = {}
             handler.handle([{"body": one} for one in batch], context)
             if context.statuses:

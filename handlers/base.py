@@ -21,23 +21,17 @@ from .inference.explanation import STEPS, Target, check, explain
 from .inference.pace import SMALL, UNHURRIED, Clock, Late, Pace, groups
 from .protocol.problem import Problem
 from .protocol.requests import Request, parse
-from .runtimes import named, workers
+from .runtimes import Task, named, workers
 from .text import windows
 from .text.tokenization import Tokenizer
 
 logger = logging.getLogger(__name__)
 
-TASKS = {
-    "sequence_classification": "seq_classification",
-    "token_classification": "token_classification",
-    "question_answering": "question_answering",
-    "text_generation": "text_generation",
-}
-"""Mode, as settings have it, -> task, as `schema` has it."""
-
 
 class Handler:
     """TorchServe's handler: `initialize` once, then `handle` with the rows of each batch."""
+
+    task: Task
 
     def initialize(self, context: Any) -> None:
         """Load tokenizer and model from the worker's model folder. Raises an error of one sentence if that fails."""
@@ -45,7 +39,6 @@ class Handler:
         config = dict(context.model_yaml_config or {})
         self.name = str(context.model_name)
         self.settings: dict[str, Any] = dict(config.get("handler") or {})
-        self.task = TASKS[self.settings["mode"]]
         self.max_length = int(self.settings["max_length"])
         self.pace = Pace(config)
         self.device = _device(context.system_properties.get("gpu_id"))
@@ -53,7 +46,7 @@ class Handler:
             _share_cores(workers(config))
         self.tokenizer = Tokenizer(self.folder)
         runtime = importlib.import_module(f".runtimes.{named(self.settings)}", __package__)
-        self.model = runtime.load(self.folder, config, self.device, self.tokenizer.pad)
+        self.model = runtime.load(self.folder, config, self.device, self.tokenizer.pad, self.task)
         names = self.folder / "index_to_name.json"
         found = json.loads(names.read_text(encoding="utf-8")) if names.exists() else {}
         self.labels = [found[str(index)] for index in range(len(found))]
@@ -167,7 +160,7 @@ class Handler:
                 if not clock.open:
                     raise Late
                 explained = context.get_request_header(index, "explain") == "True"
-                request = parse(row, self.task, explain=explained)
+                request = parse(row, self.task.name, explain=explained)
                 if explained:
                     check(self.model)
                 at = "an input"

@@ -14,6 +14,7 @@ from handlers.inference.explanation import Target
 from handlers.inference.pace import UNHURRIED, Clock, Late
 from handlers.protocol.problem import Problem
 from handlers.protocol.requests import Request
+from handlers.runtimes import Task
 from handlers.text.spans import Span, best
 from handlers.text.windows import Cut, cut, cut_all
 
@@ -21,6 +22,8 @@ from handlers.text.windows import Cut, cut, cut_all
 class QuestionAnswering(Handler):
     """{"question", "context", "top_k"?, "max_answer_length"?, "handle_impossible_answer"?} -> {"answer", "score",
     "start", "end"}, or a list of them, best first, for a top_k above 1. A span is widened to whole words."""
+
+    task = Task("question_answering", "AutoModelForQuestionAnswering", ("start_logits", "end_logits"))
 
     def begin(self, request: Request, _context: Any, _index: int) -> None:
         cut_all(request, self._cut, self.pace.allowed, "context")

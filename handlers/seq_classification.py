@@ -13,11 +13,14 @@ from handlers.inference.explanation import Target
 from handlers.inference.pace import UNHURRIED, Clock, Late
 from handlers.protocol.problem import Problem
 from handlers.protocol.requests import Request
+from handlers.runtimes import Task
 from handlers.text import windows
 
 
 class SequenceClassification(Handler):
     """{"text", "text_pair"?, "top_k"?} -> {"label", "score"}, or a list of them, best first, for a top_k above 1."""
+
+    task = Task("seq_classification", "AutoModelForSequenceClassification", per_token=False)
 
     def prepare(self) -> None:
         config = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))

@@ -15,6 +15,7 @@ from handlers.inference.steps import Steps, measured
 from handlers.protocol.problem import Problem
 from handlers.protocol.requests import Request
 from handlers.protocol.streaming import Stream
+from handlers.runtimes import Task
 from handlers.text.chat import Chat
 
 
@@ -24,6 +25,8 @@ class TextGeneration(Handler):
     Parameters of a request come before the archive's `generation` settings, these before the checkpoint's
     generation_config; do_sample is off unless one of the first two says so, so that a model answers the same twice.
     """
+
+    task = Task("text_generation", "AutoModelForCausalLM", generates=True)
 
     def prepare(self) -> None:
         file = self.folder / "generation_config.json"

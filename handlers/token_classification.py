@@ -12,6 +12,7 @@ from handlers.inference.explanation import Target
 from handlers.inference.pace import UNHURRIED, Clock, Late
 from handlers.protocol.problem import Problem
 from handlers.protocol.requests import Request
+from handlers.runtimes import Task
 from handlers.text.entities import Piece, entities
 from handlers.text.windows import Cut, cut, cut_all
 
@@ -22,6 +23,8 @@ class TokenClassification(Handler):
     A text that is longer than the model is read in windows that overlap; a token is labelled by the window in which it
     has the most text on both sides.
     """
+
+    task = Task("token_classification", "AutoModelForTokenClassification")
 
     def begin(self, request: Request, _context: Any, _index: int) -> None:
         cut_all(request, self._cut, self.pace.allowed, "text")

@@ -1,4 +1,4 @@
-"""The tasks: one row each. A new task is a row here, a handler file and a starter."""
+"""The tasks: one row each, which is all that the stages know of a task."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ class Task:
     `name` names configs/NAME.yaml, handlers/NAME.py and pipeline/starters/NAME; `mode` is the reference
     example's word for it. `heads` are how the class names in a config.json's
     `architectures` end, and `peft` is PEFT's word for the task (peft.TaskType). `settings` are those of `handler:` that
-    not every task has.
+    not every task has, `aliases` words of neighbouring tools for the task.
+    `fields` are the texts of an input, in the order in which they are tokenized: the last may be longer than the model.
+    `pairs` tells whether an input may be two texts, `per_token` whether the model answers for each token, so that a
+    longer text is read in windows and not cut, and `generates` whether it writes the text's next tokens.
     `samples` are requests in the handler's format, of different lengths, packed when the user gives none.
     """
 
@@ -25,6 +28,11 @@ class Task:
     labelled: bool
     peft: str
     settings: tuple[str, ...]
+    fields: tuple[str, ...]
+    pairs: bool = False
+    per_token: bool = True
+    generates: bool = False
+    aliases: tuple[str, ...] = ()
     samples: tuple[dict[str, Any], ...] = field(repr=False)
 
 
@@ -38,6 +46,10 @@ _ROWS = (
         labelled=True,
         peft="SEQ_CLS",
         settings=("labels", "top_k"),
+        fields=("text",),
+        pairs=True,
+        per_token=False,
+        aliases=("sentiment", "text-classification"),
         samples=(
             {"text": "The room was spotless and the staff could not have been kinder."},
             {"text": "Awful."},
@@ -57,6 +69,8 @@ _ROWS = (
         labelled=True,
         peft="TOKEN_CLS",
         settings=("labels", "aggregation_strategy", "stride"),
+        fields=("text",),
+        aliases=("ner",),
         samples=(
             {"text": "Maria Lopez moved from Madrid to Berlin in March."},
             {"text": "Call Daniel."},
@@ -78,6 +92,9 @@ _ROWS = (
         labelled=False,
         peft="QUESTION_ANS",
         settings=("top_k", "stride", "max_answer_length"),
+        fields=("question", "context"),
+        pairs=True,
+        aliases=("qa",),
         samples=(
             {
                 "question": "Where does Tom work?",
@@ -100,6 +117,8 @@ _ROWS = (
         labelled=False,
         peft="CAUSAL_LM",
         settings=("generation",),
+        fields=("prompt",),
+        generates=True,
         samples=(
             {"prompt": "Once upon a time", "parameters": {"max_new_tokens": 16, "do_sample": False}},
             {"prompt": "The", "parameters": {"max_new_tokens": 16, "do_sample": False}},

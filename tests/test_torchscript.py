@@ -39,11 +39,12 @@ def traced(job: dict[str, Any]) -> tuple[Any, dict[str, Any], Any]:
     import torch
     import transformers
 
+    from handlers.runtimes import Task
     from handlers.runtimes.torchscript import load
     from mar_pipeline.workers.trace import trace
 
     trace(job, lambda *_: None)
-    loaded = load(Path(job["out"]), {}, torch.device("cpu"), 0)
+    loaded = load(Path(job["out"]), {}, torch.device("cpu"), 0, Task(job["task"], job["auto_class"]))
     model = getattr(transformers, job["auto_class"]).from_pretrained(job["checkpoint"]).eval()
     return loaded.graph, loaded.facts, model
 

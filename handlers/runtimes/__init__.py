@@ -1,12 +1,24 @@
-"""Runtimes: what runs the model. Each has `load(model_dir, config, device, pad)`, `config` being model-config.yaml's
-contents, whose result offers `run(batch) -> outputs` for encoders, `generate(rows, batch, pad, over)` for decoders,
-`batches(lengths, most)`: which inputs are to go together, `most` tokens at once, `notes`: settings that have no effect
-on this model, a line each, and `unexplained`: why it cannot explain its answers, if it cannot (else it has the
-`model`)."""
+"""Runtimes: what runs the model. Each has `load(model_dir, config, device, pad, task)`, `config` being
+model-config.yaml's contents, whose result offers `run(batch) -> outputs` for encoders, `generate(rows, batch, pad,
+over)` for decoders, `batches(lengths, most)`: which inputs are to go together, `most` tokens at once, `notes`: settings
+that have no effect on this model, a line each, and `unexplained`: why it cannot explain its answers, if it cannot (else
+it has the `model`)."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class Task(NamedTuple):
+    """What a handler answers: the task's `name`, as `schema` has it, transformers' class of its models and those of
+    their `outputs` that count, whether these have something for each token, and whether they are the next token's."""
+
+    name: str
+    auto_class: str
+    outputs: tuple[str, ...] = ("logits",)
+    per_token: bool = True
+    generates: bool = False
+
 
 CHIPS = {
     "neuron": ("torch_neuron", "torch-neuron", "Inf1"),

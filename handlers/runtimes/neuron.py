@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import pad as padded
 
 from ..inference.batches import filled
-from . import facts
+from . import Task, facts
 from .neuron_package import Package
 from .weights import damaged, present
 
@@ -34,7 +34,7 @@ _FACTS: dict[str, Any] = {
 }
 
 
-def load(model_dir: Path, config: dict[str, Any], device: torch.device, pad: int) -> Neuron:
+def load(model_dir: Path, config: dict[str, Any], device: torch.device, pad: int, task: Task) -> Neuron:
     """The graphs of an unpacked archive, each on its NeuronCores and run once, so that no request waits for that.
 
     Raises an error of one sentence: ValueError if a file is missing or damaged, ImportError or RuntimeError if the
@@ -45,7 +45,7 @@ def load(model_dir: Path, config: dict[str, Any], device: torch.device, pad: int
     files = {length: present(model_dir / f"model-{length}.pt") for length in told["lengths"]}
     package = Package(told)
     module = package.imported()
-    runtime = Neuron(told, pad)
+    runtime = Neuron(told, pad, task)
     for length, file in files.items():
         try:
             graph = torch.jit.load(str(file))  # type: ignore[no-untyped-call]
@@ -80,13 +80,13 @@ class Neuron:
         "build it with save_mode: pretrained and hardware: cpu"
     )
 
-    def __init__(self, told: dict[str, Any], pad: int) -> None:
+    def __init__(self, told: dict[str, Any], pad: int, task: Task) -> None:
         self.graphs: dict[int, Any] = {}
         self.lengths: list[int] = told["lengths"]
         self.inputs, self.outputs = told["inputs"], told["outputs"]
         self.rows = told["batch"] * told["cores"]
         self.fixed = not told["dynamic_batch"]
-        self.each = told["task"] != "seq_classification"
+        self.each = task.per_token
         """Whether there is an answer for each token."""
         self.pad = pad
 

@@ -18,23 +18,16 @@ import torch
 
 from ..inference.batches import NESTED, RUN_TOKENS, split
 from ..inference.generation import Row, never
-from . import linear, shares_weights
+from . import Task, linear, shares_weights
 from .nested import Nested, NoForm
 
 logger = logging.getLogger(__name__)
 
-AUTO = {
-    "sequence_classification": "AutoModelForSequenceClassification",
-    "token_classification": "AutoModelForTokenClassification",
-    "question_answering": "AutoModelForQuestionAnswering",
-    "text_generation": "AutoModelForCausalLM",
-}
 
-
-def load(model_dir: Path, config: dict[str, Any], device: torch.device, pad: int) -> Pretrained:
+def load(model_dir: Path, config: dict[str, Any], device: torch.device, pad: int, task: Task) -> Pretrained:
     """The model of an unpacked archive, for batches padded with `pad`. Raises what transformers raises at loading."""
     settings = config["handler"]
-    model = _model(model_dir, settings, device)
+    model = _model(model_dir, settings, device, task)
     # Decoders that classify look for the last token that is no padding: so it has to be what batches are padded with.
     model.config.pad_token_id = pad
     inputs = _inputs(model, model_dir, bool(settings.get("trust_remote_code")))
@@ -42,11 +35,11 @@ def load(model_dir: Path, config: dict[str, Any], device: torch.device, pad: int
     if compiled.get("enable"):
         chosen = {name: value for name, value in compiled.items() if name != "enable" and value is not None}
         model.forward = torch.compile(model.forward, **{"dynamic": True, **chosen})
-        return Pretrained(model, inputs, compiled=True)
+        return Pretrained(model, inputs, task.outputs, compiled=True)
     nested, notes = None, []
     asked = settings.get("BetterTransformer")
     # On a GPU, attention text by text is many small kernels: there it has to be asked for.
-    if settings["mode"] != "text_generation" and (asked or (asked is None and model.device.type == "cpu")):
+    if not task.generates and (asked or (asked is None and model.device.type == "cpu")):
         try:
             nested = Nested(model, inputs)
         except NoForm as why:
@@ -54,12 +47,12 @@ def load(model_dir: Path, config: dict[str, Any], device: torch.device, pad: int
             if asked:
                 notes.append(f"BetterTransformer has no effect: {said}")
             logger.info(said)
-    rows = linear.STEPS if settings["mode"] == "text_generation" else linear.TEXTS
+    rows = linear.STEPS if task.generates else linear.TEXTS
     way = linear.speed_up(model, rows, shared=shares_weights(config))
     logger.info("linear layers by %s", way)
     if nested:
         nested.rounds = way != "torch"
-    return Pretrained(model, inputs, nested, notes)
+    return Pretrained(model, inputs, task.outputs, nested, notes)
 
 
 def _own_folder_for_code() -> None:
@@ -71,7 +64,7 @@ def _own_folder_for_code() -> None:
         os.environ["HF_MODULES_CACHE"] = folder
 
 
-def _model(model_dir: Path, settings: dict[str, Any], device: torch.device) -> Any:
+def _model(model_dir: Path, settings: dict[str, Any], device: torch.device, task: Task) -> Any:
     if settings.get("trust_remote_code"):
         _own_folder_for_code()
     import transformers
@@ -89,7 +82,7 @@ def _model(model_dir: Path, settings: dict[str, Any], device: torch.device) -> A
         if importlib.util.find_spec("accelerate") is None:
             raise ImportError("model_parallel: true needs accelerate on the server: pip install accelerate")
         options["device_map"] = "auto"
-    model = getattr(transformers, AUTO[settings["mode"]]).from_pretrained(model_dir, **options).eval()
+    model = getattr(transformers, task.auto_class).from_pretrained(model_dir, **options).eval()
     return model if spread else model.to(device)
 
 
@@ -116,12 +109,14 @@ class Pretrained:
         self,
         model: Any,
         inputs: list[str],
+        outputs: Sequence[str],
         nested: Nested | None = None,
         notes: Sequence[str] = (),
         *,
         compiled: bool = False,
     ) -> None:
-        self.model, self.device, self.inputs, self.nested = model, model.device, inputs, nested
+        self.model, self.device, self.nested = model, model.device, nested
+        self.inputs, self.outputs = inputs, outputs
         self.notes, self.compiled = list(notes), compiled
         self.padding_is_free = nested is not None
 
@@ -145,8 +140,7 @@ class Pretrained:
         inputs = {name: batch[name].to(self.device) for name in self.inputs}
         with self.nested.without_padding(inputs["attention_mask"]) if self.nested else nullcontext():
             found = self.model(**inputs, return_dict=True)
-        names = ("logits", "start_logits", "end_logits")
-        return {name: found[name].float().cpu() for name in names if name in found}
+        return {name: found[name].float().cpu() for name in self.outputs}
 
     @torch.inference_mode()
     def generate(

@@ -11,17 +11,17 @@ import torch
 
 from ..inference.batches import RUN_TOKENS, split
 from ..inference.generation import Row, never
+from . import Task, linear, shares_weights, traced_linear
 from . import facts as graph_json
-from . import linear, shares_weights, traced_linear
 from .weights import damaged, mapped, present
 
 logger = logging.getLogger(__name__)
 
 
-def load(model_dir: Path, config: dict[str, Any], device: torch.device, pad: int) -> Traced:
+def load(model_dir: Path, config: dict[str, Any], device: torch.device, pad: int, task: Task) -> Traced:
     """The graph of an unpacked archive. Raises ValueError if it was traced for another kind of device, or if a file is
     missing or damaged."""
-    del pad  # the trace holds it
+    del pad, task  # the trace holds them
     facts = graph_json.read(model_dir / "graph.json", _FACTS)
     if facts["device"] != device.type:
         raise ValueError(

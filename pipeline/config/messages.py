@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from ..files.yaml import Where
+from ..tasks import TASKS
 from ..text import near
 from .settings import ConfigFile
 from .values import LARGEST
@@ -49,10 +50,7 @@ _SYNONYMS = {
     "zip": "zip-store",
     "inf1": "neuron",
     "inf2": "neuronx",
-    "sentiment": "sequence_classification",
-    "text-classification": "sequence_classification",
-    "ner": "token_classification",
-    "qa": "question_answering",
+    **{alias: task.mode for task in TASKS.values() for alias in task.aliases},
 }
 
 

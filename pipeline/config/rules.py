@@ -78,10 +78,10 @@ def _compiled(config: ConfigFile, given: Callable[[str], bool]) -> Problems:
     if handler.hardware not in COMPILED:
         return
     task = task_of(handler)
-    if task is not None and task.name == "text_generation":
+    if task is not None and task.generates:
         yield (
             "handler.hardware",
-            f"{handler.hardware} has no text_generation: a compiled graph has one length, and a text grows by a token "
+            f"{handler.hardware} has no {task.name}: a compiled graph has one length, and a text grows by a token "
             "at a time; use hardware: cpu or gpu, or on Inf2 and Trn1 NxD Inference (docs/how-to/inferentia.md)",
         )
     if handler.attn_implementation in ("flash_attention_2", "flex_attention"):
@@ -131,7 +131,7 @@ def _task(config: ConfigFile, task: Task) -> Problems:
     handler = config.handler
     for name, tasks in TASK_SETTINGS.items():
         if task.name not in tasks and getattr(handler, name) is not None:
-            hint = "; use handler.generation.top_k" if (name, task.name) == ("top_k", "text_generation") else ""
+            hint = "; use handler.generation.top_k" if name == "top_k" and task.generates else ""
             yield f"handler.{name}", f"is for {' and '.join(tasks)}, not for {task.name}{hint}"
     if task.labelled:
         number = len(handler.labels) if handler.labels else handler.num_labels
@@ -234,8 +234,8 @@ def without_effect(config: ConfigFile, task: Task) -> Iterator[str]:
             "only Inferentia fixes the batch when it compiles; set batchSize, at the top, instead."
         )
     compiled = bool(config.pt2 and config.pt2.compile and config.pt2.compile.enable)
-    if handler.BetterTransformer and task.name == "text_generation":
-        yield "handler.BetterTransformer has no effect for text_generation: it is for encoders."
+    if handler.BetterTransformer and task.generates:
+        yield f"handler.BetterTransformer has no effect for {task.name}: it is for encoders."
     elif handler.BetterTransformer and compiled:
         yield "handler.BetterTransformer has no effect with pt2.compile: the model is compiled as it is."
     if handler.pack_weights and (compiled or _device(config) == "gpu" or handler.dtype == "bfloat16"):

@@ -33,10 +33,11 @@ def compile_lengths(job: Job, report: Report) -> dict[str, Any]:
     """Compile a model for each of the job's `lengths`, into model-LENGTH.pt in the folder `out`: {"facts": FACTS}.
 
     The job holds `chip` (a row of `host.chips`), `checkpoint` (a folder with config.json and safetensors of exactly the
-    class `auto_class`), `task`, `inputs` and `outputs` (names, in the graph's order), `batch`, `lengths`, `pad` (the id
-    that fills a row), `dtype`, `attn_implementation`, `trust_remote_code`, `tolerance`, and for the compiler `args`,
-    `timeout` (seconds or None), `workdir`, `cpu_backend`, `dynamic_batch`, `async_load`, `lazy_load`, `cores`. If the
-    packages are not as they should be, nothing is compiled: {"inspection": what `inspect` says}.
+    class `auto_class`), `task`, `per_token` (whether it has an answer for each), `inputs` and `outputs` (names, in the
+    graph's order), `batch`, `lengths`, `pad` (the id that fills a row), `dtype`, `attn_implementation`,
+    `trust_remote_code`, `tolerance`, and for the compiler `args`, `timeout` (seconds or None), `workdir`,
+    `cpu_backend`, `dynamic_batch`, `async_load`, `lazy_load`, `cores`. If the packages are not as they should be,
+    nothing is compiled: {"inspection": what `inspect` says}.
     """
     inspection = inspect(job, report)
     if not whole(inspection):
@@ -220,7 +221,7 @@ def _tried(file: Path, eager: Any, inputs: tuple[Any, ...], job: Job, length: in
         return False
     keep = inputs[1].bool()
     for index, (one, other) in enumerate(zip(got, eager(*inputs))):
-        if job["task"] != "seq_classification" and one.shape[:2] == keep.shape:
+        if job["per_token"] and one.shape[:2] == keep.shape:
             one, other = one[keep], other[keep]  # what stands at a padded place is nobody's
         worst = float((one.float() - other.float()).abs().max()) if one.shape == other.shape else float("inf")
         if not worst <= job["tolerance"] * max(1.0, float(other.abs().max())):

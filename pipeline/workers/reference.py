@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..tasks import TASKS
 from . import loading, tokenization
 
 if TYPE_CHECKING:
@@ -47,9 +48,9 @@ def answers(job: dict[str, Any], report: Report, loaded: Loaded | None = None) -
             return [ask(one) for one in request]
         if isinstance(request, dict) and isinstance(request.get("instances"), list):
             return {"predictions": ask(request["instances"])}
-        plain = "prompt" if job["task"] == "text_generation" else "text"
         return task(model, tokenizer, {plain: request} if isinstance(request, str) else request, settings)
 
+    plain = TASKS[job["task"]].fields[-1]
     found = []
     with torch.inference_mode():
         for number, request in enumerate(job["requests"]):

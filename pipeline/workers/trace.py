@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ..archive.records import write_repeatable
 from ..errors import MarError, StageError, disk_is_full
 from ..portable.tracing import encoder, traceable_masks
+from ..tasks import TASKS
 from . import probe
 from .trace_decoder import trace_decoder
 
@@ -46,18 +47,19 @@ def trace(job: dict[str, Any], report: Report) -> dict[str, Any]:
             "handler.hardware is gpu, and torch finds no GPU here: a trace is made on the device that it is for.",
             fix="Build on a machine with a GPU and a CUDA build of torch, or set handler.hardware: cpu.",
         )
+    task = TASKS[job["task"]]
     report("loading the checkpoint", 0, None)
     model = load({**job, "merge": True}).to(job["device"])
     _name_modules(model)
-    if job["task"] == "text_generation":
+    if task.generates:
         _refuse_constraints(model.generation_config)
-    model.config.use_cache = job["task"] == "text_generation"
+    model.config.use_cache = task.generates
     words = tokenizer(job["checkpoint"], trust_remote_code=bool(job.get("trust_remote_code")))
     settle_padding(model, words)
     facts: dict[str, Any] = {
         "format": FORMAT,
         "task": job["task"],
-        "inputs": ["input_ids", "attention_mask"] if job["task"] == "text_generation" else encoder_inputs(model, words),
+        "inputs": ["input_ids", "attention_mask"] if task.generates else encoder_inputs(model, words),
         "outputs": list(job["outputs"]),
         "device": job["device"],
         "dtype": str(model.dtype).removeprefix("torch."),
@@ -68,7 +70,7 @@ def trace(job: dict[str, Any], report: Report) -> dict[str, Any]:
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings(), _refused():
         warnings.simplefilter("ignore")  # tracers warn of each Python branch; the check below is what counts
         report("tracing", 0, None)
-        if job["task"] == "text_generation":
+        if task.generates:
             graph, facts["cache"] = trace_decoder(model, job, report)
         else:
             graph = _trace_encoder(model, facts, job, report)
@@ -178,7 +180,7 @@ def _trace_encoder(model: Any, facts: dict[str, Any], job: dict[str, Any], repor
         inputs = example(batch, length, side)
         keep = inputs[1].bool()
         got, wanted = graph(*inputs), eager(*inputs)
-        if wanted[0].dim() >= 2 and wanted[0].shape[:2] == keep.shape and job["task"] != "seq_classification":
+        if wanted[0].dim() >= 2 and wanted[0].shape[:2] == keep.shape and TASKS[job["task"]].per_token:
             got, wanted = (
                 [o[keep] for o in got],
                 [o[keep] for o in wanted],

@@ -287,7 +287,7 @@ def test_a_trace_for_another_device_is_refused_in_one_sentence(served: Any) -> N
 
     ask = served("bert", "seq_classification", "torchscript")
     with pytest.raises(ValueError, match="traced for cpu and cannot run on cuda"):
-        torchscript.load(ask.folder, {}, torch.device("cuda"), 0)
+        torchscript.load(ask.folder, {}, torch.device("cuda"), 0, ask.handler.task)
 
 
 def test_a_text_its_tokens_and_its_end_are_those_of_transformers(served: Any, tmp_path: Path) -> None:

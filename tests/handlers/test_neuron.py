@@ -139,6 +139,7 @@ def lay_out(place: Path, checkpoint: Path, kind: Kind, site_packages: Path) -> P
             "checkpoint": str(place / "saved"),
             "auto_class": task.auto_class,
             "task": kind.task,
+            "per_token": task.per_token,
             "outputs": task.outputs,
             "batch": BATCH,
             "lengths": LENGTHS,
@@ -398,6 +399,8 @@ FACTS = {
     "cores": 1,
     "versions": {"torch": torch.__version__, "torch-neuronx": "1.2.3"},
 }
+CLASSIFIER = runtimes.Task("seq_classification", "AutoModelForSequenceClassification", per_token=False)
+TAGGER = runtimes.Task("token_classification", "AutoModelForTokenClassification")
 
 
 @pytest.mark.parametrize(
@@ -416,7 +419,7 @@ FACTS = {
 def test_a_graph_json_that_cannot_be_is_told(change: dict[str, Any], said: str, tmp_path: Path) -> None:
     (tmp_path / "graph.json").write_text(json.dumps({**FACTS, **change}))
     with pytest.raises(ValueError, match=f"^graph.json is damaged: {said}; build the archive again$"):
-        neuron.load(tmp_path, {"handler": {"hardware": "neuronx"}}, torch.device("cpu"), 0)
+        neuron.load(tmp_path, {"handler": {"hardware": "neuronx"}}, torch.device("cpu"), 0, CLASSIFIER)
 
 
 @pytest.fixture
@@ -488,9 +491,9 @@ def test_another_line_of_torch_is_refused_too(monkeypatch: pytest.MonkeyPatch) -
         package.imported()
 
 
-def runtime(**changes: Any) -> tuple[neuron.Neuron, list[tuple[int, ...]]]:
+def runtime(task: runtimes.Task, **changes: Any) -> tuple[neuron.Neuron, list[tuple[int, ...]]]:
     """One whose graphs add the ids of a row, where the mask has them, and the shapes that they were called with."""
-    made, shapes = neuron.Neuron({**FACTS, "lengths": [8, 16], **changes}, 7), list[tuple[int, ...]]()
+    made, shapes = neuron.Neuron({**FACTS, "lengths": [8, 16], **changes}, 7, task), list[tuple[int, ...]]()
 
     def graph(length: int) -> Callable[..., Any]:
         def run(ids: Any, mask: Any) -> Any:
@@ -509,10 +512,10 @@ def runtime(**changes: Any) -> tuple[neuron.Neuron, list[tuple[int, ...]]]:
     return made, shapes
 
 
-@pytest.mark.parametrize("task", ["seq_classification", "token_classification"])
+@pytest.mark.parametrize("task", [CLASSIFIER, TAGGER], ids=lambda task: task.name)
 @pytest.mark.parametrize("changes", [{}, {"cores": 2}, {"dynamic_batch": True}], ids=str)
-def test_any_number_of_rows_of_any_length_comes_back_as_it_went(changes: dict[str, Any], task: str) -> None:
-    model, shapes = runtime(task=task, **changes)
+def test_any_number_of_rows_of_any_length_comes_back_as_it_went(changes: dict[str, Any], task: runtimes.Task) -> None:
+    model, shapes = runtime(task, **changes)
     step = 4 * changes.get("cores", 1)
     assert shapes == [(step, 8), (step, 16)]
     for rows, length in itertools.product(range(1, 12), (1, 7, 8, 9, 15, 16)):

@@ -119,6 +119,7 @@ def serialize(job: Job) -> Iterable[Entry]:
         "auto_class": config.task.auto_class,
         "trust_remote_code": handler.trust_remote_code,
         "task": config.task.name,
+        "per_token": config.task.per_token,
         "outputs": config.task.outputs,
         "tolerance": tolerance(job.inputs),
         "timeout": hardware.compiler_timeout,

@@ -84,13 +84,13 @@ def run(job: Job) -> Kept:
 
 def _corpus(inputs: Inputs, unpacked: Path) -> dict[str, Any]:
     """The texts whose tokens are compared."""
-    task = inputs.config.task.name
+    task = inputs.config.task
     return tokenization.asked(
         unpacked,
-        pairs=task in ("seq_classification", "question_answering"),
-        talks=task == "text_generation",
+        pairs=task.pairs,
+        talks=task.generates,
         # The others read a longer text in windows, or refuse it.
-        max_length=resolve.max_length(inputs) if task == "seq_classification" else None,
+        max_length=None if task.per_token else resolve.max_length(inputs),
     )
 
 
