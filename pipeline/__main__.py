@@ -1,4 +1,4 @@
-"""The command `mar`, or `python -m mar_pipeline`: how it ends."""
+"""The command `mar`, or `python -m mar_pipeline`: runs the command line and maps errors to exit codes."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ def _terminated(_number: int, _frame: object) -> None:
 
 
 def main() -> None:
-    """Run the command line and exit with its code."""
+    """The entry point: run the command line and exit with its code."""
     environment.hide()
     sys.exit(run())
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """Do what the command line (or `arguments`) says; the code to exit with."""
+    """Run the command line (or `arguments`); the exit code."""
     signal.signal(signal.SIGTERM, _terminated)
     try:
         code = int(app(arguments, standalone_mode=False) or OK)
-        if code == INTERRUPTED:  # the parser's way to hand a Ctrl-C on
+        if code == INTERRUPTED:  # how the parser reports a Ctrl-C
             raise KeyboardInterrupt
         return code
     except MarError as error:
@@ -37,11 +37,11 @@ def run(arguments: list[str] | None = None) -> int:
         console.line("Interrupted. Nothing is left half-done, and finished stages stay cached.")
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has gone (`mar inspect X | head`); let nothing more be written at exit.
+        # The reader of the output has closed it (`mar inspect X | head`): write nothing more at exit.
         sys.stderr.close()
         return UNEXPECTED
     except Exception as error:
-        if hasattr(error, "show") and hasattr(error, "exit_code"):  # the parser's own: usage, bad values
+        if hasattr(error, "show") and hasattr(error, "exit_code"):  # a usage error of the parser
             error.show()
             return int(error.exit_code)
         from .workers.client import WorkerCrash
@@ -58,7 +58,7 @@ def run(arguments: list[str] | None = None) -> int:
             )
             return UNEXPECTED
         console.line(
-            "Unexpected: this is a fault of mar-pipeline, or of a library under it. Please report the lines above."
+            "Unexpected: this is a bug in mar-pipeline or in a library that it uses. Please report the lines above."
         )
         return UNEXPECTED
 

@@ -5,9 +5,9 @@
     ├── StageError      3   a stage, or a server that was started, failed
     └── MismatchError   4   the finished archive does not answer like the model
 
-An error reads as one to three lines: what failed, why that usually happens, what to do.
-Anything else that is raised is unexpected: exit code 1, with its traceback. No error is DIFFERENT, 5: `mar diff` found
-that two archives differ.
+An error's text has one to three lines: what failed, why that usually happens, what to do.
+Any other exception is unexpected: exit code 1, with its traceback. Exit code 5, DIFFERENT, is not an error: `mar diff`
+found differences.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import errno
 OK = 0
 UNEXPECTED = 1
 DIFFERENT = 5
-"""Of `mar diff`: the archives differ."""
+"""`mar diff`: the archives differ."""
 INTERRUPTED = 130
-"""As shells have it: 128 and the number of SIGINT."""
+"""The shells' convention: 128 plus the number of SIGINT."""
 
 
 class MarError(Exception):
-    """An expected error. `what` failed, `why` that usually happens, and how to `fix` it: a line each."""
+    """An expected error, with a line each: `what` failed, `why` that usually happens, and how to `fix` it."""
 
     exit_code = UNEXPECTED
 
@@ -33,13 +33,13 @@ class MarError(Exception):
 
 
 class InputError(MarError):
-    """Bad input or settings: nothing was started."""
+    """Bad input or settings: no stage was run."""
 
     exit_code = 2
 
 
 class StageError(MarError):
-    """A stage failed; what was half made is gone, what other stages cached stays."""
+    """A stage failed. Its partial results are removed; the results of other stages stay cached."""
 
     exit_code = 3
 
@@ -51,7 +51,8 @@ class MismatchError(MarError):
 
 
 def disk_is_full(error: BaseException) -> bool:
-    """Whether an error says that a disk, or a user's share of it, is full. Libraries in Rust say so in their text."""
+    """Whether an error means that the disk, or the user's quota, is full. Libraries in Rust only have it in their
+    text."""
     numbers = (errno.ENOSPC, errno.EDQUOT)
     if isinstance(error, OSError):
         return error.errno in numbers

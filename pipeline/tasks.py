@@ -1,4 +1,4 @@
-"""The tasks: one row each, which is all that the stages know of a task."""
+"""The tasks, one row each. CONTRIBUTING.md lists the other files that a new task needs."""
 
 from __future__ import annotations
 
@@ -8,16 +8,22 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What the stages need to know of a task.
+    """One task.
 
-    `name` names configs/NAME.yaml, handlers/NAME.py and pipeline/starters/NAME; `mode` is the reference
-    example's word for it. `heads` are how the class names in a config.json's
-    `architectures` end, and `peft` is PEFT's word for the task (peft.TaskType). `settings` are those of `handler:` that
-    not every task has, `aliases` words of neighbouring tools for the task.
-    `fields` are the texts of an input, in the order in which they are tokenized: the last may be longer than the model.
-    `pairs` tells whether an input may be two texts, `per_token` whether the model answers for each token, so that a
-    longer text is read in windows and not cut, and `generates` whether it writes the text's next tokens.
-    `samples` are requests in the handler's format, of different lengths, packed when the user gives none.
+    name        the name of configs/NAME.yaml, handlers/NAME.py and pipeline/starters/NAME
+    mode        the reference example's name for it
+    auto_class  transformers' Auto class that loads its models
+    heads       endings of the class names in `architectures` of a config.json
+    outputs     names of the model's outputs, in order
+    labelled    whether its models have labels (id2label)
+    peft        PEFT's name for it (peft.TaskType)
+    settings    settings of `handler:` that only some tasks have
+    aliases     other tools' names for it
+    fields      the texts of an input, in the order of tokenizing; the last may be longer than the model takes
+    pairs       whether an input may be two texts
+    per_token   whether the model answers for each token, so that a longer text is read in windows and not cut
+    generates   whether it writes the text's next tokens
+    samples     requests of different lengths in the handler's format, used if the config has none
     """
 
     name: str
@@ -79,7 +85,7 @@ _ROWS = (
                 "a new factory near Warsaw, as the papers there reported."
             },
             {"text": "Nothing of note happened today."},
-            # A hieroglyph: to most tokenizers an unknown word, which is no part of the word before it.
+            # A hieroglyph: an unknown word to most tokenizers, which must not join the word before it.
             {"text": "Ask Maria Lopez \U00013000 about Berlin.", "aggregation_strategy": "first"},
         ),
     ),
@@ -135,5 +141,5 @@ MODES: dict[str, Task] = {task.mode: task for task in _ROWS}
 
 
 def find(word: str) -> Task | None:
-    """The task called `word`, by its own name or by the reference example's mode."""
+    """The task with this name or mode; None if there is none."""
     return TASKS.get(word) or MODES.get(word)

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import re
+import shlex
 import shutil
 import socket
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer.main
 
 from mar_pipeline import __main__ as command
 from mar_pipeline.cache.store import Store
+from mar_pipeline.cli.app import app
 
 TASK = ["--task", "seq_classification"]
 
@@ -224,3 +233,57 @@ def test_doctor_looks_at_everything_quickly(here: Path, capsys: pytest.CaptureFi
     command.run(["doctor", "--json"])
     names = {check["name"] for check in json.loads(capsys.readouterr().out)["checks"]}
     assert {"Python", "torch", "transformers", "Java", "memory"} <= names
+
+
+def leaves(words: tuple[str, ...], group: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command that does something, by the words after `mar`."""
+    for name, one in group.commands.items():
+        yield from leaves((*words, name), one) if hasattr(one, "commands") else [((*words, name), one)]
+
+
+COMMANDS = dict(leaves((), typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_commands_help_shows_an_example_that_the_parser_takes(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.run([*words, "--help"]) == 0
+    shown = capsys.readouterr().out
+    heading = re.search(r"^ *Examples?:\n", shown, re.MULTILINE)
+    assert heading, shown
+    examples = shown[heading.end() :].partition("\n\n")[0].splitlines()
+    assert 1 <= len(examples) <= 2, examples
+    for line in examples:
+        typed = shlex.split(line, comments=True)
+        assert tuple(typed[: len(words) + 1]) == ("mar", *words)
+        COMMANDS[words].make_context("mar", typed[len(words) + 1 :])  # raises for what the parser refuses
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_the_shell_completion_is_a_script_for_the_users_shell(shell: str, tmp_path: Path) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"no {shell}")
+    mar = shlex.quote(str(Path(sys.executable).with_name("mar")))
+    variables = {**os.environ, "SHELL": str(shutil.which(shell)), "HOME": str(tmp_path)}
+    # Typer asks the operating system which shell it was started from; `true` keeps that shell from becoming `mar`.
+    shown = subprocess.run(
+        [shell, "-c", f"{mar} --show-completion {shell}; true"],
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "_MAR_COMPLETE=complete_" + shell in shown.stdout, shown
+    assert subprocess.run([shell, "-n"], input=shown.stdout, text=True, check=False).returncode == 0
+    installed = subprocess.run(
+        [shell, "-c", f"{mar} --install-completion; true"], env=variables, capture_output=True, text=True, check=True
+    )
+    assert f"{shell} completion installed in {tmp_path}" in installed.stdout, installed
+
+
+def test_the_completion_knows_the_commands(here: Path) -> None:
+    mar = str(Path(sys.executable).with_name("mar"))
+    asked = {"_MAR_COMPLETE": "complete_bash", "COMP_WORDS": "mar cache ", "COMP_CWORD": "2"}
+    done = subprocess.run([mar], cwd=here, env={**os.environ, **asked}, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["list", "gc", "verify"]

@@ -91,5 +91,5 @@ def test_inspect_shows_settings_that_are_no_mapping(
         make(tmp_path), {"model-config.yaml": text, "index_to_name.json": b'["a"]', "provenance.json": b"3"}
     )
     assert command.run(["inspect", str(archive)]) == 0
-    assert "which is no mapping" in capsys.readouterr().out
+    assert "which is not a mapping" in capsys.readouterr().out
     assert command.run(["inspect", str(archive), "--json"]) == 0

@@ -14,7 +14,7 @@ from mar_pipeline.cache.store import Store
 from mar_pipeline.config import build_config
 from mar_pipeline.config.build_config import BuildConfig, Overrides
 from mar_pipeline.errors import InputError
-from mar_pipeline.sources.task import teller
+from mar_pipeline.sources.task import task_lookup
 from tests.conftest import Mar
 from tests.hub_stand_in import Hub, running
 
@@ -47,7 +47,7 @@ def adapter(folder: Path, **told: Any) -> Path:
 
 def load(path: Path, text: str) -> BuildConfig:
     path.write_text(text)
-    overrides = Overrides(tell=teller(Store(path.parent / "cache"), offline=True))
+    overrides = Overrides(lookup=task_lookup(Store(path.parent / "cache"), offline=True))
     return build_config.load(path, overrides)
 
 
@@ -81,8 +81,8 @@ def test_a_mode_that_is_said_is_asked_of_nobody(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("told", "said"),
     [
-        ({"architectures": ["BertModel"]}, "it is BertModel, which tells no task"),
-        ({"architectures": ["BertForMaskedLM"]}, "it is BertForMaskedLM"),
+        ({"architectures": ["BertModel"]}, "is unknown: its config names BertModel"),
+        ({"architectures": ["BertForMaskedLM"]}, "names BertForMaskedLM"),
         ({"architectures": []}, "no architecture"),
         ({}, "no architecture"),
     ],
@@ -92,7 +92,9 @@ def test_a_model_that_tells_no_task_is_a_problem_at_the_line_of_the_section(
 ) -> None:
     checkpoint(tmp_path / "one", **told)
     (line,) = problems(tmp_path / "a.yaml", "minWorkers: 1\nhandler:\n  model_name: one\n")
-    assert line.startswith(f"{tmp_path}/a.yaml:2: handler.mode: is missing, and the model does not tell it: ")
+    assert line.startswith(
+        f"{tmp_path}/a.yaml:2: handler.mode: is missing, and the model's files do not show the task: "
+    )
     assert said in line
 
 
@@ -172,13 +174,13 @@ def test_a_model_of_the_hub_tells_its_task_by_its_config_alone(hub: Hub, fresh_m
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ((), "Neither a config nor a task or a model is given"),
-        (("--model", "encoder"), "it is BertModel, which tells no task"),
-        (("--model", "untold"), "it is an adapter without a task_type, which tells no task"),
+        ((), "Neither a config, nor --task, nor --model is given"),
+        (("--model", "encoder"), "is unknown: its config names BertModel"),
+        (("--model", "untold"), "is unknown: its config names an adapter without a task_type"),
         (("--model", "./gone"), "--model: no such folder: ./gone"),
         (("--model", "empty"), "holds no config.json"),
         (("--model", "org/never-seen"), "is not in the Hugging Face cache"),
-        (("a.yaml",), "handler.mode: is missing, and the model does not tell it"),
+        (("a.yaml",), "handler.mode: is missing, and the model's files do not show the task"),
     ],
 )
 def test_where_nothing_tells_the_task_the_next_step_is_said_in_three_lines(

@@ -13,7 +13,7 @@ from . import markdown, project
 def exit_codes() -> str:
     """Every code that `mar` ends with."""
     errors = project.errors
-    named = {errors.OK: "Done.", errors.UNEXPECTED: "Unexpected: a fault of mar-pipeline or of a library, with its "
+    named = {errors.OK: "Done.", errors.UNEXPECTED: "Unexpected: a bug in mar-pipeline or in a library, with its "
              "traceback. Please report it.", errors.DIFFERENT: "`mar diff`: the two archives differ.",
              errors.INTERRUPTED: "Interrupted by Ctrl-C or SIGTERM. Finished stages are cached."}  # fmt: skip
     for error in errors.MarError.__subclasses__():

@@ -1,4 +1,4 @@
-"""The command `mar`: registers every command."""
+"""The command `mar`: it registers every command."""
 
 from __future__ import annotations
 
@@ -8,30 +8,31 @@ import typer
 
 from .. import __version__
 from .commands import archive, build, cache, doctor, lock, release, run, serve
-from .options import EPILOG
+from .options import EXIT_CODES, epilog
 
 app = typer.Typer(
     name="mar",
     help="From a Hugging Face transformer to a TorchServe archive that answers like the original.",
-    epilog=EPILOG,
+    epilog=EXIT_CODES,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-_cache = typer.Typer(help="Look after the cache.", no_args_is_help=True, epilog=EPILOG, rich_markup_mode=None)
+_cache = typer.Typer(
+    help="List, clean or check the cache.", no_args_is_help=True, epilog=EXIT_CODES, rich_markup_mode=None
+)
 app.add_typer(_cache, name="cache")
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(requested: bool) -> None:
+    if requested:
         print(f"mar-pipeline {__version__}")
         raise typer.Exit
 
 
-@app.callback(epilog=EPILOG)
+@app.callback(epilog=EXIT_CODES)
 def _main(
-    _version_asked: Annotated[
+    _version_requested: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
@@ -54,7 +55,6 @@ for _command in (
     release.sign,
     lock.lock,
 ):
-    app.command(epilog=EPILOG)(_command)
-_cache.command("list", epilog=EPILOG)(cache.show)
-_cache.command("gc", epilog=EPILOG)(cache.collect)
-_cache.command("verify", epilog=EPILOG)(cache.verify)
+    app.command(epilog=epilog(_command))(_command)
+for _name, _command in (("list", cache.show), ("gc", cache.collect), ("verify", cache.verify)):
+    _cache.command(_name, epilog=epilog(_command))(_command)

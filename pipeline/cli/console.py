@@ -1,4 +1,4 @@
-"""What a person sees. Results go to standard output, how it goes and what went wrong to standard error."""
+"""Messages for people, on standard error. Commands print their results on standard output themselves."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from ..errors import MarError
 
 
 def command() -> str:
-    """What to type for this very command: `mar` where the shell finds it, else the path that it was called by."""
+    """How to call this command: `mar` if it is on PATH, else the path that it was started by."""
     return "mar" if shutil.which("mar") or not sys.argv[0].endswith("mar") else sys.argv[0]
 
 
 def failed(error: MarError) -> None:
-    """An expected error: its lines, no traceback."""
+    """Print an expected error, without a traceback."""
     first, *rest = str(error).splitlines()
     print(f"error: {first}", file=sys.stderr)
     for line in rest:
@@ -22,13 +22,15 @@ def failed(error: MarError) -> None:
 
 
 def note(text: str) -> None:
+    """Print a note."""
     print(f"note: {text}", file=sys.stderr)
 
 
 def line(text: object) -> None:
-    """A line that has a form of its own."""
+    """Print a line without a prefix."""
     print(text, file=sys.stderr)
 
 
 def warning(text: str) -> None:
+    """Print a warning."""
     print(f"warning: {text}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""An explanation as coloured text: words that speak for the target green, those against it red, the more the darker."""
+"""Explanations as coloured text: words for the target are green, words against it red; darker means more important."""
 
 from __future__ import annotations
 
@@ -13,48 +13,48 @@ from ..errors import InputError
 from ..text import UNSEEN, visible
 
 Pair = tuple[dict[str, str], dict[str, Any]]
-"""An input's fields with a text, and its explanation."""
+"""One input's texts by field, and its explanation (an object of `/explanations`, docs/reference/requests.md)."""
 
 
 def as_json(reply: Any) -> str:
-    """The reply as JSON of the same value, with no control character in it as such."""
-    return UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(reply, ensure_ascii=False))
+    """The reply as JSON text, with control characters escaped."""
+    return UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(reply, ensure_ascii=False))
 
 
 def pairs(request: Any, reply: Any) -> list[Pair]:
-    """Each input of a request with its explanation."""
+    """The inputs of a request, each with its explanation: a single input, a list, `instances` or tensors (v2)."""
     if isinstance(request, dict) and "instances" in request:
         request, reply = request["instances"], reply["predictions"]
     elif isinstance(reply, dict) and "outputs" in reply:
         request, reply = _unpacked(request, reply)
     many = isinstance(request, list)
     return [
-        (_texts(one, told), told)
-        for one, told in zip(request if many else [request], reply if many else [reply], strict=True)
+        (_texts(one, explanation), explanation)
+        for one, explanation in zip(request if many else [request], reply if many else [reply], strict=True)
     ]
 
 
 def _unpacked(request: Any, reply: Any) -> tuple[list[Any], list[Any]]:
-    """The inputs of tensors, and the explanations out of the tensor of JSON that answers them."""
+    """The rows of a v2 request's tensors, and the explanations in the reply's tensor of JSON texts."""
     from ..handlers.protocol import tensors
 
-    told = [json.loads(text) for text in reply["outputs"][0]["data"]]
-    fields = [word["field"] for one in told for word in one["words"]]
-    # The handler takes a lone tensor for the one field that the task has, whatever the tensor's name.
-    return tensors.rows(request, fields[0] if fields else None), told
+    explanations = [json.loads(text) for text in reply["outputs"][0]["data"]]
+    fields = [word["field"] for one in explanations for word in one["words"]]
+    # A single tensor is the task's only field, whatever the tensor's name.
+    return tensors.rows(request, fields[0] if fields else None), explanations
 
 
-def _texts(one: Any, told: dict[str, Any]) -> dict[str, str]:
-    """The texts that an explanation is of, by field, in the order that the model reads them."""
-    fields = list(dict.fromkeys(word["field"] for word in told["words"]))
+def _texts(one: Any, explanation: dict[str, Any]) -> dict[str, str]:
+    """The explained texts by field, in the order in which the model reads them."""
+    fields = list(dict.fromkeys(word["field"] for word in explanation["words"]))
     return dict.fromkeys(fields, one) if isinstance(one, str) else {name: one[name] for name in fields}
 
 
-def parts(text: str, field: str, told: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    """The text in pieces with their shares, -1 to 1 of the largest importance; 0 is what lies between words."""
-    most = max((abs(word["importance"]) for word in told["words"]), default=0.0) or 1.0
+def parts(text: str, field: str, explanation: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """The text in pieces, each with its share of the largest importance (-1 to 1); text between words has 0."""
+    most = max((abs(word["importance"]) for word in explanation["words"]), default=0.0) or 1.0
     at = 0
-    for word in told["words"]:
+    for word in explanation["words"]:
         if word["field"] != field:
             continue
         if word["start"] > at:
@@ -65,45 +65,46 @@ def parts(text: str, field: str, told: dict[str, Any]) -> Iterator[tuple[str, fl
 
 
 def _colour(share: float) -> tuple[int, int, int]:
-    """White at 0, green at 1, red at -1."""
+    """The RGB colour of a share: white at 0, green at 1, red at -1."""
     pale = round(255 * (1 - abs(share)))
     return (pale, 200 + pale * 55 // 255, pale) if share > 0 else (230 + pale * 25 // 255, pale, pale)
 
 
-def _heading(told: dict[str, Any]) -> str:
-    shares = f"{told['value']:.3f}, without the words {told['baseline']:.3f} (off by {told['delta']:.3f})"
-    return f"{visible(told['target'])}: {shares}"
+def _heading(explanation: dict[str, Any]) -> str:
+    """An explanation's first line: its target, the model's share for it with and without the words, and the error."""
+    value, baseline, delta = (explanation[name] for name in ("value", "baseline", "delta"))
+    return f"{visible(explanation['target'])}: {value:.3f}, without the words {baseline:.3f} (off by {delta:.3f})"
 
 
-def show(found: list[Pair]) -> None:
-    """Print explanations, coloured on a terminal, with the five weightiest words of each."""
+def show(explanations: list[Pair]) -> None:
+    """Print explanations, coloured on a terminal, each with its five most important words."""
     from rich.console import Console
     from rich.text import Text
 
     console = Console(highlight=False)
-    for texts, told in found:
-        console.print(Text(_heading(told), style="bold"))
+    for texts, explanation in explanations:
+        console.print(Text(_heading(explanation), style="bold"))
         for field, text in texts.items():
             line = Text(f"{field}: ")
-            for part, share in parts(text, field, told):
+            for part, share in parts(text, field, explanation):
                 red, green, blue = _colour(share)
                 line.append(visible(part), style=f"black on rgb({red},{green},{blue})" if share else "")
             console.print(line)
-        for word in sorted(told["words"], key=lambda word: -abs(word["importance"]))[:5]:
+        for word in sorted(explanation["words"], key=lambda word: -abs(word["importance"]))[:5]:
             console.print(Text(f"  {word['importance']:+.3f}  {visible(word['text'])}"))
 
 
-def page(title: str, found: list[Pair]) -> str:
-    """Explanations as a page of HTML that needs nothing else."""
+def page(title: str, explanations: list[Pair]) -> str:
+    """Explanations as a self-contained HTML page."""
     body, title = [], visible(title)
-    for texts, told in found:
-        body.append(f"<h2>{escape(_heading(told))}</h2>")
+    for texts, explanation in explanations:
+        body.append(f"<h2>{escape(_heading(explanation))}</h2>")
         for field, text in texts.items():
             spans = "".join(
                 f'<span style="background:rgb{_colour(share)}" title="{share:+.2f}">{escape(visible(part))}</span>'
                 if share
                 else escape(visible(part))
-                for part, share in parts(text, field, told)
+                for part, share in parts(text, field, explanation)
             )
             body.append(f"<p><b>{escape(field)}</b> {spans}</p>")
     style = "body{font:16px/1.6 sans-serif;max-width:50em;margin:2em auto;color:#000;background:#fff}h2{font-size:1em}"
@@ -113,26 +114,26 @@ def page(title: str, found: list[Pair]) -> str:
     )
 
 
-def check_place(file: Path) -> None:
-    """Raises InputError if a page cannot be written to this file."""
+def check_writable(file: Path) -> None:
+    """Raise InputError if `file` cannot be written."""
     try:
         if file.is_dir():
-            raise _no_place(file, "that is a folder")
+            raise _not_writable(file, "it is a folder")
         if not file.parent.is_dir():
-            raise _no_place(file, f"there is no folder {file.parent}")
+            raise _not_writable(file, f"the folder {file.parent} does not exist")
         if not os.access(file if file.exists() else file.parent, os.W_OK):
-            raise _no_place(file, "there is no right to write there")
+            raise _not_writable(file, "permission denied")
     except OSError as error:
-        raise _no_place(file, error.strerror or str(error)) from None
+        raise _not_writable(file, error.strerror or str(error)) from None
 
 
 def write(file: Path, text: str) -> None:
-    """Write a page. Raises InputError if that fails."""
+    """Write a page. Raises InputError if the file cannot be written."""
     try:
         file.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise _no_place(file, error.strerror or str(error)) from None
+        raise _not_writable(file, error.strerror or str(error)) from None
 
 
-def _no_place(file: Path, why: str) -> InputError:
-    return InputError(f"--html {file} cannot be written: {why}.", fix="Name a file in a folder of yours.")
+def _not_writable(file: Path, why: str) -> InputError:
+    return InputError(f"--html {file} cannot be written: {why}.", fix="Name a file in a folder that you can write to.")

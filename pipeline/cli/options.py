@@ -1,4 +1,4 @@
-"""The options that commands share, one definition each, and the cache that they open."""
+"""What commands share: options, the examples in their help, and how they open the cache."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..cache import folder as cache_folder
 from ..cache.store import Store
 from . import console
 
-EPILOG = (
+EXIT_CODES = (
     "Exit codes: 0 done, 1 unexpected, 2 bad input or settings, 3 a stage failed, "
     "4 the archive does not answer like the model, 5 the archives differ."
 )
@@ -42,13 +42,13 @@ OutOption = Annotated[Path, typer.Option("--out", help="The output folder.")]
 CacheOption = Annotated[
     Path | None, typer.Option("--cache", envvar="MAR_CACHE", help="The cache folder.", show_default=False)
 ]
-OfflineOption = Annotated[bool, typer.Option("--offline", help="Use no network: what is cached has to do.")]
-LockedOption = Annotated[bool, typer.Option("--locked", help="Fail unless the model is exactly what CONFIG.lock says.")]
+OfflineOption = Annotated[bool, typer.Option("--offline", help="Use cached files only, and no network.")]
+LockedOption = Annotated[bool, typer.Option("--locked", help="Fail unless the model is the one in CONFIG.lock.")]
 UnverifiedOption = Annotated[
-    bool, typer.Option("--allow-unverified", help="Take a graph for Inferentia that cannot be run here as it is.")
+    bool, typer.Option("--allow-unverified", help="Accept a graph for Inferentia that cannot run on this machine.")
 ]
 ForceOption = Annotated[
-    list[str] | None, typer.Option("--force", metavar="STAGE", help="Run a stage though it is cached.")
+    list[str] | None, typer.Option("--force", metavar="STAGE", help="Run a stage even if it is cached.")
 ]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON object, and nothing else, on standard output.")
@@ -59,7 +59,7 @@ Options = TypeVar("Options")
 
 @dataclass(frozen=True, kw_only=True)
 class BuildOptions:
-    """What `mar build` and `mar plan` take, in the order that their help shows it."""
+    """The options of `mar build` and `mar plan`, in the order in which their help lists them."""
 
     configs: Configs = None
     task: TaskOption = None
@@ -78,7 +78,7 @@ class BuildOptions:
 
 
 def taking(options: type[Options]) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
-    """Makes a command of a function of one dataclass: the parser sees a parameter for each of its fields."""
+    """Decorator: a function of one dataclass becomes a command with a parameter for each of its fields."""
 
     def decorated(command: Callable[[Options], None]) -> Callable[..., None]:
         @functools.wraps(command)
@@ -92,16 +92,37 @@ def taking(options: type[Options]) -> Callable[[Callable[[Options], None]], Call
     return decorated
 
 
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+def example(*lines: str) -> Callable[[Command], Command]:
+    """Decorator: the command lines that a command's help shows as its example."""
+
+    def decorated(command: Command) -> Command:
+        command.example = lines  # type: ignore[attr-defined]
+        return command
+
+    return decorated
+
+
+def epilog(command: Callable[..., None]) -> str:
+    """The text below a command's options: its example, and the exit codes."""
+    lines: tuple[str, ...] = command.example  # type: ignore[attr-defined]
+    heading = "Example:" if len(lines) == 1 else "Examples:"
+    # \b keeps the parser from joining the lines.
+    return "\n".join(["\b", heading, *(f"  {line}" for line in lines), "", EXIT_CODES])
+
+
 def cache_of(cache: Path | None) -> Path:
-    """That folder, or the user's own cache folder."""
+    """The cache folder: `cache`, or the user's own if it is None."""
     from platformdirs import user_cache_path
 
     return (cache or user_cache_path("mar-pipeline")).expanduser().absolute()
 
 
 def open_store(cache: Path | None, *, read_only: bool = False) -> Store:
-    """The store in that folder, or in the user's own cache folder; `read_only` for a command that changes nothing.
-    Raises InputError if the folder holds other things."""
+    """The store in `cache`, or in the user's own cache folder if it is None. A `read_only` one writes nothing. Raises
+    InputError if the folder is not a cache and not empty."""
     root = cache_of(cache)
     cache_folder.check(root)
     return Store(root, warn=console.warning, read_only=read_only)

@@ -1,4 +1,4 @@
-"""How a build goes, on standard error: bars on a terminal, plain lines elsewhere."""
+"""A build's progress on standard error: bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from ..builder.runner import Done
     from ..builder.status import Status
 
-# A plain line about a long step's progress is due after so many seconds without one.
 QUIET = 10.0
+"""Seconds after which a long step prints another line of progress."""
 
 
 class Lines:
-    """A build told in plain lines, for logs and pipes."""
+    """Progress in plain lines, for logs and pipes."""
 
     def __init__(self) -> None:
-        self._said = time.monotonic()
+        self._last_line = time.monotonic()
         self._what = ""
 
     def started(self, _build: Build, status: Status) -> None:
@@ -33,7 +33,7 @@ class Lines:
         self._line(f"{status.stage}: {why}" if why else status.stage)
 
     def progress(self, what: str, done: int, total: int | None) -> None:
-        if what != self._what or time.monotonic() - self._said > QUIET:
+        if what != self._what or time.monotonic() - self._last_line > QUIET:
             self._what = what
             part = f" ({size(done)} of {size(total)})" if total and total > 10_000 else ""
             self._line(f"  {what}{part}")
@@ -43,12 +43,12 @@ class Lines:
         self._line(f"{done.stage}: {'cached' if done.cached else f'done in {done.seconds:.1f} s'}")
 
     def _line(self, text: str) -> None:
-        self._said = time.monotonic()
+        self._last_line = time.monotonic()
         print(text, file=sys.stderr, flush=True)
 
 
 class Bars:
-    """A build told on a terminal: a bar for the stage that runs, a line for each that is done."""
+    """Progress on a terminal: a bar for the running stage, a line for each finished one."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -82,7 +82,7 @@ def _plain(text: str) -> str:
 
 @contextmanager
 def events() -> Iterator[Lines | Bars]:
-    """Bars on a terminal, plain lines elsewhere."""
+    """The receiver of a build's events: bars if standard error is a terminal, plain lines if not."""
     if not sys.stderr.isatty():
         yield Lines()
         return

@@ -1,4 +1,4 @@
-"""What commands print of an archive: how a build ended, and what is in one."""
+"""What commands print about an archive: the summary of a build, and the tree of `mar inspect`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from ..text import printable, seconds, size, table
 
-# What a manifest says beside the name and version, in words.
+# A manifest's keys, apart from name and version, and how `mar inspect` names them.
 _FACTS = {
     "handler": "handler",
     "serializedFile": "weights",
@@ -14,11 +14,11 @@ _FACTS = {
     "configFile": "settings",
     "requirementsFile": "requirements",
 }
-_DEEPEST = 12  # mappings within mappings that are drawn
+_DEEPEST = 12  # nested mappings that are drawn as branches; deeper ones are printed on one line
 
 
 def summary(archive: dict[str, Any]) -> None:
-    """Print what a person wants to know of an archive that was built."""
+    """Print the summary of a built archive; `archive` is what `--json` prints for it."""
     print(f"\n{archive['path']}")
     how = "answers like the original model" if archive["verified"] else f"unverified: {archive['unverified']}"
     print(f"  {size(archive['size'])}, {how}")
@@ -34,7 +34,7 @@ def summary(archive: dict[str, Any]) -> None:
 
 
 def _origin(source: dict[str, Any]) -> str:
-    """Where a model came from, in a few words."""
+    """A model's source in a few words; an adapter's base model follows it."""
     base = f", over {_origin(source['base'])}" if "base" in source else ""
     if source["kind"] == "hub":
         return f"{source['repo']} at {source['commit'][:12]}{base}"
@@ -43,41 +43,42 @@ def _origin(source: dict[str, Any]) -> str:
     return f"{source.get('url', 'a folder')}{base}"
 
 
-def tree(found: dict[str, Any]) -> str:
-    """What `archive.contents.describe` tells, as a tree."""
+def tree(description: dict[str, Any]) -> str:
+    """The result of `archive.contents.describe`, drawn as a tree."""
     from io import StringIO
 
     from rich.console import Console
     from rich.tree import Tree
 
-    root = Tree(printable(f"{found['name']} {found['version'] or ''}  {size(found['size'])}"))
-    root.add(f"SHA-256 {found['sha256']}")
-    _manifest(root, found["manifest"])
-    _files(root.add(f"files ({len(found['files'])})"), found["files"])
-    settings = found["settings"]
-    if found["manifest"]["model"].get("configFile") is None:
-        root.add("settings: none, so TorchServe's defaults")
+    manifest = description["manifest"]
+    root = Tree(printable(f"{description['name']} {description['version'] or ''}  {size(description['size'])}"))
+    root.add(f"SHA-256 {description['sha256']}")
+    _manifest(root, manifest)
+    _files(root.add(f"files ({len(description['files'])})"), description["files"])
+    settings = description["settings"]
+    if manifest["model"].get("configFile") is None:
+        root.add("settings: none; TorchServe's defaults apply")
     elif isinstance(settings, dict):
-        _branch(root.add(f"settings ({printable(str(found['manifest']['model']['configFile']))})"), settings)
+        _branch(root.add(f"settings ({printable(str(manifest['model']['configFile']))})"), settings)
     else:
-        root.add(printable(f"settings: {settings!r}, which is no mapping"))
-    if found["requirements"]:
+        root.add(printable(f"settings: {settings!r}, which is not a mapping"))
+    if description["requirements"]:
         branch = root.add("requirements")
-        for line in found["requirements"]:
+        for line in description["requirements"]:
             branch.add(printable(line))
-    if labels := found["labels"]:
+    if labels := description["labels"]:
         names = labels.values() if isinstance(labels, dict) else [labels]
         root.add(printable("labels: " + ", ".join(map(str, names))))
-    provenance = found["provenance"]
+    provenance = description["provenance"]
     if isinstance(provenance, dict):
         branch = root.add("provenance")
         if why := provenance.get("unverified"):
             branch.add(printable(f"unverified: {why}"))
         for name in ("source", "checkpoint", "versions"):
-            if isinstance(said := provenance.get(name, {}), dict):
-                _branch(branch.add(name), said)
+            if isinstance(values := provenance.get(name, {}), dict):
+                _branch(branch.add(name), values)
     else:
-        root.add("provenance: none; another tool than this one made it")
+        root.add("provenance: none; another tool made this archive")
     text = StringIO()
     Console(file=text, width=120, highlight=False, markup=False, emoji=False).print(root)
     return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
@@ -88,8 +89,9 @@ def _manifest(root: Any, manifest: dict[str, Any]) -> None:
     for key, words in _FACTS.items():
         if model.get(key) is not None:
             branch.add(printable(f"{words}: {model[key]}"))
-    made = f"made {manifest.get('createdOn') or 'at no known time'}"
-    branch.add(printable(f"{made} by torch-model-archiver {manifest.get('archiverVersion') or 'of no known version'}"))
+    created, version = manifest.get("createdOn"), manifest.get("archiverVersion")
+    maker = f"torch-model-archiver {version or 'of unknown version'}"
+    branch.add(printable(f"made {created or 'at an unknown time'} by {maker}"))
     branch.add(printable(f"runtime: {manifest.get('runtime') or 'not given'}"))
 
 

@@ -18,7 +18,7 @@ from .. import ROOT
 from ..errors import InputError
 from ..model.address import ModelSource
 from ..model.address import find as find_model
-from ..model.lock import TellTask
+from ..model.lock import TaskLookup
 from ..tasks import MODES, TASKS, Task
 from ..tasks import find as find_task
 from . import messages, rules
@@ -95,10 +95,10 @@ def load_all(paths: Iterable[Path], overrides: Overrides | None = None) -> list[
     return configs
 
 
-def task_of(model: str, revision: str | None, tell: TellTask) -> str:
-    """The name of the task that the model called `model` was trained for. Raises InputError."""
+def task_of(model: str, revision: str | None, lookup: TaskLookup) -> str:
+    """The name of the task of the model `model` (as written after --model). Raises InputError if it is unknown."""
     try:
-        return tell(find_model(model, [Path()]), revision, None).name
+        return lookup(find_model(model, [Path()]), revision, None).name
     except ValueError as error:
         raise InputError(f"--model: {error}") from None
 

@@ -1,4 +1,4 @@
-"""A config file with the command line's settings over it, checked as a whole: every problem, with its line."""
+"""Reads one config file, applies the command line's settings, and checks the result: every problem, with its line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..files.yaml import MAX_BYTES, Document, Where, parse
 from ..model import address, lock
 from ..model.address import ModelSource
-from ..model.lock import TellTask
+from ..model.lock import TaskLookup
 from ..tasks import MODES, TASKS, Task
 from ..tasks import find as find_task
 from ..text import near
@@ -22,23 +22,22 @@ from .problems import Problems
 from .settings import ConfigFile
 from .values import COMPILED
 
-# Where what is written without quotes is taken by its letters: the version 1.10 is no number, and the label
-# `no` no truth value.
+# Keys whose unquoted values are kept as text: the version 1.10 is not a number, and the label `no` is not a boolean.
 _AS_WRITTEN = re.compile(r"archive\.(name|version)|handler\.(base_)?revision|handler\.labels(\[\d+\]|\.\d+)")
 _KINDS = {
     "folder": "a folder",
     "starter": "a starter",
     "url": "an address in an object store",
-    "mlflow": "a registered model, whose version stands in its name",
+    "mlflow": "a registered model, whose name includes its version",
 }
-# Fields of Overrides, and the keys of `handler:` that they stand for.
+# Field of Overrides -> the key of `handler:` that it sets.
 _OPTIONS = {"task": "mode", "model": "model_name", "revision": "revision", "save_mode": "save_mode"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Overrides:
-    """What the command line says in place of the file: options, and `settings`, each KEY=VALUE with a dotted key
-    and a YAML value."""
+    """Settings of the command line, which replace those of the file. Each item of `settings` is KEY=VALUE, with a
+    dotted key and a YAML value."""
 
     task: str | None = None
     model: str | None = None
@@ -46,13 +45,14 @@ class Overrides:
     save_mode: str | None = None
     name: str | None = None
     settings: tuple[str, ...] = ()
-    tell: TellTask | None = None
-    """Asked where nothing says the task. Raises InputError if the model does not tell it either."""
+    lookup: TaskLookup | None = None
+    """Called if neither the file nor an option names the task. Raises InputError if the model's files do not show it
+    either."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """A file in which nothing is wrong."""
+    """A valid config file, with its task and model."""
 
     file: ConfigFile
     task: Task
@@ -60,7 +60,7 @@ class Checked:
 
 
 class ConfigReader:
-    """Reads one file. What is wrong with it is in `lines()`, and then `read()` gives None."""
+    """Reads one file. If it has problems, `read()` returns None, and `lines()` lists them."""
 
     def __init__(self, path: Path, overrides: Overrides) -> None:
         self.path, self.overrides = path, overrides
@@ -72,6 +72,7 @@ class ConfigReader:
         return self._problems.shown()
 
     def read(self) -> Checked | None:
+        """The checked file, or None if it has problems. Raises nothing."""
         text = self._text()
         if text is None:
             return None
@@ -82,11 +83,11 @@ class ConfigReader:
         data = self._document.data
         if not isinstance(data, dict):
             if not self._problems:
-                said = "is empty" if data is None else f"holds {messages.shown(data)}, not 'key: value' lines"
-                self._problems.at_line(1, (), f"{said}; start from configs/seq_classification.yaml")
+                problem_text = "is empty" if data is None else f"holds {messages.shown(data)}, not 'key: value' lines"
+                self._problems.at_line(1, (), f"{problem_text}; start from configs/seq_classification.yaml")
             return None
         if "handler" not in data and {"architectures", "model_type"} & data.keys():
-            self._problems.at_line(1, (), "is a checkpoint's config.json, no config; use --task TASK --model FOLDER")
+            self._problems.at_line(1, (), "is a checkpoint's config.json, not a config; use --task TASK --model FOLDER")
             return None
         self._override(data)
         _drop_empty(data, ())
@@ -97,7 +98,7 @@ class ConfigReader:
         path = self.path
         try:
             if path.is_dir():
-                self._problems.say(
+                self._problems.add_general(
                     f"{path} is a folder; a config is a YAML file. "
                     f"For the model in it: mar build --task TASK --model {path}"
                 )
@@ -105,13 +106,13 @@ class ConfigReader:
             with path.open("rb") as stream:
                 raw = stream.read(MAX_BYTES + 1)
         except FileNotFoundError:
-            self._problems.say(f"{path}: no such file{_near_files(path)}")
+            self._problems.add_general(f"{path}: no such file{_near_files(path)}")
             return None
         except (OSError, ValueError) as error:
-            self._problems.say(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
+            self._problems.add_general(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
             return None
         if len(raw) > MAX_BYTES:
-            self._problems.say(f"{path}: is larger than {MAX_BYTES >> 20} MiB, so it is no config")
+            self._problems.add_general(f"{path}: is larger than {MAX_BYTES >> 20} MiB, so it is not a config")
             return None
         try:
             return raw.decode("utf-8-sig")
@@ -121,13 +122,13 @@ class ConfigReader:
             return None
 
     def _override(self, data: dict[str, Any]) -> None:
-        """Put the command line's settings into `data`, and remember where they came from."""
+        """Put the command line's settings into `data`, and note the option that each came from."""
         handler = data.get("handler")
         if isinstance(handler, dict):
             if self.overrides.task is not None:
                 handler.pop("task", None)
             if self.overrides.model is not None:
-                # The file's revision is of the file's model.
+                # The file's revision belongs to the file's model.
                 handler.pop("revision", None)
         for option, key in _OPTIONS.items():
             value = getattr(self.overrides, option)
@@ -140,34 +141,35 @@ class ConfigReader:
             key, equals, text = setting.partition("=")
             where: Where = tuple(part.strip() for part in key.split("."))
             if not equals or not all(where):
-                self._problems.say(f"{shown}: expected KEY=VALUE, such as handler.max_length=256")
+                self._problems.add_general(f"{shown}: expected KEY=VALUE, such as handler.max_length=256")
                 continue
             value = parse(text)
             for problem in value.problems:
-                self._problems.say(f"{shown}: {problem.message}")
+                self._problems.add_general(f"{shown}: {problem.message}")
             if not value.problems and self._put(data, where, value.data, shown):
                 self._document.texts.update({(*where, *inner): word for inner, word in value.texts.items()})
         self._one_batch(data)
 
     def _one_batch(self, data: dict[str, Any]) -> None:
-        """Of the two names of a compiled graph's batch, the one on the command line counts."""
+        """A compiled graph's batch has two names; the one on the command line replaces the file's."""
         handler, names = data.get("handler"), {("handler", "batch_size"), ("batchSize",)}
         if not isinstance(handler, dict) or handler.get("hardware") not in COMPILED:
             return
-        said = names & self._problems.options.keys()
-        if said == {("handler", "batch_size")}:
+        given = names & self._problems.options.keys()
+        if given == {("handler", "batch_size")}:
             data.pop("batchSize", None)
-        elif said == {("batchSize",)}:
+        elif given == {("batchSize",)}:
             handler.pop("batch_size", None)
 
     def _put(self, data: dict[str, Any], where: Where, value: Any, shown: str) -> bool:
+        """Set a key, given by the option `shown`. Whether it could be set: a parent may be a plain value."""
         section = data
         for depth, part in enumerate(where[:-1], 1):
             inner = section.get(str(part))
             if inner is None:
                 inner = section[str(part)] = {}
             if not isinstance(inner, dict):
-                self._problems.say(f"{shown}: {messages.dotted(where[:depth])} is no section")
+                self._problems.add_general(f"{shown}: {messages.dotted(where[:depth])} is not a section")
                 return False
             section = inner
         section[str(where[-1])] = value
@@ -177,6 +179,7 @@ class ConfigReader:
         return True
 
     def _as_written(self, data: dict[str, Any]) -> None:
+        """Replace the values of `_AS_WRITTEN` keys by their text in the file."""
         for where, text in self._document.texts.items():
             if not _AS_WRITTEN.fullmatch(messages.dotted(where)):
                 continue
@@ -184,9 +187,9 @@ class ConfigReader:
             for part in where[:-1]:
                 section = section.get(part) if isinstance(section, dict) else None
             key: Any = where[-1]
-            there = isinstance(section, list) or (isinstance(section, dict) and key in section)
-            # A truth value is an int too. What is no scalar stays, for the types to refuse.
-            if there and isinstance(section[key], (int, float)):
+            exists = isinstance(section, list) or (isinstance(section, dict) and key in section)
+            # A bool is an int too. Lists and mappings stay as they are: the types reject them.
+            if exists and isinstance(section[key], (int, float)):
                 section[key] = text
 
     def _check(self, data: dict[str, Any]) -> Checked | None:
@@ -196,15 +199,15 @@ class ConfigReader:
         if config is None:
             return None
         model = self._model(config)
-        unsaid = readable and not given & {"handler.mode", "handler.task"}
-        if unsaid and self.overrides.tell and "handler.model_name" in given:
-            # What has to be mended first need not wait for a server.
-            unsaid = False
+        no_task = readable and not given & {"handler.mode", "handler.task"}
+        if no_task and self.overrides.lookup and "handler.model_name" in given:
+            no_task = False
+            # A file with other problems is reported without asking a server.
             if model and (model.kind in ("starter", "folder") or not self._problems):
-                config = self._told(config, model, self.overrides.tell)
+                config = self._with_task(config, model, self.overrides.lookup)
         for key, message in rules.conflicts(config, nested.keys(data).__contains__):
             self._problems.add(tuple(int(part) if part.isdigit() else part for part in key.split(".")), message)
-        if unsaid:
+        if no_task:
             self._problems.add(("handler", "mode"), f"is missing: one of {', '.join(MODES)}")
         if readable and "handler.model_name" not in given:
             self._problems.add(("handler", "model_name"), "is missing: a Hub id, a folder, or starter:TASK")
@@ -214,8 +217,8 @@ class ConfigReader:
         return Checked(file=config, task=task, model=model)
 
     def _validated(self, data: dict[str, Any]) -> ConfigFile | None:
-        """The file's model. Keys that have a problem are noted, then left out of `data`, so that all the others
-        get checked too."""
+        """The validated file; None if it is not a mapping. Keys with a problem are noted and removed from `data`, so
+        that the others are checked too."""
         while True:
             try:
                 return ConfigFile.model_validate(data)
@@ -229,46 +232,47 @@ class ConfigReader:
             for where in bad:
                 nested.remove(data, where)
 
-    def _told(self, config: ConfigFile, model: ModelSource, tell: TellTask) -> ConfigFile:
-        """The config with the task that its model tells, which else is a problem."""
+    def _with_task(self, config: ConfigFile, model: ModelSource, lookup: TaskLookup) -> ConfigFile:
+        """The config with its model's task; if the model does not show it, that is a problem."""
         revision, locked = config.handler.revision, None
         try:
-            found = lock.read(self.path)
-            if found is not None and not found.stale(model.name, config.handler.choosing_files):
-                revision = (found.commit(0, model.repo) if model.repo else None) or revision
-                locked = found.part(0, lock.path_of(self.path))
-            mode = tell(model, revision, locked).mode
+            existing = lock.read(self.path)
+            if existing is not None and not existing.stale(model.name, config.handler.choosing_files):
+                revision = (existing.commit(0, model.repo) if model.repo else None) or revision
+                locked = existing.part(0, lock.path_of(self.path))
+            mode = lookup(model, revision, locked).mode
         except InputError as error:
-            told = f"is missing, and the model does not tell it: {error.what} {error.fix}"
-            self._problems.add(("handler", "mode"), told.rstrip())
+            message = f"is missing, and the model's files do not show the task: {error.what} {error.fix}"
+            self._problems.add(("handler", "mode"), message.rstrip())
             return config
         return config.model_copy(update={"handler": config.handler.model_copy(update={"mode": mode})})
 
     def _model(self, config: ConfigFile) -> ModelSource | None:
+        """The model that the config names. Adds a problem if there is none of that name, or revisions contradict."""
         name, where = config.handler.model_name, ("handler", "model_name")
         if name is None:
             return None
         folders = [Path()] if where in self._problems.options else [self.path.parent, Path()]
         try:
-            found = address.find(name, list(dict.fromkeys(folders)))
+            source = address.find(name, list(dict.fromkeys(folders)))
         except ValueError as error:
             self._problems.add(where, str(error))
             return None
         base = config.handler.base_model
         if base is not None and address.without_secrets(base) != base:
-            self._problems.add(("handler", "base_model"), "holds credentials, which come from the environment")
+            self._problems.add(("handler", "base_model"), "holds credentials, which must come from the environment")
         revision = config.handler.revision
-        if found.kind != "hub" and revision is not None:
+        if source.kind != "hub" and revision is not None:
             self._problems.add(
-                ("handler", "revision"), f"only a Hub id has revisions, and {name} is {_KINDS[found.kind]}"
+                ("handler", "revision"), f"only a Hub id has revisions, and {name} is {_KINDS[source.kind]}"
             )
-        if found.revision is not None and revision not in (None, found.revision):
-            self._problems.add(("handler", "revision"), f"is another one than {name} names; leave one of them out")
-        return found
+        if source.revision is not None and revision not in (None, source.revision):
+            self._problems.add(("handler", "revision"), f"differs from the revision in {name}; leave one of them out")
+        return source
 
 
 def _drop_empty(data: dict[str, Any], section: tuple[str, ...]) -> None:
-    """Take out known keys without a value (`revision:`): they are not given."""
+    """Remove known keys without a value (`revision:`): they count as not given."""
     for name, inner in messages.keys(section).items():
         if name in data and data[name] is None:
             del data[name]
@@ -277,7 +281,7 @@ def _drop_empty(data: dict[str, Any], section: tuple[str, ...]) -> None:
 
 
 def _near_files(path: Path) -> str:
-    """A hint at what a config that is not there may have been meant to be."""
+    """A hint at an existing config or task with a name like that of a missing file; "" if there is none."""
     task = find_task(path.stem)
     if task is not None:
         return f"; did you mean --task {task.name}, or configs/{task.name}.yaml?"

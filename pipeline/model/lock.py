@@ -108,7 +108,7 @@ class Locked:
     license: str | None
 
 
-TellTask = Callable[[ModelSource, str | None, Locked | None], Task]
+TaskLookup = Callable[[ModelSource, str | None, Locked | None], Task]
 """The task that a model at a revision was trained for; what is locked of it need not be asked for."""
 
 

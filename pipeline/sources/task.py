@@ -1,4 +1,4 @@
-"""Which task a model was trained for, by its own config.json, or an adapter's."""
+"""Finds the task that a model was trained for, from its config.json or an adapter's adapter_config.json."""
 
 from __future__ import annotations
 
@@ -9,40 +9,39 @@ from ..cache.store import Store
 from ..errors import InputError
 from ..model import adapter, checkpoint
 from ..model.address import ModelSource
-from ..model.lock import Locked, TellTask
+from ..model.lock import Locked, TaskLookup
 from ..model.selection import ADAPTER, ADAPTER_CONFIG, read_object, select
 from ..tasks import TASKS, Task
 
 
-def teller(store: Store, offline: bool) -> TellTask:
-    """A function that looks into a model; no more of it is fetched than its config.json."""
+def task_lookup(store: Store, offline: bool) -> TaskLookup:
+    """A function that finds a model's task; it fetches no other file than the config. It raises InputError if the
+    config does not show the task."""
 
-    def tell(model: ModelSource, revision: str | None, locked: Locked | None) -> Task:
+    def lookup(model: ModelSource, revision: str | None, locked: Locked | None) -> Task:
         with store.in_use():
             source = sources.of(store, offline, model, revision, locked)
             source.may_fetch = True
-            # Whether its weights can be used is told later, and better.
+            # Pickles too: the download stage has the better message if weights cannot be used.
             files = select(source.sizes(), source.where, source.text, pickles=True).files
             name = f"{ADAPTER}/{ADAPTER_CONFIG}" if f"{ADAPTER}/{ADAPTER_CONFIG}" in files else checkpoint.CONFIG
-            told = read_object(source.text(files[name]), name, source.where)
+            config = read_object(source.text(files[name]), name, source.where)
         is_adapter = name.startswith(ADAPTER)
-        found = adapter.task_of(told) if is_adapter else checkpoint.task_of(told)
-        if found is None:
-            said = _adapter_says(told) if is_adapter else _model_says(told)
+        task = adapter.task_of(config) if is_adapter else checkpoint.task_of(config)
+        if task is None:
             raise InputError(
-                f"{model.name} says that it is {said}, which tells no task.",
-                "A model without a head of one of the tasks cannot tell which it is for.",
-                f"Say it: --task, one of {', '.join(TASKS)}",
+                f"The task of {model.name} is unknown: its config names {_named(config, is_adapter)}.",
+                "Only a model with the head of a supported task shows which task it is for.",
+                f"Name the task: --task, one of {', '.join(TASKS)}",
             )
-        return found
+        return task
 
-    return tell
-
-
-def _model_says(told: dict[str, Any]) -> str:
-    return ", ".join(map(str, told.get("architectures") or ["no architecture"]))
+    return lookup
 
 
-def _adapter_says(told: dict[str, Any]) -> str:
-    kind = told.get("task_type")
-    return f"an adapter for {kind}" if kind else "an adapter without a task_type"
+def _named(config: dict[str, Any], is_adapter: bool) -> str:
+    """What a config names in place of a task."""
+    if is_adapter:
+        kind = config.get("task_type")
+        return f"an adapter for {kind}" if kind else "an adapter without a task_type"
+    return ", ".join(map(str, config.get("architectures") or ["no architecture"]))

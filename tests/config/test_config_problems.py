@@ -107,7 +107,7 @@ ONE_PROBLEM = {
     "twice-at-the-top": (SEQ + "archive: {}\narchive: {}\n", "c.yaml:5: archive: given twice (first on line 4): remove one"),
     "a-tag": (SEQ + "batchSize: !!python/object/apply:os.system ['id']\n", "c.yaml:4: batchSize: the tag !!python/object/apply:os.system is not allowed"),
     "a-tag-of-ones-own": (SEQ + "batchSize: !env N\n", "c.yaml:4: batchSize: the tag !env is not allowed: write a plain value"),
-    "a-checkpoints-config": ('{"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_head": 12}', "c.yaml:1: is a checkpoint's config.json, no config; use --task TASK --model FOLDER"),
+    "a-checkpoints-config": ('{"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_head": 12}', "c.yaml:1: is a checkpoint's config.json, not a config; use --task TASK --model FOLDER"),
     "a-list": ("- 1\n", "c.yaml:1: holds a list, not 'key: value' lines; start from configs/seq_classification.yaml"),
     "a-word": ("hello\n", "c.yaml:1: holds \"hello\", not 'key: value' lines"),
     "nothing": ("", "c.yaml:1: is empty; start from configs/seq_classification.yaml"),
@@ -177,7 +177,7 @@ OVERRIDES = {
     "no-key": (["=3"], {}, "--set =3: expected KEY=VALUE"),
     "an-empty-part": (["handler..a=3"], {}, "--set handler..a=3: expected KEY=VALUE"),
     "no-yaml": (["batchSize=[1"], {}, "--set batchSize=[1: not valid YAML: a bracket or a quote is opened and not closed"),
-    "no-section": (["handler.mode.x=1"], {}, "--set handler.mode.x=1: handler.mode is no section"),
+    "no-section": (["handler.mode.x=1"], {}, "--set handler.mode.x=1: handler.mode is not a section"),
     "in-place-of-a-section-of-the-file": (["handler={mode: x}"], {}, '--set handler={mode: x}: handler.mode: "x" is not one of'),
     "inside-a-section": (["archive={nam: x}"], {}, "--set archive={nam: x}: archive.nam: unknown key; did you mean archive.name?"),
     "twice": (["archive={name: x, name: y}"], {}, "--set archive={name: x, name: y}: given twice (first on line 1): remove one"),
@@ -275,7 +275,7 @@ class TestFiles:
 
     def test_a_file_that_is_too_large_is_not_parsed(self):
         Path("c.yaml").write_bytes(b"# x\n" * 300_000)
-        assert self.said("c.yaml") == "c.yaml: is larger than 1 MiB, so it is no config"
+        assert self.said("c.yaml") == "c.yaml: is larger than 1 MiB, so it is not a config"
 
     def test_a_path_that_the_system_refuses_is_an_input_error(self):
         assert "cannot be read" in self.said("a\0b")

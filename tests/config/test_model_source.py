@@ -289,7 +289,7 @@ def test_a_revision_in_an_address_is_the_configs(write, build):
     assert build(TEXT.format(name="gpt2"), model=named).revision == "v1"
     assert build(TEXT.format(name="gpt2"), model=named, revision="v1").revision == "v1"
     for name, said in (
-        (named, "is another one than hf://org/name@v1 names"),
+        (named, "differs from the revision in hf://org/name@v1"),
         ("s3://b/x", "s3://b/x is an address in an object store"),
         ("models:/x/1", "models:/x/1 is a registered model"),
     ):

@@ -1,1 +1,1 @@
-"""The commands, one file a family of them."""
+"""The commands, a file for each family."""

@@ -1,4 +1,4 @@
-"""`mar inspect`, `mar diff` and `mar check`: archives looked at, without a model being loaded."""
+"""`mar inspect`, `mar diff` and `mar check`: they examine archives without loading a model."""
 
 from __future__ import annotations
 
@@ -10,48 +10,54 @@ import typer
 
 from ...errors import DIFFERENT, InputError
 from .. import report
-from ..options import Archived, JsonOption
+from ..options import Archived, JsonOption, example
 
 
+@example("mar inspect build/model-store/seq_classification.mar")
 def inspect(archive: Archived, as_json: JsonOption = False) -> None:
-    """Show what is in an archive: its files, settings and provenance."""
+    """Show the contents of an archive: its files, settings and provenance."""
     from ...archive.contents import describe
 
-    found = describe(archive)
-    print(json.dumps(found, ensure_ascii=False) if as_json else report.tree(found))
+    description = describe(archive)
+    print(json.dumps(description, ensure_ascii=False) if as_json else report.tree(description))
 
 
+@example("mar diff before/model.mar build/model-store/model.mar")
 def diff(
     first: Annotated[Path, typer.Argument(metavar="A", help="A .mar, a .tar.gz or a folder.", show_default=False)],
     second: Annotated[Path, typer.Argument(metavar="B", help="Another one.", show_default=False)],
     as_json: JsonOption = False,
 ) -> None:
-    """Show what differs between two archives, and what that means; exit code 5 if anything does."""
+    """Show how two archives differ, and what each difference means; exit code 5 if they differ."""
     from ...audit.diff import compare, show
 
-    found = compare(first, second)
-    print(json.dumps(found, ensure_ascii=False) if as_json else show(found))
-    if not found["same"]:
+    differences = compare(first, second)
+    print(json.dumps(differences, ensure_ascii=False) if as_json else show(differences))
+    if not differences["same"]:
         raise typer.Exit(DIFFERENT)
 
 
+@example(
+    "mar check build/model-store/seq_classification.mar",
+    "mar check model.mar --key public.pem   # the signature first",
+)
 def check(
     archive: Archived,
     key: Annotated[
-        Path | None, typer.Option("--key", help="The public key (PEM) of whoever has to have signed it.")
+        Path | None, typer.Option("--key", help="The signer's public key (PEM); the signature is checked first.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Hold an archive against its own record and TorchServe's rules, and look for what may do harm."""
+    """Check an archive against its own record and TorchServe's rules, and look for harmful contents."""
     from ...audit.check import check as examine
     from ...audit.check import show
 
     if key is not None:
         from ...archive.signing import verify
 
-        # What nobody has signed is not even read as an archive.
+        # An archive without a valid signature is not parsed at all.
         verify(archive, key)
-    found = examine(archive)
-    print(json.dumps(found, ensure_ascii=False) if as_json else show(found))
-    if not found["ok"]:
+    findings = examine(archive)
+    print(json.dumps(findings, ensure_ascii=False) if as_json else show(findings))
+    if not findings["ok"]:
         raise typer.Exit(InputError.exit_code)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ...errors import InputError
 from ...text import near, table
 from .. import console, progress, report
-from ..options import BuildOptions, open_store, taking
+from ..options import BuildOptions, example, open_store, taking
 
 if TYPE_CHECKING:
     from ...builder import session
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 def _configs(store: Store, options: BuildOptions) -> list[BuildConfig]:
     from ...config import build_config
-    from ...sources.task import teller
+    from ...sources.task import task_lookup
 
-    tell, task = teller(store, options.offline), options.task
+    lookup, task = task_lookup(store, options.offline), options.task
     if not options.configs and task is None:
         if options.model is None:
             raise InputError(
-                "Neither a config nor a task or a model is given.", fix="Try: mar build --task seq_classification"
+                "Neither a config, nor --task, nor --model is given.", fix="Try: mar build --task seq_classification"
             )
-        task = build_config.task_of(options.model, options.revision, tell)
+        task = build_config.task_of(options.model, options.revision, lookup)
     overrides = build_config.Overrides(
         task=task,
         model=options.model,
@@ -35,7 +35,7 @@ def _configs(store: Store, options: BuildOptions) -> list[BuildConfig]:
         save_mode=options.save_mode,
         name=options.name,
         settings=tuple(options.settings or ()),
-        tell=tell,
+        lookup=lookup,
     )
     return build_config.load_all(options.configs or [build_config.packaged(str(task))], overrides)
 
@@ -53,7 +53,7 @@ def _forced(stages: list[str] | None) -> tuple[str, ...]:
     return tuple(stages or ())
 
 
-def _asked(options: BuildOptions) -> session.Options:
+def _session_options(options: BuildOptions) -> session.Options:
     from ...builder import session
 
     return session.Options(
@@ -65,14 +65,15 @@ def _asked(options: BuildOptions) -> session.Options:
     )
 
 
+@example("mar build --task seq_classification", "mar build my-model.yaml --set handler.max_length=256")
 @taking(BuildOptions)
 def build(options: BuildOptions) -> None:
-    """Build archives: download, serialize, handler, archive, verify, model_store; what is cached is not done again."""
+    """Build archives: download, serialize, handler, archive, verify, model_store. Cached stages are not run again."""
     from ...builder import session
 
-    asked, store = _asked(options), open_store(options.cache)
+    settings, store = _session_options(options), open_store(options.cache)
     loaded = _configs(store, options)
-    archives = session.run(loaded, store, asked, say=console.note, events=progress.events())
+    archives = session.run(loaded, store, settings, say=console.note, events=progress.events())
     if options.as_json:
         print(json.dumps({"archives": archives}))
         return
@@ -87,13 +88,14 @@ def build(options: BuildOptions) -> None:
     print(f"Serve it:   {mar} smoke --out {place}   or   {mar} serve --out {place}")
 
 
+@example("mar plan my-model.yaml")
 @taking(BuildOptions)
 def plan(options: BuildOptions) -> None:
-    """Show what `build` would run, what is cached, and why; do nothing."""
+    """Show which stages `mar build` would run, which are cached, and why; change nothing."""
     from ...builder import session
 
-    asked, store = _asked(options), open_store(options.cache, read_only=True)
-    archives = session.plan(_configs(store, options), store, asked, say=console.note)
+    settings, store = _session_options(options), open_store(options.cache, read_only=True)
+    archives = session.plan(_configs(store, options), store, settings, say=console.note)
     if options.as_json:
         print(json.dumps({"archives": archives}))
         return
@@ -101,11 +103,11 @@ def plan(options: BuildOptions) -> None:
         print(archive["name"])
         rows = [
             [
-                f"  {s['stage']}",
-                "cached" if s["cached"] else "would run",
-                (s["key"] or "-")[:12],
-                "; ".join(s["reasons"]),
+                f"  {stage['stage']}",
+                "cached" if stage["cached"] else "would run",
+                (stage["key"] or "-")[:12],
+                "; ".join(stage["reasons"]),
             ]
-            for s in archive["stages"]
+            for stage in archive["stages"]
         ]
         print(table(["  stage", "", "key", "why"], rows))

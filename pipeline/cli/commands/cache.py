@@ -16,19 +16,20 @@ from ...cache import housekeeping
 from ...cache.store import Store
 from ...errors import InputError
 from ...text import size, table
-from ..options import CacheOption, JsonOption, open_store
+from ..options import CacheOption, JsonOption, example, open_store
 
 
+@example("mar cache list")
 def show(cache: CacheOption = None, as_json: JsonOption = False) -> None:
-    """List what is cached, by model and stage: size, age, last use, and which configs use it."""
+    """List the cached results by model and stage: size, age, last use, and the configs that use them."""
     from ...builder.runner import NAMES
 
     opened = open_store(cache, read_only=True)
     sizes = housekeeping.blobs(opened)
-    found: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     for result in housekeeping.results(opened):
         record = result.record
-        found.append(
+        entries.append(
             {
                 "model": record.model,
                 "stage": record.stage,
@@ -39,21 +40,21 @@ def show(cache: CacheOption = None, as_json: JsonOption = False) -> None:
                 "configs": [_user(user) for user in result.users],
             }
         )
-    found.sort(key=lambda one: (one["model"], NAMES.index(one["stage"]), -one["used"]))
+    entries.sort(key=lambda entry: (entry["model"], NAMES.index(entry["stage"]), -entry["used"]))
     if as_json:
-        print(json.dumps({"root": str(opened.root), "size": sum(sizes.values()), "results": found}))
+        print(json.dumps({"root": str(opened.root), "size": sum(sizes.values()), "results": entries}))
         return
     rows = [
         [
-            one["model"],
-            one["stage"],
-            size(one["size"]),
-            _ago(one["made"]),
-            _ago(one["used"]),
-            one["key"][:12],
-            ", ".join(_told(user) for user in one["configs"]) or "none now",
+            entry["model"],
+            entry["stage"],
+            size(entry["size"]),
+            _ago(entry["made"]),
+            _ago(entry["used"]),
+            entry["key"][:12],
+            ", ".join(_user_text(user) for user in entry["configs"]) or "none now",
         ]
-        for one in found
+        for entry in entries
     ]
     print(table(["model", "stage", "size", "made", "used", "key", "used by"], rows))
     total = size(sum(sizes.values()))
@@ -65,12 +66,12 @@ def _user(subject: str) -> dict[str, str]:
     return {"config": config, "archive": name}
 
 
-def _told(user: dict[str, str]) -> str:
+def _user_text(user: dict[str, str]) -> str:
     return f"{Path(user['config']).name} ({user['archive']})"
 
 
 def _ago(then: float) -> str:
-    """How long ago a time was; of a clock that was wrong, at least not before it."""
+    """How long ago a time (seconds since 1970) was; "now" for a time in the future, from a wrong clock."""
     passed = max(0.0, time.time() - then)
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if passed >= length:
@@ -81,24 +82,29 @@ def _ago(then: float) -> str:
 def _bytes(text: str) -> int:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKMGT]?)i?[bB]?\s*", text)
     if not match:
-        raise InputError(f"--max-size {text} is no size.", fix="Write it as 20GB or 500MB.")
+        raise InputError(f"--max-size {text} is not a size.", fix="Write it as 20GB or 500MB.")
     return int(float(match[1]) * 1000 ** " kMGT".index(match[2].replace("K", "k") or " "))
 
 
 def _age(text: str) -> float:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", text)
     if not match:
-        raise InputError(f"--older-than {text} is no time.", fix="Write it as 30d or 12h.")
+        raise InputError(f"--older-than {text} is not a length of time.", fix="Write it as 30d or 12h.")
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}[match[2]]
 
 
+@example("mar cache gc --older-than 30d --dry-run", "mar cache gc --max-size 20GB")
 def collect(
     cache: CacheOption = None,
-    max_size: Annotated[str | None, typer.Option(help="Keep at most so much, the latest used first: 20GB.")] = None,
-    older_than: Annotated[str | None, typer.Option(help="Drop what was not used for so long: 30d.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    max_size: Annotated[
+        str | None, typer.Option(help="Keep at most this much, the latest used results first: 20GB.")
+    ] = None,
+    older_than: Annotated[
+        str | None, typer.Option(help="Remove results that were not used for this long: 30d.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print how much would be freed; remove nothing.")] = False,
 ) -> None:
-    """Remove what no result needs, and results by age or size; never while a build runs."""
+    """Remove files that no result needs, and results by age or size. Fails while a build runs."""
     opened = open_store(cache, read_only=dry_run)
     limit = _bytes(max_size) if max_size else None
     age = _age(older_than) if older_than else None
@@ -109,26 +115,27 @@ def collect(
 
 @contextmanager
 def _alone(opened: Store, command: str) -> Iterator[None]:
-    """Hold the cache while no build runs, which might need what is removed. Raises InputError."""
+    """Lock the cache against builds. Raises InputError if a build is running, or the cache cannot be changed."""
     try:
         with opened.exclusive():
             yield
     except BlockingIOError:
-        raise InputError("A build is using the cache.", fix=f"Run `{command}` when it is finished.") from None
+        raise InputError("A build is using the cache.", fix=f"Run `{command}` when it has finished.") from None
     except OSError as error:
         raise InputError(f"The cache cannot be changed: {error.strerror} ({error.filename}).") from None
 
 
+@example("mar cache verify --repair")
 def verify(
     cache: CacheOption = None,
-    repair: Annotated[bool, typer.Option("--repair", help="Remove what is damaged, so that it is made anew.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Remove damaged files; builds make them again.")] = False,
 ) -> None:
-    """Read the whole cache again and hold it against its digests."""
+    """Read the whole cache and compare every file with its digest."""
     opened = open_store(cache, read_only=not repair)
     with _alone(opened, "mar cache verify"):
-        found = housekeeping.damage(opened, repair=repair)
-    for line in found:
+        damages = housekeeping.damage(opened, repair=repair)
+    for line in damages:
         print(line)
-    print(f"{len(found)} damaged in {opened.root}" + (", removed" if found and repair else ""))
-    if found and not repair:
+    print(f"{len(damages)} damaged in {opened.root}" + (", removed" if damages and repair else ""))
+    if damages and not repair:
         raise typer.Exit(InputError.exit_code)

@@ -11,41 +11,43 @@ import typer
 from ...cache import folder as cache_folder
 from ...errors import InputError
 from ...text import table
-from ..options import CacheOption, JsonOption, OutOption, cache_of
+from ..options import CacheOption, JsonOption, OutOption, cache_of, example
 
 if TYPE_CHECKING:
     from ...host.doctor import Check
 
 
+@example("mar doctor")
 def doctor(cache: CacheOption = None, out: OutOption = Path("build"), as_json: JsonOption = False) -> None:
-    """Look at this machine: versions, Java, disk, compilers; and say how to mend what is missing."""
+    """Check this machine (versions, Java, disk, compilers), and print how to fix each problem."""
     from dataclasses import asdict
 
     from ...host.doctor import checks
 
     folder = cache_of(cache)
-    found = checks(cache=folder, out=out, more=[own_cache(folder)])
+    results = checks(cache=folder, out=out, more=[own_cache(folder)])
     if as_json:
-        print(json.dumps({"checks": [asdict(check) for check in found]}))
+        print(json.dumps({"checks": [asdict(check) for check in results]}))
     else:
-        print(table(["", "what", "found"], [[c.status, c.name, c.found] for c in found]))
-        for check in found:
+        print(table(["", "what", "found"], [[check.status, check.name, check.found] for check in results]))
+        for check in results:
             if check.fix:
                 print(f"\n{check.name}: {check.fix}")
-    if any(check.status == "fail" for check in found):
+    if any(check.status == "fail" for check in results):
         raise typer.Exit(InputError.exit_code)
 
 
 def own_cache(folder: Path) -> Check:
-    """Whether the cache can be in its folder, and whether nobody else can write to it."""
+    """The check of the cache folder: usable, and writable by its owner only."""
     from ...host.doctor import Check
 
     try:
         cache_folder.check(folder)
     except InputError as error:
         return Check(name="cache", status="fail", found=error.what, fix=error.fix)
-    danger = cache_folder.risk(folder)
-    if danger is not None:
-        found, _, fix = danger.partition("\n")
-        return Check(name="cache", status="warn", found=found, fix=fix.strip())
-    return Check(name="cache", status="ok", found=f"{folder}{'' if folder.exists() else ', which is made when needed'}")
+    risk = cache_folder.risk(folder)
+    if risk is not None:
+        what, _, fix = risk.partition("\n")
+        return Check(name="cache", status="warn", found=what, fix=fix.strip())
+    missing = "" if folder.exists() else ", which is made when needed"
+    return Check(name="cache", status="ok", found=f"{folder}{missing}")

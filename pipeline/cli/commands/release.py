@@ -1,4 +1,4 @@
-"""`mar release` and `mar sign`: archives made ready to be handed on."""
+"""`mar release` and `mar sign`: checksums, bills of materials and signatures for archives."""
 
 from __future__ import annotations
 
@@ -24,10 +24,12 @@ from ..options import (
     OfflineOption,
     OutOption,
     UnverifiedOption,
+    example,
     open_store,
 )
 
 
+@example("mar release my-model.yaml --locked --out release")
 def release(
     configs: Configs = None,
     out: OutOption = Path("build"),
@@ -37,27 +39,27 @@ def release(
     allow_unverified: UnverifiedOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Build configs (all packaged ones if none is given), with checksums and a CycloneDX bill of materials.
+    """Build configs (all packaged ones if none is given), and write checksums and a CycloneDX bill of materials.
 
-    SHA256SUMS and bom.cdx.json cover every archive in the output folder, and the first one the second.
+    SHA256SUMS and bom.cdx.json list every archive in the output folder; SHA256SUMS lists bom.cdx.json too.
     """
     from ...archive.model_store import SUMS
     from ...builder import session
     from ...config import build_config
-    from ...sources.task import teller
+    from ...sources.task import task_lookup
     from ...tasks import TASKS
 
-    # Before the work that it would be missed after.
+    # First: a missing library or a bad date must fail before the build.
     bom = _bom()
-    dated = bom.timestamp(os.environ)
+    timestamp = bom.timestamp(os.environ)
     store = open_store(cache)
-    tell = build_config.Overrides(tell=teller(store, offline))
-    loaded = build_config.load_all(configs or [build_config.packaged(task) for task in TASKS], tell)
+    overrides = build_config.Overrides(lookup=task_lookup(store, offline))
+    loaded = build_config.load_all(configs or [build_config.packaged(task) for task in TASKS], overrides)
     options = session.Options(out=out, offline=offline, locked=locked, allow_unverified=allow_unverified)
     archives = session.run(loaded, store, options, say=console.note, events=progress.events())
     started = time.perf_counter()
-    bill = bom.write(out, dated)
-    # Every archive is read for it once more, which takes its time where they are large.
+    bill = bom.write(out, timestamp)
+    # It reads every archive once more, which takes a while for large ones.
     print(f"bill of materials: done in {time.perf_counter() - started:.1f} s", file=sys.stderr)
     if as_json:
         print(json.dumps({"archives": archives, "bom": str(bill), "sums": str(out / SUMS)}))
@@ -70,13 +72,14 @@ def release(
     print(f"Sign an archive:    {mar} sign {shlex.quote(str(archives[-1]['path']))} --key private.pem")
 
 
+@example("mar sign build/model-store/seq_classification.mar --key private.pem")
 def sign(
     archive: Archived,
     key: Annotated[Path, typer.Option("--key", help="The private key (PEM).", show_default=False)],
 ) -> None:
-    """Sign an archive with OpenSSF model-signing; the signature lies beside it, as NAME.mar.sig.
+    """Sign an archive with OpenSSF model-signing. The signature is written beside it, as NAME.mar.sig.
 
-    A key of your own: openssl ecparam -name prime256v1 -genkey -noout -out private.pem; what others check with is
+    To make a key: openssl ecparam -name prime256v1 -genkey -noout -out private.pem. Others check the signature with
     its public half: openssl ec -in private.pem -pubout -out public.pem.
     """
     from ...archive import signing
@@ -86,7 +89,7 @@ def sign(
 
 
 def _bom() -> ModuleType:
-    """The module that makes bills. Raises InputError if the library under it is not installed."""
+    """The module that writes bills of materials. Raises InputError if cyclonedx-python-lib is not installed."""
     try:
         from ...archive import bom
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""`mar run` and `mar explain`: an archive's own handler answers, without a server."""
+"""`mar run` and `mar explain`: run an archive's own handler, without a server."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import typer
 
 from ...errors import InputError
 from ...text import visible
-from ..options import Archived, CacheOption, JsonOption, open_store
+from ..options import Archived, CacheOption, JsonOption, example, open_store
 
 
+@example('mar run build/model-store/seq_classification.mar --input "What a lovely walk by the river!"')
 def run(
     archive: Archived,
     request: Annotated[
@@ -26,42 +27,46 @@ def run(
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Answer requests by the archive's own handler, in a process here: no Java, no server."""
+    """Answer requests with the archive's own handler, in a local process: no Java, no server."""
     from ...answers import rehearsal
     from ...archive.reader import Archive
 
     requests = Archive(archive).json("samples.json") if request is None else [read_input(request)]
     if not requests:
-        raise InputError(f"{archive} holds no samples.json.", fix='Give a request: --input \'{"text": "..."}\'')
-    found = rehearsal.answers(open_store(cache), archive, requests)
-    single = found["single"]
+        raise InputError(f"{archive} does not have a samples.json.", fix='Give a request: --input \'{"text": "..."}\'')
+    replies = rehearsal.answers(open_store(cache), archive, requests)
+    single = replies["single"]
     if request is None:
         print(json.dumps(single, ensure_ascii=False, indent=None if as_json else 2))
     else:
         print(json.dumps(single[0], ensure_ascii=False, indent=None if as_json else 2))
-    if bad := [status for status in found["statuses"] if status != 200]:
-        raise InputError(f"The handler refused the request ({bad[0]}); its answer says why.")
+    if bad := [status for status in replies["statuses"] if status != 200]:
+        raise InputError(f"The handler refused the request ({bad[0]}); its answer above gives the reason.")
 
 
+@example(
+    'mar explain build/model-store/seq_classification.mar --input "A dull film, but well acted."',
+    "mar explain model.mar --input @request.json --html explanation.html",
+)
 def explain(
     archive: Archived,
     request: Annotated[str, typer.Option("--input", help="JSON or text, @file, or - for standard input.")],
-    html: Annotated[Path | None, typer.Option("--html", help="Write a page of it to this file.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write the explanation to this file, as HTML.")] = None,
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show which words an answer comes from, in colours: green for, red against it."""
+    """Show which words an answer depends on: green words speak for it, red ones against it."""
     from ...answers import rehearsal
     from .. import explanation
 
     if html is not None:
-        explanation.check_place(html)
-    asked = read_input(request)
-    found = rehearsal.answers(open_store(cache), archive, [asked], explain=True)
-    reply = found["single"][0]
-    if found["statuses"][0] != 200:
-        raise InputError(f"{archive.name} gives no explanation: {visible(reply['error']['message'])}.")
-    pairs = explanation.pairs(asked, reply)
+        explanation.check_writable(html)
+    parsed = read_input(request)
+    replies = rehearsal.answers(open_store(cache), archive, [parsed], explain=True)
+    reply = replies["single"][0]
+    if replies["statuses"][0] != 200:
+        raise InputError(f"{archive.name} does not explain its answer: {visible(reply['error']['message'])}.")
+    pairs = explanation.pairs(parsed, reply)
     if html is not None:
         explanation.write(html, explanation.page(archive.stem, pairs))
     if as_json:
@@ -73,7 +78,8 @@ def explain(
 
 
 def read_input(text: str) -> Any:
-    """What --input says: `-` is standard input, @file a file; JSON if it is JSON, else plain text."""
+    """The request in --input: `-` reads standard input, `@file` a file. The text is parsed as JSON; if it is not JSON,
+    it is the request itself. Raises InputError if it cannot be read."""
     try:
         if text == "-":
             text = sys.stdin.read()
@@ -81,7 +87,7 @@ def read_input(text: str) -> Any:
             text = Path(text[1:]).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"--input {text}: {error}.", fix="Give JSON or text itself, @file, or - for standard input."
+            f"--input {text}: {error}.", fix="Give the JSON or the text itself, @file, or - for standard input."
         ) from None
     try:
         return json.loads(text)

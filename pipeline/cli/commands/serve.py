@@ -11,16 +11,17 @@ import typer
 
 from ...errors import InputError
 from ...text import table
-from ..options import CacheOption, JsonOption, OutOption, open_store
+from ..options import CacheOption, JsonOption, OutOption, example, open_store
 
 
+@example("mar smoke --out build")
 def smoke(
     archives: Annotated[list[Path] | None, typer.Argument(help="Archives; all of --out if not given.")] = None,
     out: OutOption = Path("build"),
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Start a real TorchServe on free loopback ports, send the samples, compare with `mar run`, stop it."""
+    """Start a real TorchServe on free loopback ports, send the samples, compare with `mar run`, and stop it."""
     from ...answers.rehearsal import answers
     from ...serving import smoke as smoking
 
@@ -34,7 +35,7 @@ def smoke(
         return list(answers(store, path, requests)["single"])
 
     tolerances = {path: float(report["tolerance"]) for path, report in unverified.items()}
-    results = smoking.smoke(paths, expected, _say, tolerances=tolerances)
+    results = smoking.smoke(paths, expected, _print, tolerances=tolerances)
     if as_json:
         from dataclasses import asdict
 
@@ -42,12 +43,12 @@ def smoke(
         return
     rows = [[r.name, str(r.requests), f"{r.median_ms:.1f} ms", f"{r.ready_seconds:.1f} s"] for r in results]
     print(table(["archive", "requests", "median", "ready after"], rows))
-    alike = ["`mar run` does"] if len(unverified) < len(paths) else []
-    alike += [f"the original model of {path.name} does" for path in unverified]
-    print(f"TorchServe answers as {', and as '.join(alike)}.")
+    references = ["`mar run`"] if len(unverified) < len(paths) else []
+    references += [f"the original model of {path.name}" for path in unverified]
+    print(f"TorchServe answers like {', and like '.join(references)}.")
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
@@ -55,17 +56,18 @@ def _stored(out: Path) -> list[Path]:
     from ...archive.model_store import FOLDER
     from ...archive.model_store import archives as stored
 
-    found = [out / FOLDER / name for name in stored(out)]
-    if not found:
+    paths = [out / FOLDER / name for name in stored(out)]
+    if not paths:
         raise InputError(
-            f"{out / FOLDER} holds no archive.", fix="Build one first: mar build --task seq_classification"
+            f"{out / FOLDER} does not contain an archive.", fix="Build one first: mar build --task seq_classification"
         )
-    return found
+    return paths
 
 
+@example("mar serve --out build")
 def serve(out: OutOption = Path("build")) -> None:
     """Run TorchServe on the model store, in the foreground, until Ctrl-C."""
     from ...serving import serve as torchserve
 
     _stored(out)
-    raise typer.Exit(torchserve.serve(out, _say))
+    raise typer.Exit(torchserve.serve(out, _print))
