@@ -371,7 +371,7 @@ def test_the_name_option_is_the_setting(name: str) -> None:
 
 def test_one_name_is_of_one_archive() -> None:
     paths = [build_config.packaged(task) for task in ("seq_classification", "token_classification")]
-    with pytest.raises(InputError, match="--name tickets names one archive, and 2 configs are given"):
+    with pytest.raises(InputError, match="--name tickets names one archive, but 2 configs are given"):
         build_config.load_all(paths, build_config.Overrides(name="tickets"))
     with pytest.raises(InputError, match="--name a/b"):
         build_config.load_all(paths[:1], build_config.Overrides(name="a/b"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from typing import Any, get_args
 
@@ -12,7 +11,6 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from . import markdown, project
-from .texts import TEXTS
 
 URL = "https://raw.githubusercontent.com/mar-pipeline/mar-pipeline/main/configs/schema.json"
 
@@ -64,32 +62,16 @@ def _model(field: FieldInfo) -> type[BaseModel] | None:
 
 
 def descriptions() -> dict[str, str]:
-    """Dotted key -> what it means: the field's docstring, or ours where it has none. Raises ValueError for a key that
-    has neither, and for a text of ours that no key needs."""
-    found: dict[str, str] = {}
-    used = set()
+    """Dotted key -> its field's docstring, on one line. Raises ValueError for a field without one."""
+    texts: dict[str, str] = {}
     for prefix, owner in sections().items():
-        own = {name: text for base in reversed(owner.__mro__) if base in _ours(owner)
-               for name, text in markdown.comments(base).items()}  # fmt: skip
+        own = {name: text for base in reversed(_ours(owner)) for name, text in markdown.comments(base).items()}
         for name, field in owner.model_fields.items():
             key = _dotted(prefix, field.alias or name)
-            if name in own:
-                found[key] = _plain(own[name])
-            elif key in TEXTS:
-                found[key] = TEXTS[key]
-                used.add(key)
-            else:
-                raise ValueError(f"{key} has no docstring, and no text in docs/generate/texts.py")
-    if TEXTS.keys() - used:
-        raise ValueError(f"texts that nothing needs: {sorted(TEXTS.keys() - used)}")
-    return found
-
-
-def _plain(text: str) -> str:
-    """A docstring in the words of somebody who writes a config, where None is a key that is left out."""
-    text = re.sub(r"(?<=[;,] )None: ", "left out: ", text)
-    text = re.sub(r"\bNone: ", "Left out: ", text)
-    return text.replace("DEFAULT_LENGTH_LIMIT", str(project.config.DEFAULT_LENGTH_LIMIT))
+            if name not in own:
+                raise ValueError(f"{key} has no docstring in pipeline/config/settings.py")
+            texts[key] = own[name]
+    return texts
 
 
 def _ours(owner: type[BaseModel]) -> list[type]:

@@ -1,1 +1,1 @@
-"""Config files: their settings, the rules between them, and what is wrong with one. It never looks at the machine."""
+"""Config files: their settings, the rules between them, and their problems. It never examines the machine."""

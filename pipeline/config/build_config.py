@@ -1,7 +1,8 @@
-"""A config: one archive to build, with every setting that does not depend on the checkpoint filled in.
+"""A config: one archive to build, with the values filled in that do not depend on the checkpoint.
 
-Its file is a TorchServe `model-config.yaml`: front-end keys at the top, `pt2:` and `handler:` as the reference
-example has them, and two sections of ours, `archive:` and `verify:`. `mar_pipeline.config.settings` lists every key.
+Its file is a TorchServe `model-config.yaml`: front-end keys at the top, `pt2:` and `handler:` as in pytorch/serve's
+Hugging Face example, and the sections `hardware:`, `archive:` and `verify:`. `mar_pipeline.config.settings` has every
+key.
 """
 
 from __future__ import annotations
@@ -49,8 +50,12 @@ _LONGEST_NAME = 200
 class BuildConfig:
     """One archive to build.
 
-    `frontend` holds TorchServe's keys for the packed model-config.yaml, and `notes` a line for each setting
-    that has no effect, to be said once.
+    path         the config's file
+    revision     the Hub repository's branch, tag or commit
+    frontend     TorchServe's keys for the packed model-config.yaml
+    pt2          the section `pt2:` for it, or None
+    is_packaged  whether the file is one that ships with the package
+    notes        a line for each setting that has no effect
     """
 
     path: Path | None
@@ -68,30 +73,30 @@ class BuildConfig:
 
 
 def load(path: Path, overrides: Overrides | None = None) -> BuildConfig:
-    """The config in `path`. Raises InputError with every problem that it has, a line each."""
+    """The config in the file `path`. Raises InputError with a line for each of its problems."""
     return load_all([path], overrides)[0]
 
 
 def load_all(paths: Iterable[Path], overrides: Overrides | None = None) -> list[BuildConfig]:
-    """The configs in `paths`. Raises InputError with every problem of every file, a line each; two files that
-    make archives of one name are such a problem."""
+    """The configs in the files `paths`. Raises InputError with a line for each problem of each file, and for files
+    whose archives have the same name."""
     configs: list[BuildConfig] = []
-    wrong: list[str] = []
+    problems: list[str] = []
     paths = list(paths)
     if overrides is not None and overrides.name is not None and len(paths) > 1:
         raise InputError(
-            f"--name {overrides.name} names one archive, and {len(paths)} configs are given.",
+            f"--name {overrides.name} names one archive, but {len(paths)} configs are given.",
             fix="Build them one by one, or set archive.name in each config.",
         )
     for path in map(Path, paths):
         reader = ConfigReader(path, overrides or Overrides())
         checked = reader.read()
-        wrong += reader.lines()
+        problems += reader.lines()
         if checked is not None:
-            configs.append(_built(path, checked))
-    wrong += _clashes(configs)
-    if wrong:
-        raise InputError("\n".join(dict.fromkeys(wrong)))
+            configs.append(_settled(path, checked))
+    problems += _clashes(configs)
+    if problems:
+        raise InputError("\n".join(dict.fromkeys(problems)))
     return configs
 
 
@@ -104,16 +109,16 @@ def task_of(model: str, revision: str | None, lookup: TaskLookup) -> str:
 
 
 def packaged(task: Task | str) -> Path:
-    """The config that ships for a task. Raises InputError if there is no such task."""
+    """The file of the config that ships for a task. Raises InputError if there is no task of that name."""
     name = task if isinstance(task, str) else task.name
     row = find_task(name)
     if row is None:
         hint = messages.meant(name, [*TASKS, *MODES])
-        raise InputError(f"no such task: {name}{hint}", f"There are {', '.join(TASKS)}.")
+        raise InputError(f"No such task: {name}{hint}", f"The tasks are {', '.join(TASKS)}.")
     return ROOT / "configs" / f"{row.name}.yaml"
 
 
-def _built(path: Path, checked: Checked) -> BuildConfig:
+def _settled(path: Path, checked: Checked) -> BuildConfig:
     task, model = checked.task, checked.model
     full = rules.settled(checked.file, task)
     archive = full.archive
@@ -136,7 +141,8 @@ def _built(path: Path, checked: Checked) -> BuildConfig:
 
 
 def _beside(hardware: HardwareSettings, folder: Path) -> HardwareSettings:
-    """With an interpreter that lies beside the config's file, as models do; else it is looked for from here."""
+    """The settings with a relative `python` resolved against the config's folder, if it exists there. Otherwise it is
+    relative to the working directory."""
     if hardware.python is None or not (folder / hardware.python).exists():
         return hardware
     return hardware.model_copy(update={"python": str(folder / hardware.python)})
@@ -146,7 +152,7 @@ def _clashes(configs: list[BuildConfig]) -> Iterable[str]:
     """A line for each config whose archive would overwrite the archive of one before it."""
     owners: dict[str, BuildConfig] = {}
     for config in configs:
-        # Case aside: the model store may lie on a file system that takes A.mar and a.mar for one file.
+        # Ignoring case: on some file systems A.mar and a.mar are the same file.
         owner = owners.setdefault(config.archive.name.casefold(), config)
         if owner is config:
             continue
@@ -160,34 +166,34 @@ def _clashes(configs: list[BuildConfig]) -> Iterable[str]:
 
 
 def legal_name(name: str) -> str:
-    """`name` without what torch-model-archiver refuses in an archive's name; "model" if nothing is left."""
+    """`name` without the characters that torch-model-archiver refuses; "model" if nothing is left."""
     clean = re.sub(r"[^A-Za-z0-9_\-.]+", "-", name)
     return re.sub(r"^[^A-Za-z0-9]+", "", clean)[:_LONGEST_NAME].rstrip("-.") or "model"
 
 
 def packed_handler(config: BuildConfig, *, max_length: int) -> dict[str, Any]:
-    """The `handler:` section that goes into the archive, for inputs of `max_length` tokens: what the handler
-    reads, in a fixed order, with the settings of this task only."""
+    """The `handler:` section of the packed model-config.yaml, for inputs of `max_length` tokens: the settings that the
+    handler reads for this task, in a fixed order."""
     handler, task = config.handler, config.task.name
-    made: dict[str, Any] = {
+    section: dict[str, Any] = {
         "mode": config.task.mode,
         "save_mode": handler.save_mode,
         "hardware": handler.hardware,
         "max_length": max_length,
-        # A folder's name is the builder's own business: another one would give another archive.
+        # Not a folder's path: the archive must not depend on where the model lies.
         "model_name": config.archive.name if config.model.kind == "folder" else config.model.repo or config.model.name,
         "dtype": handler.dtype,
     }
     if handler.trust_remote_code and handler.save_mode == "pretrained":
-        made["trust_remote_code"] = True
+        section["trust_remote_code"] = True
     if handler.attn_implementation is not None:
-        made["attn_implementation"] = handler.attn_implementation
+        section["attn_implementation"] = handler.attn_implementation
     if handler.pack_weights is not None:
-        made["pack_weights"] = handler.pack_weights
+        section["pack_weights"] = handler.pack_weights
     if handler.BetterTransformer is not None:
-        made["BetterTransformer"] = handler.BetterTransformer
-    made["model_parallel"] = handler.model_parallel
-    made["captum_explanation"] = handler.captum_explanation
+        section["BetterTransformer"] = handler.BetterTransformer
+    section["model_parallel"] = handler.model_parallel
+    section["captum_explanation"] = handler.captum_explanation
     defaults: dict[str, Any] = {
         "top_k": 1,
         "aggregation_strategy": "simple",
@@ -196,28 +202,28 @@ def packed_handler(config: BuildConfig, *, max_length: int) -> dict[str, Any]:
     }
     for name, default in defaults.items():
         if task in rules.TASK_SETTINGS[name]:
-            asked = getattr(handler, name)
-            made[name] = default if asked is None else asked
+            value = getattr(handler, name)
+            section[name] = default if value is None else value
     if handler.generation is not None:
-        made["generation"] = handler.generation.model_dump(exclude_none=True)
-    return made
+        section["generation"] = handler.generation.model_dump(exclude_none=True)
+    return section
 
 
 def packed(config: BuildConfig, handler: dict[str, Any]) -> dict[str, Any]:
-    """The model-config.yaml that goes into the archive: plain data, in a fixed order."""
-    made = dict(config.frontend)
+    """The packed model-config.yaml, as plain data in a fixed order."""
+    data = dict(config.frontend)
     if config.pt2 is not None:
-        made["pt2"] = config.pt2
-    made["handler"] = handler
-    return made
+        data["pt2"] = config.pt2
+    data["handler"] = handler
+    return data
 
 
 class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
-        """Everything is written out: an alias would depend on which objects happen to be one."""
+        """Never write aliases: they would depend on object identity."""
         return True
 
 
 def dump(data: dict[str, Any]) -> str:
-    """`data` as YAML text that TorchServe's reader and Python's agree on, keys in their order."""
+    """`data` as YAML text that TorchServe's parser and Python's read alike, with keys in order."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=110)

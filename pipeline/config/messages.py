@@ -1,4 +1,4 @@
-"""What is wrong with a config, in one line each: where it is, and what was probably meant."""
+"""Messages for the problems of a config: one line each, with the key and a did-you-mean."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ _BOUNDS = {
     "less_than": ("lt", "less than"),
 }
 _LIKE = 0.65
-"""How alike words have to be for one to be suggested, for difflib."""
-# Words of neighbouring tools, which no likeness of letters would lead from.
+"""difflib's cutoff for suggestions."""
+# Words of related tools that are not spelled like ours.
 _SYNONYMS = {
     "batch_size": "batchSize",
     "model": "handler.model_name",
@@ -55,20 +55,20 @@ _SYNONYMS = {
 
 
 def dotted(where: Where) -> str:
-    """`("handler", "labels", 0)` as `handler.labels[0]`, on one line whatever the keys hold."""
+    """`("handler", "labels", 0)` as `handler.labels[0]`; always one line, with odd keys quoted."""
     text = ""
     for part in where:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            # Quotes show a key that is all blanks, or has some at an end.
+            # Quotes show leading and trailing blanks.
             clean = part if part.isprintable() and part == part.strip() != "" else json.dumps(part)
             text += ("." if text else "") + clean[:60]
     return text
 
 
 def shown(value: Any) -> str:
-    """A value as the user would write it, on one line."""
+    """A value as the user would write it, on one line of at most 50 characters."""
     if isinstance(value, dict):
         return "a section"
     if isinstance(value, list):
@@ -78,16 +78,16 @@ def shown(value: Any) -> str:
 
 
 def of(error: ValidationError) -> list[tuple[Where, str]]:
-    """Each of pydantic's complaints, in our words, with the path of the key."""
-    return [(_where(detail), _said(detail)) for detail in error.errors(include_url=False)]
+    """pydantic's errors: for each the path of the key, and a message."""
+    return [(_where(detail), _message(detail)) for detail in error.errors(include_url=False)]
 
 
 def _where(detail: ErrorDetails) -> Where:
-    # Pydantic's own parts: of a mapping's key, and of which of several types a value was taken for.
+    # Without pydantic's markers for a mapping's key and for the member of a union (the tags in values.Lengths).
     return tuple(part for part in detail["loc"] if part not in ("[key]", "[one]", "[some]"))
 
 
-def _said(detail: ErrorDetails) -> str:
+def _message(detail: ErrorDetails) -> str:
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
     where = _where(detail)
     if kind == "mar":
@@ -112,18 +112,18 @@ def _said(detail: ErrorDetails) -> str:
         return f"{shown(value)}: {_pattern(where)}"
     wanted = _TYPES.get(kind.partition("_")[0])
     if wanted is None:
-        return f"{shown(value)} is not a value for it"
+        return f"{shown(value)} is not a valid value"
     return f"expected {wanted}, got {shown(value)}{_unquote(wanted, value)}"
 
 
 def _pattern(where: Where) -> str:
     if where[-1] == "revision":
-        return "a branch, tag or commit has no blanks"
+        return "a branch, tag or commit cannot have blanks"
     return "letters, digits and _ - . only, with a letter or a digit first"
 
 
 def _unquote(wanted: str, value: Any) -> str:
-    """A hint for the most common wrong type: a number or a word of truth in quotes."""
+    """A hint for the most common wrong type: a number or a boolean in quotes."""
     if not isinstance(value, str):
         return ""
     number = wanted in (_TYPES["int"], _TYPES["float"]) and re.fullmatch(r"-?\d+(\.\d+)?", value)
@@ -140,18 +140,18 @@ def _listed(choices: Sequence[str]) -> str:
 
 
 def meant(value: Any, choices: Iterable[str]) -> str:
-    """`; did you mean X?`, or nothing if no choice is like the value."""
+    """`; did you mean X?`, or "" if no choice is close to the value."""
     known = list(choices)
     if not isinstance(value, str):
         return ""
     lower = value.lower()
     synonym = _SYNONYMS.get(lower)
-    found = synonym if synonym in known else near(lower, known, _LIKE)
-    return f"; did you mean {found}?" if found else ""
+    closest = synonym if synonym in known else near(lower, known, _LIKE)
+    return f"; did you mean {closest}?" if closest else ""
 
 
 def meant_key(where: Where) -> str:
-    """What an unknown key may stand for: one of its own section, or the same word in another."""
+    """`; did you mean X?` for an unknown key: the same word in another section, or a close one; "" if there is none."""
     word = str(where[-1])
     own = keys(tuple(str(part) for part in where[:-1]))
     section = "".join(f"{part}." for part in where[:-1])
@@ -169,7 +169,7 @@ def meant_key(where: Where) -> str:
 
 @lru_cache
 def keys(section: tuple[str, ...]) -> dict[str, type[BaseModel] | None]:
-    """The keys of a section of the file, each with its model if it is a section. Empty for free-form ones."""
+    """Key -> its model, or None if it is not a section, for each key of a section; empty for free-form sections."""
     model: type[BaseModel] | None = ConfigFile
     for part in section:
         model = keys_of(model).get(part) if model else None
@@ -177,24 +177,24 @@ def keys(section: tuple[str, ...]) -> dict[str, type[BaseModel] | None]:
 
 
 def keys_of(model: type[BaseModel]) -> dict[str, type[BaseModel] | None]:
-    """The keys that a model reads, as the file spells them."""
-    found: dict[str, type[BaseModel] | None] = {}
+    """Key -> its model, or None if it is not a section, for each field of a model; keys as the file spells them."""
+    models_by_key: dict[str, type[BaseModel] | None] = {}
     for name, info in model.model_fields.items():
         kinds = (info.annotation, *get_args(info.annotation))
         models = (kind for kind in kinds if get_origin(kind) is None and isinstance(kind, type))
         inner = next((kind for kind in models if issubclass(kind, BaseModel)), None)
-        found[info.alias or name] = inner
-    return found
+        models_by_key[info.alias or name] = inner
+    return models_by_key
 
 
 @lru_cache
 def _all_keys() -> tuple[str, ...]:
-    """Every key of the file, dotted; the top ones first."""
-    found: list[str] = []
+    """Every key of the file, dotted; the outer ones first."""
+    names: list[str] = []
     sections: list[tuple[str, type[BaseModel]]] = [("", ConfigFile)]
     for prefix, model in sections:
         for name, inner in keys_of(model).items():
-            found.append(prefix + name)
+            names.append(prefix + name)
             if inner is not None:
                 sections.append((f"{prefix}{name}.", inner))
-    return tuple(found)
+    return tuple(names)

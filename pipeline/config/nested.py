@@ -1,4 +1,4 @@
-"""Mappings in mappings, as YAML has them, by the place of a value: the keys that lead to it."""
+"""Nested mappings, as YAML has them, addressed by paths: the keys that lead to a value."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from ..files.yaml import Where
 
 def keys(data: dict[str, Any], prefix: str = "") -> set[str]:
     """The dotted name of every key in `data`."""
-    found = set()
+    names = set()
     for key, value in data.items():
-        found.add(prefix + key)
+        names.add(prefix + key)
         if isinstance(value, dict):
-            found |= keys(value, f"{prefix}{key}.")
-    return found
+            names |= keys(value, f"{prefix}{key}.")
+    return names
 
 
 def deepest(data: Any, where: Where) -> Where:
-    """The longest start of `where` that is a key of a mapping in `data`."""
+    """The longest prefix of `where` that exists in `data`."""
     for depth, part in enumerate(where):
         if not isinstance(data, dict) or part not in data:
             return where[:depth]
@@ -27,7 +27,7 @@ def deepest(data: Any, where: Where) -> Where:
 
 
 def remove(data: dict[str, Any], where: Where) -> None:
-    """Take the key `where` out of `data`."""
+    """Remove the key `where` from `data`."""
     section: Any = data
     for part in where[:-1]:
         section = section.get(part, {})
@@ -35,6 +35,6 @@ def remove(data: dict[str, Any], where: Where) -> None:
 
 
 def forget_below(known: dict[Where, Any], where: Where) -> None:
-    """Take out what is known of `where`, and of all that is below it."""
+    """Remove the entries of `where` and of all paths below it."""
     for path in [path for path in known if path[: len(where)] == where]:
         del known[path]

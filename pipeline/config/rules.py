@@ -1,4 +1,4 @@
-"""What the settings of a config must agree on, what follows from them, and which have no effect."""
+"""Rules between a config's settings: which contradict each other, which follow from others, which have no effect."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ TASK_SETTINGS = {
     name: tuple(task.name for task in TASKS.values() if name in task.settings)
     for name in dict.fromkeys(name for task in TASKS.values() for name in task.settings)
 }
-"""Settings of `handler:` that belong to some tasks only -> those tasks."""
+"""Setting of `handler:` that only some tasks have -> those tasks."""
 
 Problems = Iterator[tuple[str, str]]
-"""The dotted key that is to blame, and what is wrong with it."""
+"""The dotted key of each problem, and its message."""
 
 
 def conflicts(config: ConfigFile, given: Callable[[str], bool]) -> Problems:
-    """Settings that are each right, and cannot be together. `given` tells whether the user set a key."""
+    """The settings that are valid alone but contradict each other. `given`: whether the user set a (dotted) key."""
     yield from _frontend(config)
     yield from _hardware(config, given)
     yield from _compiled(config, given)
@@ -44,22 +44,22 @@ def _frontend(config: ConfigFile) -> Problems:
     if config.minWorkers and config.maxWorkers and config.minWorkers > config.maxWorkers:
         yield "minWorkers", f"{config.minWorkers} is more than maxWorkers, {config.maxWorkers}"
     if config.deviceIds and _device(config) == "cpu":
-        yield "deviceIds", "GPUs are chosen, and the model is served on the CPU; set handler.hardware: gpu"
+        yield "deviceIds", "chooses GPUs, but the model is served on the CPU; set handler.hardware: gpu"
     if config.pt2 and config.pt2.compile and config.pt2.compile.mode and config.pt2.compile.options:
         yield "pt2.compile.options", "torch.compile takes mode or options, not both"
     mode, other = config.handler.mode, config.handler.task
     if mode and other and find_task(mode) is not find_task(other):
-        yield "handler.task", f"{other} is not what handler.mode says, {mode}; keep one of them"
+        yield "handler.task", f"{other} contradicts handler.mode: {mode}; keep one of them"
 
 
 def _hardware(config: ConfigFile, given: Callable[[str], bool]) -> Problems:
     handler = config.handler
     if config.deviceType and given("handler.hardware") and config.deviceType != _device_of(handler):
-        yield "deviceType", f"{config.deviceType} is not what handler.hardware says, {handler.hardware}"
+        yield "deviceType", f"{config.deviceType} contradicts handler.hardware: {handler.hardware}"
     if isinstance(handler.max_length, list) and handler.hardware not in COMPILED:
         yield (
             "handler.max_length",
-            "several lengths are for Inferentia, where each is compiled; give the longest",
+            "a list of lengths is for Inferentia, where each is compiled; give the longest",
         )
     if _device(config) == "gpu":
         return
@@ -73,7 +73,7 @@ def _hardware(config: ConfigFile, given: Callable[[str], bool]) -> Problems:
 
 
 def _compiled(config: ConfigFile, given: Callable[[str], bool]) -> Problems:
-    """What a graph for Inferentia cannot be."""
+    """Settings that contradict a graph compiled for Inferentia."""
     handler, hardware = config.handler, config.hardware
     if handler.hardware not in COMPILED:
         return
@@ -81,13 +81,13 @@ def _compiled(config: ConfigFile, given: Callable[[str], bool]) -> Problems:
     if task is not None and task.generates:
         yield (
             "handler.hardware",
-            f"{handler.hardware} has no {task.name}: a compiled graph has one length, and a text grows by a token "
-            "at a time; use hardware: cpu or gpu, or on Inf2 and Trn1 NxD Inference (docs/how-to/inferentia.md)",
+            f"{handler.hardware} does not support {task.name}: a compiled graph has one length, and a text grows "
+            "token by token; use hardware: cpu or gpu, or on Inf2 and Trn1 NxD Inference (docs/how-to/inferentia.md)",
         )
     if handler.attn_implementation in ("flash_attention_2", "flex_attention"):
         yield "handler.attn_implementation", f"{handler.attn_implementation} cannot be compiled; use eager or sdpa"
     if given("batchSize") and handler.batch_size not in (None, config.batchSize):
-        yield "handler.batch_size", f"{handler.batch_size} is not batchSize, {config.batchSize}; keep one of them"
+        yield "handler.batch_size", f"{handler.batch_size} contradicts batchSize: {config.batchSize}; keep one of them"
     if batch_of(config) % hardware.data_parallel:
         yield (
             "hardware.data_parallel",
@@ -96,9 +96,9 @@ def _compiled(config: ConfigFile, given: Callable[[str], bool]) -> Problems:
     if handler.hardware == "neuron":
         for name in ("target", "auto_cast_type", "cpu_backend", "async_load", "lazy_load"):
             if given(f"hardware.{name}"):
-                yield f"hardware.{name}", "is for handler.hardware: neuronx; Inf1's package knows no such thing"
+                yield f"hardware.{name}", "is for handler.hardware: neuronx; Inf1's package does not have it"
     elif hardware.auto_cast_type and hardware.casts == "none":
-        yield "hardware.auto_cast_type", "nothing is cast; set hardware.auto_cast: matmul or all"
+        yield "hardware.auto_cast_type", "needs a cast; set hardware.auto_cast: matmul or all"
     workers, cores = config.maxWorkers or config.minWorkers or 1, cores_of(config)
     if workers * hardware.data_parallel > cores:
         key = "maxWorkers" if config.maxWorkers else "minWorkers" if config.minWorkers else "hardware.data_parallel"
@@ -136,32 +136,32 @@ def _task(config: ConfigFile, task: Task) -> Problems:
     if task.labelled:
         number = len(handler.labels) if handler.labels else handler.num_labels
         if handler.labels and handler.num_labels and handler.num_labels != number:
-            yield "handler.num_labels", f"is {handler.num_labels}, and handler.labels names {number}"
+            yield "handler.num_labels", f"is {handler.num_labels}, but handler.labels has {number} names"
         if number and handler.top_k and handler.top_k > number and task.name in TASK_SETTINGS["top_k"]:
-            yield "handler.top_k", f"is {handler.top_k}, and there are {number} labels"
+            yield "handler.top_k", f"is {handler.top_k}, but there are {number} labels"
     for index, sample in enumerate(config.verify.samples or []):
         try:
             if requests.parse({"body": sample}, task.name).form == "tensors":
-                raise Problem("give its texts as they are, without KServe's tensors")
+                raise Problem("give its texts directly, not as KServe's tensors")
         except Problem as problem:
             where = f" ({problem.field})" if problem.field else ""
-            yield f"verify.samples.{index}", f"is no request for {task.name}: {problem.message}{where}"
+            yield f"verify.samples.{index}", f"is not a request for {task.name}: {problem.message}{where}"
 
 
 def batch_of(config: ConfigFile) -> int:
-    """Rows of a compiled graph's batch on all the cores of a worker together."""
+    """Rows of a compiled graph's batch, over all the cores of a worker."""
     given = "batchSize" in config.model_fields_set
     return config.batchSize if given else config.handler.batch_size or config.batchSize
 
 
 def cores_of(config: ConfigFile) -> int:
-    """NeuronCores that the model's workers have together."""
+    """NeuronCores of all the model's workers together."""
     return config.hardware.cores or CHIPS[config.handler.hardware].cores
 
 
 def _lengths(handler: HandlerSettings) -> Problems:
     limit = handler.longest or DEFAULT_LENGTH_LIMIT
-    said = f"max_length, {limit}" if handler.max_length else f"what a model takes without max_length, {limit}"
+    bound = f"max_length, {limit}" if handler.max_length else f"the default max_length, {limit}"
     new = handler.generation.max_new_tokens if handler.generation else None
     for name, value in (
         ("stride", handler.stride),
@@ -169,7 +169,7 @@ def _lengths(handler: HandlerSettings) -> Problems:
         ("generation.max_new_tokens", new),
     ):
         if value is not None and value >= limit:
-            yield f"handler.{name}", f"{value} must be less than {said}"
+            yield f"handler.{name}", f"{value} must be less than {bound}"
 
 
 def _device(config: ConfigFile) -> str:
@@ -177,7 +177,7 @@ def _device(config: ConfigFile) -> str:
 
 
 def _device_of(handler: HandlerSettings) -> str:
-    # TorchServe knows no NeuronCores: their workers take CPU tensors.
+    # TorchServe does not know NeuronCores: their workers take CPU tensors.
     return "cpu" if handler.hardware in COMPILED else handler.hardware
 
 
@@ -188,11 +188,11 @@ _NO_EFFECT_ON_GRAPHS = {
     "captum_explanation": False,
     "pack_weights": None,
 }
-"""What these settings are for a compiled graph, whatever the config says."""
+"""The values of these settings for a compiled graph, whatever the config has."""
 
 
 def settled(config: ConfigFile, task: Task) -> ConfigFile:
-    """The config with everything filled in that follows from what is given: workers, device, mode, labels."""
+    """The config with the values that follow from others filled in: workers, device, mode, labels."""
     device, compiled = _device(config), config.handler.hardware in COMPILED
     handler = config.handler.model_copy(
         update={
@@ -217,21 +217,19 @@ def settled(config: ConfigFile, task: Task) -> ConfigFile:
 
 
 def without_effect(config: ConfigFile, task: Task) -> Iterator[str]:
-    """One line for each setting, of those that the reference example knows, that changes nothing here."""
+    """A note for each setting that has no effect in this config."""
     handler = config.handler
     if handler.embedding_name is not None:
-        yield (
-            "handler.embedding_name has no effect: every model tells its embeddings itself (get_input_embeddings())."
-        )
+        yield "handler.embedding_name has no effect: transformers finds the embeddings (get_input_embeddings())."
     if handler.hardware in COMPILED:
         yield from _without_effect_on_graphs(config)
         return
     if "hardware" in config.model_fields_set:
-        yield f"hardware has no effect with handler.hardware: {_device(config)}: it says how to compile for Inferentia."
+        yield f"hardware has no effect with handler.hardware: {_device(config)}: it configures Inferentia's compiler."
     if handler.batch_size is not None:
         yield (
             f"handler.batch_size has no effect with hardware: {_device(config)}: "
-            "only Inferentia fixes the batch when it compiles; set batchSize, at the top, instead."
+            "only graphs for Inferentia have a fixed batch; set batchSize at the top of the file."
         )
     compiled = bool(config.pt2 and config.pt2.compile and config.pt2.compile.enable)
     if handler.BetterTransformer and task.generates:
@@ -253,14 +251,14 @@ def without_effect(config: ConfigFile, task: Task) -> Iterator[str]:
 
 def _without_effect_on_graphs(config: ConfigFile) -> Iterator[str]:
     handler = config.handler
-    asked = [
+    ignored = [
         f"handler.{name}"
         for name in ("BetterTransformer", "model_parallel", "captum_explanation", "pack_weights")
         if getattr(handler, name)
     ]
     if "save_mode" in handler.model_fields_set and handler.save_mode != "torchscript":
-        asked.append(f"handler.save_mode: {handler.save_mode}")
+        ignored.append(f"handler.save_mode: {handler.save_mode}")
     if config.pt2 and config.pt2.compile and config.pt2.compile.enable:
-        asked.append("pt2.compile")
-    for name in asked:
+        ignored.append("pt2.compile")
+    for name in ignored:
         yield f"{name} has no effect with handler.hardware: {handler.hardware}: the model becomes a compiled graph."

@@ -1,19 +1,19 @@
-"""What a config file may hold: types, ranges and defaults of every key, with units.
+"""The keys of a config file: types, ranges, defaults and units.
 
-Each model is one section of the file, and a field's name is the key as it is written there. What several keys
-must agree on is in `mar_pipeline.config.rules`.
+Each model is one section of the file; a field's name (or alias) is the key. The docstring below a field is its text in
+docs/reference/settings.md and configs/schema.json: `docs.generate` reads it from the source, since pydantic's
+`use_attribute_docstrings` would parse it at each start of `mar` (25 ms). Rules between keys are in `config.rules`.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from ..archive.formats import FormatName
 from ..host.chips import option
 from .values import (
-    HARDWARE,
     ArchiveName,
     ArchiveVersion,
     Hardware,
@@ -21,234 +21,279 @@ from .values import (
     Lengths,
     Lowered,
     Natural,
+    NotAChip,
     Number,
     Positive,
     Revision,
     Samples,
     TaskName,
     Words,
-    complain,
 )
 
-# "At most" of a max_length that is not given: longer texts cost more than they say (attention grows with the
-# square), and the classic encoders end here anyway.
 DEFAULT_LENGTH_LIMIT = 512
+"""The largest default max_length, in tokens: longer inputs cost much more (attention is quadratic)."""
 
 
 class Section(BaseModel):
-    """A section of the file: frozen, exact types, no unknown keys."""
+    """A section of the file: immutable, strict types, no unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
 
 
 class Torchrun(Section):
-    """TorchServe's `torchrun:`; the keys that its front end reads (ModelConfig.TorchRun.build)."""
+    """`torchrun:`; the keys that TorchServe's front end reads (ModelConfig.TorchRun.build)."""
 
     nnodes: Positive | None = None
+    """torchrun's `--nnodes`."""
     nproc_per_node: Positive | None = Field(None, alias="nproc-per-node")
+    """torchrun's `--nproc-per-node`."""
     rdzv_backend: str | None = Field(None, alias="rdzv-backend")
+    """torchrun's `--rdzv-backend`."""
     rdzv_endpoint: str | None = Field(None, alias="rdzv-endpoint")
+    """torchrun's `--rdzv-endpoint`."""
     rdzv_conf: str | None = Field(None, alias="rdzv-conf")
+    """torchrun's `--rdzv-conf`."""
     monitor_interval: Positive | None = Field(None, alias="monitor-interval")
+    """torchrun's `--monitor-interval`."""
     node_rank: Natural | None = Field(None, alias="node-rank")
+    """torchrun's `--node-rank`."""
     OMP_NUMBER_THREADS: Positive | None = None
+    """OpenMP threads of each process."""
 
 
 class Frontend(Section):
-    """TorchServe's front-end keys, at the top of the file (its ModelConfig.java). None: left to TorchServe,
-    but for those that `mar_pipeline.config.rules.settled` fills in."""
+    """TorchServe's front-end keys, at the top of the file (its ModelConfig.java). None leaves a key to TorchServe;
+    `mar_pipeline.config.rules.settled` fills some of them in."""
 
     minWorkers: Positive | None = None
     """Workers at start; default 1."""
     maxWorkers: Positive | None = None
-    """Workers at most; default minWorkers."""
+    """The most workers; default minWorkers."""
     batchSize: Positive = 8
-    """Requests that one call of the handler gets at most."""
+    """The most requests in one call of the handler."""
     maxBatchDelay: Natural = 10
     """Milliseconds that a request waits for others to share its batch."""
     responseTimeout: Positive = 120
     """Seconds that a batch may take before its worker is restarted."""
     startupTimeout: Positive = 300
-    """Seconds that a worker may take to load the model: TorchServe's 120 are short for a cold disk."""
+    """Seconds that a worker may take to load the model. TorchServe's own default, 120, is short for a cold disk."""
     deviceType: Annotated[Literal["cpu", "gpu"], Lowered] | None = None
-    """Where TorchServe puts the workers; default: handler.hardware, and cpu for Inferentia, which it does not know."""
+    """Where TorchServe puts the workers; default: as handler.hardware, or cpu for Inferentia."""
     deviceIds: Annotated[list[Natural], Field(min_length=1)] | None = None
+    """GPUs that TorchServe may give to the workers."""
     parallelType: Annotated[Literal["pp", "tp", "pptp", "custom"], Lowered] | None = None
+    """TorchServe's own: how a large model is spread (`pp`, `tp`, `pptp`, `custom`)."""
     parallelLevel: Natural | None = None
+    """TorchServe's own: processes of one worker."""
     torchrun: Torchrun | None = None
+    """TorchServe's own: how torchrun starts a worker's processes."""
     maxRetryTimeoutInSec: Natural | None = None
+    """Seconds during which TorchServe restarts a failed worker."""
     clientTimeoutInMills: Natural | None = None
+    """Milliseconds after which a waiting request is dropped."""
     jobQueueSize: Natural | None = None
+    """The most requests that wait for this model."""
     useJobTicket: bool | None = None
+    """Refuse a request at once when no worker is free."""
     continuousBatching: bool | None = None
+    """TorchServe's own; the handlers here do not use it."""
     sequenceBatching: bool | None = None
+    """TorchServe's own; the handlers here do not use it."""
     sequenceMaxIdleMSec: Natural | None = None
+    """TorchServe's own, for sequence batching."""
     sequenceTimeoutMSec: Natural | None = None
+    """TorchServe's own, for sequence batching."""
     maxSequenceJobQueueSize: Positive | None = None
+    """TorchServe's own, for sequence batching."""
     maxNumSequence: Positive | None = None
+    """TorchServe's own, for sequence batching."""
     asyncCommunication: bool | None = None
+    """TorchServe's own; the handlers here do not use it."""
     useVenv: bool | None = None
+    """TorchServe's own: run the worker in a virtual environment of its own."""
 
 
 class Generation(Section):
-    """Generation parameters for requests that do not give their own; transformers' names and meanings."""
+    """`handler.generation:`, defaults for requests; names and meanings are those of transformers."""
 
     max_new_tokens: Positive | None = None
+    """Tokens to generate; default 64."""
     do_sample: bool | None = None
+    """Sample, instead of taking the likeliest token."""
     temperature: Annotated[Number, Field(gt=0, le=100)] | None = None
+    """transformers' `temperature`."""
     top_k: Natural | None = None
+    """transformers' `top_k`."""
     top_p: Annotated[Number, Field(gt=0, le=1)] | None = None
+    """transformers' `top_p`."""
     repetition_penalty: Annotated[Number, Field(gt=0, le=100)] | None = None
+    """transformers' `repetition_penalty`."""
 
 
 class HandlerSettings(Section):
-    """`handler:`, the reference example's keys first, then ours."""
+    """`handler:`: first the keys of pytorch/serve's Hugging Face example, then further ones."""
 
     model_name: str | None = None
-    """`starter:NAME`, a folder, or a Hub id."""
+    """The model: `starter:NAME`, a folder, a Hub id, or an address (`s3://...`, `models:/...`)."""
     mode: TaskName | None = None
+    """The task. If left out: the one that the model's own config.json names."""
     num_labels: Annotated[int, Field(ge=0, le=100_000)] | None = None
-    """Labels of the head; None: as many as the checkpoint has. 0, which the reference example gives tasks
-    without labels, counts as not given."""
+    """Labels of the model's head. If left out, or 0 as in the reference example: as many as the checkpoint has."""
     do_lower_case: bool | None = None
-    """None: what the checkpoint's own tokenizer does."""
+    """Whether the tokenizer lowers case. If left out: as the checkpoint's tokenizer does."""
     save_mode: Literal["pretrained", "torchscript"] = "pretrained"
+    """`pretrained` is served by transformers; `torchscript` is a traced graph, served without it."""
     max_length: Lengths | None = None
-    """Tokens of an input, special ones included; for generation, of prompt and new tokens together. None: the
-    model's own limit, and DEFAULT_LENGTH_LIMIT at most. Several, for Inferentia: each is compiled."""
+    """The most tokens of an input, with special tokens; in text generation of prompt and new tokens together. If left
+    out: the model's own limit, but at most 512. A list of lengths, for Inferentia: each is compiled."""
     captum_explanation: bool = False
+    """Accepted for compatibility: every pretrained archive explains its answers where captum is installed."""
     embedding_name: str | None = None
+    """Accepted for compatibility; has no effect."""
     BetterTransformer: bool | None = None
-    """An encoder's layers over nested tensors. None: on a CPU, where the model has such a form."""
+    """Run an encoder's layers on nested tensors, without padding. If left out: on a CPU, if the model supports it."""
     model_parallel: bool = False
+    """Spread the model over the server's GPUs; needs accelerate there."""
     hardware: Hardware = "cpu"
+    """Where the model runs: `neuron` is AWS Inf1, `neuronx` Inf2 and Trn1."""
     batch_size: Positive | None = None
-    """Of Inferentia: another name for `batchSize`, at the top."""
+    """For Inferentia: another name for `batchSize` at the top of the file."""
 
     task: TaskName | None = None
     """Another name for `mode`."""
     revision: Revision | None = None
     """A Hub repository's branch, tag or commit."""
     base_model: str | None = None
-    """Of an adapter: the model that it was trained on. None: the one that its adapter_config.json names."""
+    """For an adapter: the model that it was trained on. If left out: the one in its adapter_config.json."""
     base_revision: Revision | None = None
+    """For an adapter: the base model's branch, tag or commit."""
     allow_pickle: bool = False
-    """Take pickled weights where there are no safetensors: read with torch's weights_only, kept as safetensors."""
+    """Accept pickled weights if there are no safetensors: read with `weights_only`, stored as safetensors."""
     trust_remote_code: bool = False
-    """Run the code that comes with the model; from the Hub at a commit only."""
+    """Run the code that comes with the model; from the Hub only at a commit."""
     allow_untrained_head: bool = False
+    """Build even if weights of the head are missing or have another shape. Weights of the body are always needed."""
     labels: Labels | None = None
-    """Names by index, instead of the checkpoint's; a plain list in the file will do."""
+    """Label names by index, in place of the checkpoint's; a mapping or a list."""
     dtype: Literal["float32", "float16", "bfloat16", "auto"] = "float32"
-    """Of the weights when served; `auto` is what the checkpoint was saved in."""
+    """The weights' type when served; `auto` is the type in the checkpoint."""
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2", "flex_attention"] | None = None
-    """None: what transformers picks for the model."""
+    """transformers' `attn_implementation`. If left out: transformers' choice for the model."""
     pack_weights: bool | None = None
-    """Lay the linear layers' weights out anew for the CPU where that is faster, in memory of each worker's own. None:
-    with one worker; several share the weights as they are in the file."""
+    """Repack the linear layers' weights for oneDNN where that is faster on the CPU. Workers do not share packed
+    weights. If left out: with one worker only."""
     top_k: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """Labels or answers that a request gets when it does not say; default 1."""
+    """Labels or answers per input, for requests without their own `top_k`; default 1."""
     aggregation_strategy: Literal["none", "simple", "first", "average", "max"] | None = None
-    """How tokens become entities; default simple."""
+    """How tokens are joined to entities, as in transformers; default simple."""
     stride: Natural | None = None
-    """Tokens that neighbouring windows over a long text share; default max_length // 4."""
+    """Tokens that neighbouring windows of a long text share; default max_length // 4."""
     max_answer_length: Positive | None = None
-    """Tokens; default 30."""
+    """The most tokens of an answer; default 30."""
     generation: Generation | None = None
+    """Generation parameters for requests that do not give their own."""
 
     @property
     def longest(self) -> int | None:
-        """Of the lengths that `max_length` names."""
+        """The longest length in `max_length`, in tokens; None if it is not set."""
         return max(self.max_length) if isinstance(self.max_length, list) else self.max_length
 
     @property
     def choosing_files(self) -> dict[str, Any]:
-        """The settings that choose which files are the model; those that are not set are left out."""
+        """The settings that decide which files are taken; those that are not set are left out."""
         names = ("revision", "base_model", "base_revision", "allow_pickle", "trust_remote_code")
         return {name: value for name in names if (value := getattr(self, name))}
 
 
 class HardwareSettings(Section):
-    """`hardware:`; of Inferentia (`handler.hardware: neuron` or `neuronx`): how to compile, and for which machine."""
+    """`hardware:`, for AWS Inferentia (`handler.hardware: neuron` or `neuronx`): how to compile, and for what."""
 
     python: str | None = None
-    """The interpreter that has the compiler, or its environment's folder. None: the one that runs `mar`."""
+    """The interpreter of the compiler's environment, or that environment's folder. If left out: that of `mar`."""
     target: Literal["inf2", "trn1", "trn1n", "trn2", "trn3"] | None = None
-    """The machines to compile for, with neuronx; default inf2."""
+    """neuronx: the machine to compile for; default inf2."""
     cores: Positive | None = None
-    """NeuronCores that the model's workers have together. None: the smallest machine's, of Inf1 4 and of Inf2 2."""
+    """NeuronCores of all the model's workers together. If left out: the smallest machine's, 4 on Inf1 and 2 on Inf2."""
     data_parallel: Positive = 1
     """NeuronCores that each worker spreads its batches over."""
     compiler_args: Words = None
-    """Further options of the compiler's command line: a text, or a list."""
+    """More options for the compiler's command line: a text or a list."""
     compiler_timeout: Positive | None = None
-    """Seconds that the compiler may take for one length. None: as long as it likes."""
+    """Seconds that the compiler may take for one length. If left out: no limit."""
     auto_cast: Literal["none", "matmul", "all"] = "none"
-    """What the compiler may compute in fewer bits than the model has."""
+    """What the compiler may compute with fewer bits than the model has."""
     auto_cast_type: Literal["bf16", "fp16", "tf32", "fp8_e4m3"] | None = None
-    """Which type it takes then; None: the compiler's own choice, bf16."""
+    """The type to cast to. If left out: the compiler's own choice, bf16."""
     cpu_backend: bool | None = None
-    """Compile without the chip, with neuronx. None: where there is none."""
+    """neuronx: compile without the chip. If left out: on machines that have none."""
     dynamic_batch: bool = False
-    """Let a graph take any number of rows, in pieces of its batch."""
+    """Let the graph take any number of rows, in pieces of its batch size."""
     async_load: bool = False
-    """Load a graph onto its core beside others, with neuronx."""
+    """neuronx: load graphs onto their cores in parallel."""
     lazy_load: bool = False
-    """Load a graph onto its core when it first runs, or DataParallel places it, with neuronx."""
+    """neuronx: load a graph onto its core when it first runs, or when DataParallel places it."""
 
     @property
     def casts(self) -> str:
-        """What neuronx's compiler may cast."""
+        """The value of --auto-cast that neuronx's compiler gets."""
         return option(self.compiler_args or [], "--auto-cast") or self.auto_cast
-
-
-def _section(value: Any) -> Any:
-    if value in HARDWARE:
-        raise complain(f"is a section, of how to compile; the chip goes into handler.hardware: {value}")
-    return value
 
 
 class Compile(Section):
     """`pt2.compile`: `enable`, and keywords of torch.compile."""
 
     enable: bool = True
+    """Whether to compile."""
     backend: Annotated[str, Field(min_length=1)] | None = None
+    """torch.compile's `backend`."""
     mode: Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] | None = None
+    """torch.compile's `mode`; not together with `options`."""
     fullgraph: bool | None = None
+    """torch.compile's `fullgraph`."""
     dynamic: bool | None = None
+    """torch.compile's `dynamic`."""
     options: dict[str, Any] | None = None
+    """torch.compile's `options`; not together with `mode`."""
 
 
 class Pt2(Section):
     """`pt2:`, as TorchServe's examples write it."""
 
     compile: Compile | None = None
+    """Keywords of `torch.compile`; not with `save_mode: torchscript`."""
 
 
 class ArchiveSettings(Section):
-    """`archive:`; `name` is filled in from the model's name when it is not given."""
+    """`archive:`; the built file."""
 
     name: ArchiveName = ""
+    """The archive's name, and the model's name in TorchServe. If left out: made from the model's name."""
     version: ArchiveVersion = "1.0"
+    """The model's version in TorchServe."""
     format: FormatName = "zip-store"
-    """torch-model-archiver's `--archive-format`; zip-store is not compressed, as weights hardly shrink."""
+    """torch-model-archiver's `--archive-format`. zip-store does not compress: weights hardly shrink."""
 
 
 class VerifySettings(Section):
-    """`verify:`; what the finished archive is tried with."""
+    """`verify:`; how the finished archive is checked."""
 
     tolerance: Annotated[Number, Field(gt=0, le=1)] | None = None
-    """The most by which a score may differ from the original model's (absolute). None: what the type of
-    its weights and its hardware allow, 1e-4 for float32 on a CPU."""
+    """The largest allowed difference of a score from the original model's (absolute). If left out, it depends on the
+    type of the weights and the hardware: 1e-4 for float32 on a CPU."""
     samples: Samples | None = None
-    """Requests as the handler takes them; None: the task's own."""
+    """Requests in the handler's format. If left out: the task's own."""
 
 
 class ConfigFile(Frontend):
     """The whole file."""
 
     pt2: Pt2 | None = None
+    """Compilation of a pretrained model when it is served."""
     handler: HandlerSettings = Field(default_factory=HandlerSettings)
-    hardware: Annotated[HardwareSettings, BeforeValidator(_section)] = Field(default_factory=HardwareSettings)
+    """The model, and how it answers."""
+    hardware: Annotated[HardwareSettings, NotAChip] = Field(default_factory=HardwareSettings)
+    """How to compile for AWS Inferentia, and for which machine."""
     archive: ArchiveSettings = Field(default_factory=ArchiveSettings)
+    """The file that is built."""
     verify: VerifySettings = Field(default_factory=VerifySettings)
+    """What the finished archive is checked with."""

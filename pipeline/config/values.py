@@ -1,4 +1,4 @@
-"""The kinds of values that a config's keys take: their types and ranges, and what is wrong with any other value."""
+"""The types of a config's values: ranges, validators and their messages."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from ..tasks import MODES, TASKS
 from ..tasks import find as find_task
 
 COMPILED = tuple(CHIPS)
-"""AWS Inferentia, whose graphs are compiled for one shape: Inf1, and Inf2 or Trn1."""
+"""AWS Inferentia: `neuron` (Inf1) and `neuronx` (Inf2, Trn1), whose graphs are compiled for fixed shapes."""
 HARDWARE = ("cpu", "gpu", *COMPILED)
 
 LONGEST = 1_000_000
-"""Tokens of an input."""
+"""The largest max_length, in tokens."""
 
-# TorchServe's front end reads these keys as Java Integers.
 LARGEST = 2**31 - 1
+"""The largest value of a number that TorchServe's front end reads (a Java Integer)."""
 
 
 def complain(message: str) -> PydanticCustomError:
-    """An error whose message is for the user as it stands."""
+    """A validation error whose message is shown to the user unchanged."""
     return PydanticCustomError("mar", "{message}", {"message": message})
 
 
 def _number(value: Any) -> Any:
-    """A quoted number is a number where a fraction is wanted: YAML 1.1 readers make text of a plain 1e-4."""
+    """The number in a text: YAML 1.1 reads an unquoted 1e-4 as text. Any other value is returned unchanged."""
     if isinstance(value, str) and re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", value):
         number = float(value)
         return number if math.isfinite(number) else value
@@ -57,17 +57,17 @@ def _hardware(value: str) -> str:
 
 def _ascending(value: list[int]) -> list[int]:
     if len(set(value)) < len(value):
-        raise complain("names a length twice")
+        raise complain("contains a length twice")
     return sorted(value)
 
 
 def _words(value: Any) -> Any:
-    """A command line's options, from a text or a list of texts."""
+    """The words of a command line, from a text or a list of texts."""
     if isinstance(value, str):
         try:
             return shlex.split(value)
         except ValueError as error:
-            raise complain(f"is no command line: {error}") from None
+            raise complain(f"is not a command line: {error}") from None
     return value
 
 
@@ -82,7 +82,7 @@ def _labels(value: Any) -> Any:
     except ValueError:
         raise complain("the keys must be label indices: 0, 1, 2, ...") from None
     if not names:
-        raise complain("holds no name")
+        raise complain("is empty: expected one name at least")
     if sorted(names) != list(range(len(value))):
         raise complain("the indices must run from 0 without a gap")
     owners: dict[str, int] = {}
@@ -94,7 +94,7 @@ def _labels(value: Any) -> Any:
     return dict(sorted(names.items()))
 
 
-def _bare(name: str) -> str:
+def _without_suffix(name: str) -> str:
     if name.endswith(formats.SUFFIXES):
         raise complain(f"give the name without {' or '.join(formats.SUFFIXES)}, which archive.format decides")
     return name
@@ -102,10 +102,16 @@ def _bare(name: str) -> str:
 
 def _samples(value: Any) -> Any:
     if not isinstance(value, list) or not value:
-        raise complain("expected a list of requests, with one at least")
+        raise complain("expected a list of at least one request")
     for index, sample in enumerate(value):
         if not (isinstance(sample, str) and sample.strip()) and not (isinstance(sample, dict) and sample):
             raise complain(f"request {index} is neither a mapping nor a text")
+    return value
+
+
+def _not_a_chip(value: Any) -> Any:
+    if value in HARDWARE:
+        raise complain(f"is a section with settings of the compiler; for the chip set handler.hardware: {value}")
     return value
 
 
@@ -124,7 +130,11 @@ Labels = Annotated[dict[int, str], BeforeValidator(_labels)]
 Words = Annotated[list[str] | None, BeforeValidator(_words)]
 Samples = Annotated[list[Any], BeforeValidator(_samples)]
 Revision = Annotated[str, Field(pattern=r"^[^\s\x00-\x1f]{1,200}$")]
-ArchiveName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_\-.]*$", max_length=200), AfterValidator(_bare)]
+ArchiveName = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_\-.]*$", max_length=200), AfterValidator(_without_suffix)
+]
 ArchiveVersion = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_\-.+]*$", max_length=64)]
 Lowered = BeforeValidator(_lower)
-"""Of a choice that may be written in capitals."""
+"""For a choice that may be written in capitals."""
+NotAChip = BeforeValidator(_not_a_chip)
+"""For the section `hardware`: a hint for a config that has a chip's name in its place."""

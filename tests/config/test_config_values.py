@@ -364,7 +364,7 @@ class TestShipped:
             assert pinned or "# pin it" in config.path.read_text(encoding="utf-8"), config.path
 
     def test_a_task_that_is_not_there_is_refused_with_a_near_one(self):
-        with pytest.raises(InputError, match=r"no such task: seq_clasification; did you mean seq_class"):
+        with pytest.raises(InputError, match=r"No such task: seq_clasification; did you mean seq_class"):
             packaged("seq_clasification")
 
     def test_they_also_build_with_another_model(self):

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from docs.generate import commands, facts, markdown, pages, settings, texts
+from docs.generate import commands, facts, markdown, pages, project, settings
 from handlers.protocol import schema as schema_of_requests
 from mar_pipeline import errors
 from mar_pipeline.config import build_config
+from mar_pipeline.config import settings as config
 from mar_pipeline.errors import InputError
 from mar_pipeline.host import environment
 
@@ -45,16 +46,27 @@ def test_a_page_without_its_markers_cannot_be_written() -> None:
         markdown.filled("# Limits\n", {"limits": "a table"})
 
 
-def test_a_setting_without_any_text_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(texts.TEXTS, "archive.version")
-    with pytest.raises(ValueError, match=r"archive\.version"):
+def test_a_setting_without_a_docstring_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class More(config.ConfigFile):
+        documented: int = 1
+        """A new setting."""
+        bare: int = 1
+
+    monkeypatch.setattr(project.config, "ConfigFile", More)
+    with pytest.raises(ValueError, match="bare has no docstring"):
         settings.descriptions()
 
 
-def test_a_text_that_no_setting_needs_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(texts.TEXTS, "handler.gone", "A setting of yesterday.")
-    with pytest.raises(ValueError, match=r"handler\.gone"):
-        settings.descriptions()
+def test_the_texts_on_the_page_and_in_the_schema_are_the_docstrings() -> None:
+    page, schema = reference("settings.md"), json.loads(pages.SCHEMA.read_text(encoding="utf-8"))
+    for key, text in settings.descriptions().items():
+        part = settings._at(schema, key)
+        assert part["description"] == text
+        if "$ref" not in part and not any("$ref" in one for one in part.get("anyOf", ())):
+            assert f"| `{key}` |" in page
+            assert markdown.cell(text) in page
+    assert "The most requests in one call of the handler." in page
+    assert f"at most {config.DEFAULT_LENGTH_LIMIT}." in settings.descriptions()["handler.max_length"]
 
 
 @pytest.mark.parametrize(
