@@ -28,7 +28,7 @@ def test_the_header_of_a_whole_file_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cut", [1, 16, 20, 70])
 def test_a_file_that_is_cut_short_is_found_without_reading_it(tmp_path: Path, cut: int) -> None:
-    with pytest.raises(InputError, match=r"^adapter/m\.safetensors is no whole safetensors file"):
+    with pytest.raises(InputError, match=r"^adapter/m\.safetensors is not a complete safetensors file"):
         checkpoint.tensors(safetensors(tmp_path / "m.safetensors", cut), "adapter/m.safetensors")
 
 
@@ -38,7 +38,7 @@ def test_json_that_is_nested_without_end_is_an_error_and_no_fault(tmp_path: Path
     with pytest.raises(InputError, match="cannot be read as JSON"):
         checkpoint.read_json(tmp_path / "config.json")
     (tmp_path / "m.safetensors").write_bytes(struct.pack("<Q", len(deep)) + deep)
-    with pytest.raises(InputError, match="no whole safetensors file"):
+    with pytest.raises(InputError, match="not a complete safetensors file"):
         checkpoint.tensors(tmp_path / "m.safetensors", "m.safetensors")
 
 

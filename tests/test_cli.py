@@ -116,7 +116,7 @@ def test_cut_weights_are_refused_before_anything_runs(here: Path, capsys: pytest
     weights.write_bytes(weights.read_bytes()[:-1])
     code, error = failing(["build", *TASK, "--model", "./model"], capsys)
     assert code == 2
-    assert "no whole safetensors file" in error
+    assert "not a complete safetensors file" in error
 
 
 def test_a_full_disk_is_a_failed_stage_with_what_to_do(

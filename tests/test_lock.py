@@ -122,9 +122,9 @@ def test_a_lock_is_demanded_by_locked_and_has_to_be_of_the_config(online: Mar, h
     assert "has no lock" in error(online("plan", path, "--locked"), 2)
     written(online, path)
     assert online("plan", path, "--locked").returncode == 0
-    assert "org/other, and was org/tiny" in error(online("plan", path, "--locked", "--model", "org/other"), 2)
+    assert "org/other, but was org/tiny" in error(online("plan", path, "--locked", "--model", "org/other"), 2)
     config(online, "org/tiny", ", revision: v2")
-    assert "handler.revision is v2, and was None" in error(online("plan", path, "--locked"), 2)
+    assert "handler.revision is v2, but was None" in error(online("plan", path, "--locked"), 2)
 
 
 def test_files_that_differ_from_the_lock_are_refused_by_name_wherever_they_came_from(

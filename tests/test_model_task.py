@@ -100,9 +100,9 @@ def test_a_model_that_tells_no_task_is_a_problem_at_the_line_of_the_section(
 
 def test_what_keeps_a_model_from_telling_is_said_in_a_line(tmp_path: Path) -> None:
     checkpoint(tmp_path / "one", "config.json")
-    assert "holds no model.safetensors" in problems(tmp_path / "a.yaml", "handler: {model_name: one}")[0]
+    assert "has no model.safetensors" in problems(tmp_path / "a.yaml", "handler: {model_name: one}")[0]
     (tmp_path / "two").mkdir()
-    assert "holds no config.json" in problems(tmp_path / "a.yaml", "handler: {model_name: two}")[0]
+    assert "has no config.json" in problems(tmp_path / "a.yaml", "handler: {model_name: two}")[0]
     checkpoint(tmp_path / "three")
     (tmp_path / "three/config.json").write_text("{")
     assert "cannot be read as JSON" in problems(tmp_path / "a.yaml", "handler: {model_name: three}")[0]
@@ -178,7 +178,7 @@ def test_a_model_of_the_hub_tells_its_task_by_its_config_alone(hub: Hub, fresh_m
         (("--model", "encoder"), "is unknown: its config names BertModel"),
         (("--model", "untold"), "is unknown: its config names an adapter without a task_type"),
         (("--model", "./gone"), "--model: no such folder: ./gone"),
-        (("--model", "empty"), "holds no config.json"),
+        (("--model", "empty"), "has no config.json"),
         (("--model", "org/never-seen"), "is not in the Hugging Face cache"),
         (("a.yaml",), "handler.mode: is missing, and the model's files do not show the task"),
     ],

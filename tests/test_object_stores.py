@@ -72,7 +72,7 @@ def source(store: Store, url: str, *, offline: bool = False, locked: lock.Locked
 
 def locked(tmp_path: Path, files: dict[str, bytes]) -> lock.Locked:
     told = {path: lock.File(sha256=sha256(data), size=len(data)) for path, data in files.items()}
-    return lock.Locked(path=tmp_path / "c.yaml.lock", told={}, files=told, license="mit")
+    return lock.Locked(path=tmp_path / "c.yaml.lock", source={}, files=told, license="mit")
 
 
 def fetch(found: Source, *names: str) -> dict[str, str]:
@@ -189,7 +189,7 @@ def test_credentials_are_written_and_said_nowhere(
     [
         ("s3://no-such-bucket/x", {}, 2, "There is nothing at s3://no-such-bucket/x"),
         ("s3://models/no/such/prefix", {}, 2, "There is nothing at s3://models/no/such/prefix"),
-        ("s3://models/wrong", {}, 2, "holds no config.json"),
+        ("s3://models/wrong", {}, 2, "has no config.json"),
         ("s3://models/wrong/a", {}, 2, "is a file"),
         ("s3://Bad!Bucket/x", {}, 2, "cannot be asked"),
         ("s3://models/wrong", {"AWS_PROFILE": "nobody"}, 2, "AWS_ACCESS_KEY_ID"),
@@ -439,7 +439,7 @@ def test_a_lock_lets_in_what_it_names_and_nothing_else(
     url, data = f"s3://models/{prefix}", os.urandom(6 << 20)
     other = data[:-1] + bytes([data[-1] ^ 1])
     pin = locked(tmp_path, {"w": data})
-    for content, said in ((other, "w is "), (data + b"more", "w has "), (None, "w is gone")):
+    for content, said in ((other, "w is "), (data + b"more", "w has "), (None, "w is missing")):
         server.put(f"{prefix}/v", b"")
         server.put(f"{prefix}/w", content) if content is not None else server.remove(f"{prefix}/w")
         before = proxy.sent

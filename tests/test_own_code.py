@@ -322,7 +322,7 @@ def test_code_of_a_name_that_the_archive_has_for_its_own_is_refused(mar: Mar, ow
     config = json.loads((folder / "config.json").read_text())
     config["auto_map"]["AutoModelForSequenceClassification"] = "seq_classification.OwnForSequenceClassification"
     (folder / "config.json").write_text(json.dumps(config))
-    refused(mar, tmp_path, ("--model", folder, *TRUSTED), "code of its own in seq_classification.py", "Rename it")
+    refused(mar, tmp_path, ("--model", folder, *TRUSTED), "has code in seq_classification.py", "Rename it")
 
 
 def test_code_that_fails_is_told_in_three_lines(mar: Mar, own: Path, tmp_path: Path) -> None:

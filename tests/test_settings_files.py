@@ -15,7 +15,7 @@ import pytest
 
 from mar_pipeline.errors import InputError
 from mar_pipeline.model import settings_files
-from mar_pipeline.model.settings_files import kept_of
+from mar_pipeline.model.settings_files import filtered
 from mar_pipeline.tasks import TASKS
 
 STARTERS = Path(settings_files.__file__).parents[1] / "starters"
@@ -97,17 +97,17 @@ ADAPTERS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("told", TOKENIZERS.values(), ids=TOKENIZERS)
 def test_settings_of_tokenizers_stay_as_they_are(told: dict[str, Any]) -> None:
-    assert kept_of(told, "tokenizer_config.json") == (told, [])
+    assert filtered(told, "tokenizer_config.json") == (told, [])
 
 
 @pytest.mark.parametrize("told", CONFIGS.values(), ids=CONFIGS)
 def test_settings_of_models_stay_as_they_are(told: dict[str, Any]) -> None:
-    assert kept_of(told, "config.json") == (told, [])
+    assert filtered(told, "config.json") == (told, [])
 
 
 def test_an_adapters_settings_stay_as_they_are() -> None:
     told = ADAPTERS["lora"]
-    kept, gone = kept_of(told, ADAPTER)
+    kept, gone = filtered(told, ADAPTER)
     assert kept == {key: value for key, value in told.items() if key not in gone}
     assert set(gone) <= {"peft_version"}  # of a build from source, which nothing reads
 
@@ -118,7 +118,7 @@ def test_a_starters_files_keep_their_bytes(task: str, tmp_path: Path) -> None:
     for file in (STARTERS / task).glob("*.json"):
         before[file.name] = file.read_bytes()
         (tmp_path / file.name).write_bytes(before[file.name])
-    assert settings_files.settle(tmp_path, "it") == []
+    assert settings_files.sanitize(tmp_path, "it") == []
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
@@ -147,7 +147,7 @@ def test_no_key_that_a_tokenizer_opens_passes_whatever_it_holds(name: str) -> No
     # A number is a file by its descriptor, and true is 1.
     for value in (PATH, "vocab.txt", 0, True, [PATH], {"a": PATH}, "", "http://127.0.0.1/x"):
         for key in keys:
-            assert kept_of({key: value, "x": {key: value}}, name)[0] == {}, (key, value)
+            assert filtered({key: value, "x": {key: value}}, name)[0] == {}, (key, value)
 
 
 @pytest.mark.parametrize("name", [*NAMES, ADAPTER])
@@ -160,7 +160,7 @@ def test_no_key_that_a_tokenizer_opens_passes_whatever_it_holds(name: str) -> No
 def test_no_text_passes_under_a_key_that_names_files_or_models(name: str, key: str) -> None:
     for value in (PATH, "secret.txt", "acme/model", [PATH], {"deep": PATH}, ""):
         told = {key: value, "a": {"b": [{key: value}]}, "kept": None}
-        assert kept_of(told, name)[0] == {"kept": None}
+        assert filtered(told, name)[0] == {"kept": None}
 
 
 @pytest.mark.parametrize("name", [*NAMES, ADAPTER])
@@ -170,19 +170,19 @@ def test_no_text_passes_under_a_key_that_names_files_or_models(name: str, key: s
 )
 def test_no_text_that_could_name_a_file_passes_under_any_other_key(name: str, value: str) -> None:
     told = {"backbone": value, "attn_implementation": value, "a": {"b": [value, {"c": value}]}, "kept": 1}
-    assert kept_of(told, name)[0] == {"kept": 1}
+    assert filtered(told, name)[0] == {"kept": 1}
 
 
 @pytest.mark.parametrize(
     "name", ["tokenizer_config.json", "special_tokens_map.json", ADAPTER, "generation_config.json"]
 )
 def test_a_text_under_a_key_that_nobody_knows_goes_even_if_it_is_a_word(name: str) -> None:
-    assert kept_of({"shadow_model": "gpt2", "adapters": {"a": "b"}, "megatron_core": "os"}, name)[0] == {}
+    assert filtered({"shadow_model": "gpt2", "adapters": {"a": "b"}, "megatron_core": "os"}, name)[0] == {}
 
 
 def test_what_a_constructor_would_take_by_place_goes() -> None:
-    assert kept_of({"init_inputs": [0, PATH]}, "tokenizer_config.json")[0] == {}
-    assert kept_of({"sp_model_kwargs": {"model_file": PATH, "alpha": 0.1}}, "tokenizer_config.json")[0] == {
+    assert filtered({"init_inputs": [0, PATH]}, "tokenizer_config.json")[0] == {}
+    assert filtered({"sp_model_kwargs": {"model_file": PATH, "alpha": 0.1}}, "tokenizer_config.json")[0] == {
         "sp_model_kwargs": {"alpha": 0.1}
     }
 
@@ -192,14 +192,14 @@ def test_what_a_constructor_would_take_by_place_goes() -> None:
 )
 def test_a_tokenizers_class_is_a_tokenizer(named: Any) -> None:
     for name in ("tokenizer_config.json", "config.json"):
-        assert "tokenizer_class" not in kept_of({"tokenizer_class": named}, name)[0]
+        assert "tokenizer_class" not in filtered({"tokenizer_class": named}, name)[0]
 
 
 def test_a_templates_name_is_no_path_for_it_is_a_files_when_it_is_saved() -> None:
     good = {"name": "default", "template": "x"}
     told = {"chat_template": [{"name": "../../x", "template": "y"}, good]}
-    assert kept_of(told, "tokenizer_config.json")[0] == {"chat_template": [good]}
-    assert kept_of({"chat_template": {"../x": "y"}}, "tokenizer_config.json")[0] == {}
+    assert filtered(told, "tokenizer_config.json")[0] == {"chat_template": [good]}
+    assert filtered({"chat_template": {"../x": "y"}}, "tokenizer_config.json")[0] == {}
 
 
 def folder(tmp_path: Path, name: str, told: Any) -> Path:
@@ -226,16 +226,16 @@ def test_settings_that_ask_for_code_to_be_run_are_refused_unless_it_is_trusted(
     tmp_path: Path, name: str, told: Any, key: str
 ) -> None:
     with pytest.raises(InputError) as error:
-        settings_files.settle(folder(tmp_path, name, told), "acme/model")
-    assert f"acme/model/{name} asks for code" in error.value.what
+        settings_files.sanitize(folder(tmp_path, name, told), "acme/model")
+    assert f"acme/model/{name} asks to run the model's own code" in error.value.what
     assert key in error.value.what
     assert "handler.trust_remote_code: true" in error.value.fix
-    settings_files.settle(tmp_path, "acme/model", trusted=True)
+    settings_files.sanitize(tmp_path, "acme/model", trusted=True)
 
 
 def test_that_code_is_not_trusted_may_be_said(tmp_path: Path) -> None:
     told = {"trust_remote_code": False, "vision_config": {"auto_map": None, "trust_remote_code": False}}
-    assert settings_files.settle(folder(tmp_path, "config.json", told), "it") == []
+    assert settings_files.sanitize(folder(tmp_path, "config.json", told), "it") == []
 
 
 def test_with_trust_another_model_is_not_loaded_by_its_name_and_own_settings_stay(tmp_path: Path) -> None:
@@ -243,11 +243,11 @@ def test_with_trust_another_model_is_not_loaded_by_its_name_and_own_settings_sta
         "_name_or_path": PATH, "part": {"_name_or_path": PATH, "auto_map": {"AutoConfig": "own.C"}},
         "vision_tower": "acme/tower", "lookup_file": "table.bin",
     }  # fmt: skip
-    settings_files.settle(folder(tmp_path, "config.json", told), "it", trusted=True)
+    settings_files.sanitize(folder(tmp_path, "config.json", told), "it", trusted=True)
     assert json.loads((tmp_path / "config.json").read_text()) == {
         "part": {"auto_map": {"AutoConfig": "own.C"}}, "vision_tower": "acme/tower", "lookup_file": "table.bin",
     }  # fmt: skip
-    settings_files.settle(
+    settings_files.sanitize(
         folder(tmp_path, "tokenizer_config.json", {"vocab_file": PATH, "own": "a/b"}), "it", trusted=True
     )
     assert json.loads((tmp_path / "tokenizer_config.json").read_text()) == {"own": "a/b"}
@@ -259,8 +259,8 @@ def test_leftovers_go_without_a_word_and_what_may_have_meant_something_is_told(t
         "special_tokens_map_file": "/root/.cache/x",
         "text_config": {"_name_or_path": ""},
     }
-    assert settings_files.settle(folder(tmp_path, "config.json", left), "it") == []
-    told = settings_files.settle(folder(tmp_path, "config.json", {"attn_implementation": "acme/kernel"}), "it")
+    assert settings_files.sanitize(folder(tmp_path, "config.json", left), "it") == []
+    told = settings_files.sanitize(folder(tmp_path, "config.json", {"attn_implementation": "acme/kernel"}), "it")
     assert told == ["config.json: attn_implementation"]
 
 
@@ -268,10 +268,10 @@ def test_leftovers_go_without_a_word_and_what_may_have_meant_something_is_told(t
 def test_settings_that_cannot_be_read_are_refused_in_a_sentence(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text, errors="surrogateescape")
     with pytest.raises(InputError, match="acme/model"):
-        settings_files.settle(tmp_path, "acme/model")
+        settings_files.sanitize(tmp_path, "acme/model")
 
 
 def test_settings_as_deep_as_json_may_be_are_read_or_refused(tmp_path: Path) -> None:
     for depth in range(50, 1000, 50):
         with suppress(InputError):
-            settings_files.settle(folder(tmp_path, "config.json", '{"a":' * depth + "1" + "}" * depth), "acme/model")
+            settings_files.sanitize(folder(tmp_path, "config.json", '{"a":' * depth + "1" + "}" * depth), "acme/model")

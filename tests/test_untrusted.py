@@ -146,7 +146,7 @@ def test_a_config_that_trusts_code_is_refused_and_nothing_runs(
     changed(model / "config.json", lightglue(tmp_path / "attack", tmp_path / "ran"))
     done = fresh_mar("build", *TASK, "--model", model, "--out", fresh_mar.out, PYTHONPATH=line)
     assert done.returncode == 2
-    assert "asks for code of the model's own to be run: trust_remote_code" in " ".join(done.stderr.split())
+    assert "asks to run the model's own code: trust_remote_code" in " ".join(done.stderr.split())
     assert not (tmp_path / "ran").exists()
 
 

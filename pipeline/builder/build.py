@@ -219,5 +219,5 @@ class Job:
                     raise changed(entry)
                 copy.replace(link)
         name = build.config.model.name
-        for note in settings_files.settle(folder, name, trusted=build.config.handler.trust_remote_code):
+        for note in settings_files.sanitize(folder, name, trusted=build.config.handler.trust_remote_code):
             build.store.warn(f"{name} is built without some of its settings, which could name files or code: {note}.")

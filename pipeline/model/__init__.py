@@ -1,1 +1,1 @@
-"""Models and their files: addresses, checkpoints, adapters, locks. Nothing is loaded here: it never imports torch."""
+"""Models and their files: addresses, checkpoints, adapters, locks. It loads no model, and never imports torch."""

@@ -1,5 +1,5 @@
-"""Which model a name means: a starter that ships with the package, a folder, a Hub id, an address in an object store,
-or a registered model of MLflow."""
+"""The addresses of models: a starter that ships with the package, a folder, a Hub id, an address in an object store, or
+a registered model of MLflow."""
 
 from __future__ import annotations
 
@@ -22,31 +22,37 @@ PREFIX = "starter:"
 # inside, no -- and no .., at most 96 characters.
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9_.\-]{0,94}[A-Za-z0-9_])?"
 _HUB_ID = re.compile(rf"{_PART}(?:/{_PART})?")
-# As huggingface_hub's own file system writes a revision: its slashes quoted, but not those of a pull request's.
+# As in huggingface_hub's file system: slashes in a revision are percent-encoded, except in those of pull requests.
 _HF = re.compile(rf"(?P<repo>{_PART}(?:/{_PART})?)(?:@(?P<revision>refs/(?:pr|convert)/[^/@]+|[^/@]+))?/?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _AZURE = ("az", "abfs", "abfss")
 _OBJECT_STORES = ("s3", "gs", "gcs", *_AZURE)
 REGISTERED = re.compile(r"models:/+(?P<model>[^/@'\"]+)(?:/(?P<version>[^/@'\"]+)|@(?P<alias>[^/@'\"]+))")
-"""A registered model of MLflow: its version, number or stage, or its alias."""
+"""A registered model of MLflow with a version (a number or a stage), or an alias."""
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^\s'\"]+")
 _LONGEST_PATH = 4096
 _CHECKPOINT = re.compile(r"checkpoint-\d+")
-"""As transformers' Trainer names the folders that it saves to, by the step."""
+"""The folders that transformers' Trainer saves to, by step."""
 _BETWEEN = ("checkpoints", "checkpoint")
-"""Folders between a run's and its checkpoints' that tell no run."""
+"""Folders between a run's folder and its checkpoints, whose names do not identify the run."""
 _LONGEST_RUN = 150
 
 
 def is_commit(revision: str | None) -> bool:
-    """Whether a revision is a whole commit, which cannot move."""
+    """Whether a revision is a full commit hash, which is fixed (unlike a branch or a tag)."""
     return bool(revision and _COMMIT.fullmatch(revision))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSource:
-    """Where a checkpoint comes from: `path` of a starter or folder, `repo` of a Hub id with the `revision` that its
-    address names, `url` in an object store; `name` as written."""
+    """A model's address.
+
+    name      as the user wrote it
+    path      of a starter or a folder
+    repo      of a Hub id
+    revision  of a Hub id, if the address has one (hf://ORGANISATION/NAME@REVISION)
+    url       in an object store
+    """
 
     kind: Literal["starter", "folder", "hub", "url", "mlflow"]
     name: str
@@ -57,8 +63,8 @@ class ModelSource:
 
     @property
     def short_name(self) -> str:
-        """The last part of the name: of the folder's, the repository's or the starter's. A Trainer's checkpoint has its
-        run's name before its own (run1-checkpoint-25): every run has a checkpoint-25."""
+        """The last part of the folder, the repository or the starter. A Trainer's checkpoint is prefixed with its run's
+        name (run1-checkpoint-25), since every run has a checkpoint-25."""
         if self.kind == "mlflow" and (registered := REGISTERED.fullmatch(self.name)):
             return registered["model"]
         if self.repo is not None:
@@ -72,12 +78,12 @@ class ModelSource:
 
 
 def find(name: str, folders: Sequence[Path]) -> ModelSource:
-    """The model that `name` means, relative paths being looked up in `folders` in turn.
+    """The address that `name` stands for; a relative path is looked up in `folders`, in order.
 
     Raises ValueError with a text that can follow "handler.model_name: ".
     """
     if not name.strip() or len(name) > _LONGEST_PATH or any(ord(letter) < 32 for letter in name):
-        raise ValueError("no name of a model: give starter:NAME, a folder, or a Hub id")
+        raise ValueError("not a name of a model: give starter:NAME, a folder, or a Hub id")
     if name.startswith(PREFIX):
         return _starter(name)
     if name.startswith(("models:/", "runs:/")):
@@ -87,12 +93,12 @@ def find(name: str, folders: Sequence[Path]) -> ModelSource:
     try:
         path = Path(name).expanduser()
         candidates = [folder / path for folder in folders]
-        found = next((candidate for candidate in candidates if candidate.exists()), None)
-        if found is not None and found.is_dir():
-            return _folder(name, found)
+        existing = next((candidate for candidate in candidates if candidate.exists()), None)
+        if existing is not None and existing.is_dir():
+            return _folder(name, existing)
     except (OSError, RuntimeError) as error:
-        raise ValueError(f"{name} cannot be looked at: {getattr(error, 'strerror', None) or error}") from None
-    if found is not None:
+        raise ValueError(f"{name} cannot be accessed: {getattr(error, 'strerror', None) or error}") from None
+    if existing is not None:
         raise ValueError(f"{name} is a file: name the folder that save_pretrained() wrote, with its config.json")
     if name[0] in "./~" or name.endswith("/") or "\\" in name:
         raise ValueError(f"no such folder: {name}{_hint(candidates)}")
@@ -102,15 +108,15 @@ def find(name: str, folders: Sequence[Path]) -> ModelSource:
 
 
 def without_secrets(text: str) -> str:
-    """A text whose addresses have neither log-ins nor queries any more."""
-    return _ADDRESS.sub(lambda found: _masked(found[0]), text)
+    """The text with the log-ins and queries in its addresses replaced by ***."""
+    return _ADDRESS.sub(lambda match: _masked(match[0]), text)
 
 
 def _masked(address: str) -> str:
     scheme, _, rest = address.partition("://")
     rest, query, _ = rest.partition("?")
     first = rest.partition("/")[0]
-    # A secret key may have a / of its own. In Azure's addresses a container stands before the @, in the Hub's a name.
+    # A secret key may contain a /. Before an @, Azure's addresses have a container and the Hub's a repository.
     if ":" in first and "@" in rest:
         rest = f"***@{rest.rpartition('@')[2]}"
     elif "@" in first and scheme.lower() not in (*_AZURE, "hf"):
@@ -121,7 +127,7 @@ def _masked(address: str) -> str:
 
 
 def _is_login(scheme: str, first: str) -> bool:
-    """Whether what stands where a bucket's name should holds a password. (An access point's name has colons.)"""
+    """Whether the part in place of the bucket's name has a password. (An access point's ARN has colons too.)"""
     return scheme in _OBJECT_STORES and ":" in first and not first.startswith("arn:")
 
 
@@ -130,7 +136,7 @@ def _is_hub_id(name: str) -> bool:
 
 
 def _folder(name: str, path: Path) -> ModelSource:
-    # Absolute, with links left as they are: a link's name is the model's name to the user.
+    # Absolute, but with links unresolved: the archive is named after the link.
     return ModelSource(kind="folder", name=name, path=Path(os.path.abspath(path)))  # noqa: PTH100
 
 
@@ -153,21 +159,21 @@ def _objects(name: str, scheme: str, rest: str) -> ModelSource:
     first, _, prefix = rest.partition("/")
     if _is_login(scheme, first) or ("@" in first and scheme not in _AZURE) or "?" in rest:
         raise ValueError(
-            f"{shown} holds more than a bucket and a path: credentials come from the environment, never from an address"
+            f"{shown} has more than a bucket and a path: credentials come from the environment, not from an address"
         )
     if not first:
-        raise ValueError(f"{shown} names no bucket: write {scheme}://BUCKET/PATH")
+        raise ValueError(f"{shown} lacks a bucket: write {scheme}://BUCKET/PATH")
     if "#" in rest or "::" in rest or (prefix and {"", ".", ".."} & set(prefix.split("/"))):
-        raise ValueError(f"{shown} is no address of a checkpoint: write {scheme}://BUCKET/PATH")
+        raise ValueError(f"{shown} is not an address of a checkpoint: write {scheme}://BUCKET/PATH")
     return ModelSource(kind="url", name=name, url=f"{scheme}://{rest}")
 
 
 def _hub(name: str, rest: str) -> ModelSource:
-    found = _HF.fullmatch(rest)
-    if found is None or not _is_hub_id(found["repo"]) or found["repo"].startswith(("datasets/", "spaces/")):
-        raise ValueError(f"{without_secrets(name)} is no model of the Hub: write hf://ORGANISATION/NAME[@REVISION]")
-    revision = unquote(found["revision"]) if found["revision"] else None
-    return ModelSource(kind="hub", name=name, repo=found["repo"], revision=revision)
+    match = _HF.fullmatch(rest)
+    if match is None or not _is_hub_id(match["repo"]) or match["repo"].startswith(("datasets/", "spaces/")):
+        raise ValueError(f"{without_secrets(name)} is not a model on the Hub: write hf://ORGANISATION/NAME[@REVISION]")
+    revision = unquote(match["revision"]) if match["revision"] else None
+    return ModelSource(kind="hub", name=name, repo=match["repo"], revision=revision)
 
 
 def _file(name: str, rest: str, folders: Sequence[Path]) -> ModelSource:
@@ -175,19 +181,19 @@ def _file(name: str, rest: str, folders: Sequence[Path]) -> ModelSource:
     if host not in ("", "localhost") or not slash:
         raise ValueError(f"{without_secrets(name)} is on another machine: write file:///PATH")
     try:
-        found = [path for path in (Path("/", path), Path("/", unquote(path))) if folders and path.is_dir()]
+        existing = [path for path in (Path("/", path), Path("/", unquote(path))) if folders and path.is_dir()]
     except (OSError, ValueError) as error:
-        raise ValueError(f"{name} cannot be looked at: {getattr(error, 'strerror', None) or error}") from None
-    if not found:
+        raise ValueError(f"{name} cannot be accessed: {getattr(error, 'strerror', None) or error}") from None
+    if not existing:
         raise ValueError(f"no such folder: {name}")
-    return _folder(name, found[0])
+    return _folder(name, existing[0])
 
 
 def _registered(name: str) -> ModelSource:
     if not REGISTERED.fullmatch(name):
         raise ValueError(
-            f"{name} names no registered model: write models:/NAME/VERSION or models:/NAME@ALIAS"
-            + ("; `mlflow.register_model` registers that of a run" if name.startswith("runs:") else "")
+            f"{name} does not name a registered model: write models:/NAME/VERSION or models:/NAME@ALIAS"
+            + ("; `mlflow.register_model` registers a run's model" if name.startswith("runs:") else "")
         )
     return ModelSource(kind="mlflow", name=name)
 
@@ -206,12 +212,12 @@ def _starter(name: str) -> ModelSource:
 
 
 def _hint(candidates: Sequence[Path]) -> str:
-    """A hint at a folder beside one that is not there; empty if there is none like it."""
+    """`; did you mean X?` for a missing folder; "" if no folder beside it has a similar name."""
     for path in candidates:
         try:
-            beside = [item.name for item in path.parent.iterdir() if item.is_dir()]
+            siblings = [item.name for item in path.parent.iterdir() if item.is_dir()]
         except OSError:
             continue
-        if like := near(path.name, beside):
+        if like := near(path.name, siblings):
             return f"; did you mean {path.parent / like}?"
     return ""

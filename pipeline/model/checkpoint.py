@@ -1,4 +1,4 @@
-"""A checkpoint: what its files are called, and what its config.json says."""
+"""Checkpoints: the names of their files, and the contents of config.json."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
-# The tokenizers' own files, as transformers names them (`VOCAB_FILES_NAMES` of its tokenizers and
-# `tokenization_utils_base`), and what generation reads.
+# The tokenizers' files, as transformers names them (`VOCAB_FILES_NAMES` of its tokenizers and
+# `tokenization_utils_base`), and generation's settings.
 SIDE_FILES = (
     "generation_config.json",
     "tokenizer.json",
@@ -34,7 +34,7 @@ SIDE_FILES = (
     "chat_template.jinja",
 )
 SUFFIXES = (".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json")
-"""Of files of weights, and of their indices."""
+"""The suffixes of weight files and their indices."""
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "bpe.codes", "*.model")
 PICKLES = ("pytorch_model*.bin", "adapter_model.bin", "*.pt", "*.pth", "*.ckpt")
 FOREIGN = {
@@ -45,11 +45,11 @@ FOREIGN = {
     "rust_model.ot": "Rust",
     "*.gguf": "llama.cpp",
 }
-"""Weights of other frameworks."""
+"""Patterns of other frameworks' weight files -> the framework."""
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object from a file of a checkpoint. Raises InputError if it is none."""
+    """The JSON object in a checkpoint's file. Raises InputError if the file does not have one."""
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, OSError, RecursionError) as error:
@@ -57,13 +57,13 @@ def read_json(file: Path) -> dict[str, Any]:
             f"{file} cannot be read as JSON: {error}.", fix="Restore it, or save the model again."
         ) from None
     if not isinstance(value, dict):
-        raise InputError(f"{file} holds no JSON object.", fix="Restore it, or save the model again.")
+        raise InputError(f"{file} is not a JSON object.", fix="Restore it, or save the model again.")
     return value
 
 
 def tensors(file: Path, name: str) -> dict[str, Any]:
-    """The header of a safetensors file, which errors call by `name`: tensor name -> {dtype, shape, data_offsets}.
-    Raises InputError if the file is damaged or cut short (https://github.com/huggingface/safetensors#format)."""
+    """The header of a safetensors file: tensor name -> {dtype, shape, data_offsets}. Errors show `name` as the file's
+    name. Raises InputError if the file is damaged or truncated (https://github.com/huggingface/safetensors#format)."""
     try:
         with file.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
@@ -74,10 +74,10 @@ def tensors(file: Path, name: str) -> dict[str, Any]:
         header.pop("__metadata__", None)
         end = max((item["data_offsets"][1] for item in header.values()), default=0)
         if 8 + length + end != size:
-            raise ValueError(f"it should have {8 + length + end:,} bytes, and has {size:,}")
+            raise ValueError(f"it should have {8 + length + end:,} bytes, but has {size:,}")
     except (ValueError, KeyError, TypeError, RecursionError, struct.error) as error:
         raise InputError(
-            f"{name} is no whole safetensors file: {error}.",
+            f"{name} is not a complete safetensors file: {error}.",
             "A download or a copy was cut short, or it is a Git LFS pointer.",
             "Fetch the file again (`git lfs pull` in a clone).",
         ) from None
@@ -85,25 +85,25 @@ def tensors(file: Path, name: str) -> dict[str, Any]:
 
 
 def refuse_other_weights(config: bytes, names: Collection[str]) -> None:
-    """Raises InputError if config.json (its bytes) names weights that are not among the `names` of a checkpoint's
-    files: transformers loads them and no others. What is no JSON object is left to whoever reads more of it."""
+    """Raise InputError if config.json (its bytes) names a weight file that is not among the checkpoint's `names`:
+    transformers would load that file. Invalid JSON passes: the reader of the other keys reports it."""
     try:
         named = json.loads(config)["transformers_weights"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return
     if named is not None and named not in names:
         raise InputError(
-            f"config.json names {str(named)[:80]!r} as the model's weights (transformers_weights), which is not among "
-            f"those that are taken here: {', '.join(name for name in names if name.endswith(SUFFIXES))}.",
-            "transformers would load the file that it names.",
-            f"Rename that file to {WEIGHTS}, and take transformers_weights out of config.json.",
+            f"config.json names {str(named)[:80]!r} as the model's weights (transformers_weights), which is not one of "
+            f"the files that are packed: {', '.join(name for name in names if name.endswith(SUFFIXES))}.",
+            "transformers would load the named file.",
+            f"Rename that file to {WEIGHTS}, and remove transformers_weights from config.json.",
         )
 
 
 def task_of(config: dict[str, Any]) -> Task | None:
-    """The task whose head the checkpoint's class has, by `architectures` in its config.json."""
-    told = config.get("architectures")
-    for name in told if isinstance(told, list) else ():
+    """The task of the checkpoint's head, from `architectures` in its config.json; None if it is not one of ours."""
+    architectures = config.get("architectures")
+    for name in architectures if isinstance(architectures, list) else ():
         for task in TASKS.values():
             if str(name).endswith(task.heads):
                 return task
@@ -111,24 +111,25 @@ def task_of(config: dict[str, Any]) -> Task | None:
 
 
 def labels(config: dict[str, Any]) -> dict[int, str]:
-    """Index -> label name, as transformers' PretrainedConfig reads it (two labels where nothing is said)."""
+    """Index -> label name, as transformers' PretrainedConfig reads it (two labels if the config has none). Raises
+    InputError if id2label is not a mapping of 0, 1, 2, ..."""
     names = config.get("id2label")
     if names:
         try:
-            found = {int(index): str(name) for index, name in sorted(names.items(), key=lambda item: int(item[0]))}
+            by_index = {int(index): str(name) for index, name in sorted(names.items(), key=lambda item: int(item[0]))}
         except (AttributeError, ValueError, TypeError):
-            found = {}
-        if list(found) != list(range(len(names))):
+            by_index = {}
+        if list(by_index) != list(range(len(names))):
             raise InputError(
-                "id2label in the checkpoint's config.json is no mapping of 0, 1, 2, ... to names.",
-                fix='Mend it there: {"0": "first", "1": "second", ...}.',
+                "id2label in the checkpoint's config.json is not a mapping of 0, 1, 2, ... to names.",
+                fix='Fix it there: {"0": "first", "1": "second", ...}.',
             )
-        return found
+        return by_index
     return {index: f"LABEL_{index}" for index in range(int(config.get("num_labels") or config.get("_num_labels") or 2))}
 
 
-# Families whose position embeddings start behind pad_token_id (`padding_idx` in their modeling files). OPT's do too,
-# and it keeps those rows out of its config.
+# Families whose position embeddings start after pad_token_id (`padding_idx` in their modeling files). OPT's do too, but
+# its config does not count those rows.
 _BEHIND_PADDING = frozenset(
     ("camembert", "data2vec-text", "ibert", "lilt", "longformer", "luke", "markuplm", "mpnet", "roberta",
      "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod")
@@ -136,11 +137,11 @@ _BEHIND_PADDING = frozenset(
 
 
 def positions(config: dict[str, Any], tokenizer_config: dict[str, Any]) -> int | None:
-    """The most tokens that the model takes, or None where nothing limits it."""
+    """The most tokens that the model and its tokenizer take, special tokens included; None if there is no limit."""
     limits = []
     size = config.get("max_position_embeddings") or config.get("n_positions")
     if size:
-        # Some count positions from behind the padding index, and have rows to spare for it: 514 for 512 tokens.
+        # Some count positions from after the padding index, and have extra rows for it: 514 for 512 tokens.
         pad = config.get("pad_token_id")
         spare = (1 if pad is None else int(pad)) + 1
         limits.append(size - spare if config.get("model_type") in _BEHIND_PADDING else size)

@@ -1,8 +1,8 @@
-"""Which files of a repository or a folder a checkpoint needs, and what they are called in it.
+"""Selects the files of a checkpoint from a repository or a folder, and their paths in the checkpoint.
 
-In the checkpoint config.json, the weights and the tokenizer's files lie side by side, wherever their repository has
-them: at its root, in a sentence-transformers module (`modules.json`), or in the parts of an MLflow model (`MLmodel`).
-An adapter's own files lie in `adapter/`, and its base model's around it.
+A checkpoint has config.json, the weights and the tokenizer's files in one folder. The repository has them at its root,
+in a sentence-transformers module (`modules.json`), or in the parts of an MLflow model (`MLmodel`). An adapter's own
+files go to `adapter/`, beside the files of its base model.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .checkpoint import CONFIG, FOREIGN, INDEX, PICKLES, SIDE_FILES, VOCABULARIE
 
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 ADAPTER = "adapter"
-"""The folder of an adapter's files in a checkpoint."""
+"""The checkpoint's folder for an adapter's files."""
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS, _ADAPTER_PICKLE = "adapter_model.safetensors", "adapter_model.bin"
 _MODULES = "modules.json"
@@ -31,12 +31,12 @@ _SHARD = re.compile(r"(pytorch_)?model-\d+-of-\d+\.(safetensors|bin)")
 _LEFT_BY_TRAINING = ("optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state*.pth", "training_args.bin")
 
 Text = Callable[[str], str]
-"""Reads a small file, by its path."""
+"""Reads a small text file of the repository, by its path."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """The model that an adapter was trained on, as its config names it; "" if it does not."""
+    """The model that an adapter was trained on, by its config; the name is "" if the config has none."""
 
     name: str
     revision: str | None
@@ -44,7 +44,7 @@ class Base:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """`files`: the path in the repository of each file of the checkpoint; `base`, of an adapter."""
+    """The selected files (path in the checkpoint -> path in the repository), and an adapter's base model."""
 
     files: dict[str, str]
     base: Base | None = None
@@ -58,8 +58,17 @@ def select(
     pickles: bool = False,
     tokenizer: bool = True,
 ) -> Selection:
-    """What to take of a repository whose files are `present` (paths with `/`), with `pickles` if there are no
-    safetensors. Raises InputError, also if it needs a `tokenizer` and there is none."""
+    """The checkpoint's files in a repository.
+
+    present    the repository's files (paths with `/`)
+    where      the repository's name in errors
+    text       reads a small file
+    pickles    whether to accept pickled weights if there are no safetensors
+    tokenizer  whether to require a tokenizer
+
+    Raises InputError if the config, the weights or the tokenizer is missing, and for a path that leads out of the
+    repository.
+    """
     for path in present:
         refuse_outside(path, where)
     if ADAPTER_CONFIG in present and not _has_weights(present):
@@ -70,62 +79,63 @@ def select(
     side = _side_files(present, homes.tokenizer)
     if tokenizer and not has_vocabulary(side):
         raise InputError(
-            f"{where} holds no tokenizer (no tokenizer.json, vocab.txt, vocab.json or *.model).",
-            "A model saved without its tokenizer cannot answer texts.",
+            f"{where} has no tokenizer (no tokenizer.json, vocab.txt, vocab.json or *.model).",
+            "Without its tokenizer, a model cannot answer texts.",
             "Save it beside the weights: AutoTokenizer.from_pretrained(<its base model>).save_pretrained(<folder>).",
         )
     return Selection(files={**files, **_side_files(present, homes.model), **side})
 
 
 def with_base(adapter: Selection, base: Selection) -> Selection:
-    """The files of an adapter's base model around it: a tokenizer of the adapter's own replaces the base's."""
-    theirs = dict(base.files)
+    """The files to take from an adapter's base model: without its tokenizer, if the adapter has its own."""
+    files = dict(base.files)
     if has_vocabulary(adapter.files):
         kept = ("generation_config.json",)
-        theirs = {name: path for name, path in theirs.items() if name not in SIDE_FILES or name in kept}
-    return Selection(files=theirs)
+        files = {name: path for name, path in files.items() if name not in SIDE_FILES or name in kept}
+    return Selection(files=files)
 
 
 def has_vocabulary(names: Iterable[str]) -> bool:
+    """Whether a tokenizer's vocabulary is among the files."""
     return any(fnmatch(name, pattern) for name in names for pattern in VOCABULARIES)
 
 
 def refuse_outside(path: str, where: str) -> None:
-    """Raises InputError for a path that would lead out of its folder."""
+    """Raise InputError for a path that leads out of its folder."""
     parts = PurePosixPath(path).parts
     if not parts or path.startswith("/") or ".." in parts:
         raise InputError(
             f"{where} names a file {path!r}, which leads out of its folder.",
-            fix="Do not use it: nobody's tools write such names.",
+            fix="Do not use it: no common tool writes such names.",
         )
 
 
 def read_object(text: str, path: str, where: str) -> dict[str, Any]:
-    """A JSON object. Raises InputError if it is none."""
+    """The JSON object in `text`. Raises InputError, with the file's name, if it does not have one."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}/{path} cannot be read as JSON: {error}.", fix="Save the model again.") from None
     if not isinstance(value, dict):
-        raise InputError(f"{where}/{path} holds no JSON object.", fix="Save the model again.")
+        raise InputError(f"{where}/{path} is not a JSON object.", fix="Save the model again.")
     return value
 
 
 def card(present: Collection[str]) -> str | None:
-    """The model card, if there is one."""
+    """The path of the model card; None if there is none."""
     return _CARD if _CARD in present else None
 
 
 @dataclass(frozen=True)
 class _Homes:
-    """Where the model and its tokenizer lie: "" or a folder with its `/`."""
+    """The folders of the model and its tokenizer: "" or a path with a trailing `/`."""
 
     model: str
     tokenizer: str
 
 
 def _homes(present: Collection[str], where: str, text: Text) -> _Homes:
-    # The first versions of sentence-transformers wrote a config.json of their own beside modules.json.
+    # Early versions of sentence-transformers wrote another config.json beside modules.json.
     if CONFIG in present and (_MODULES not in present or _has_weights(present)):
         return _Homes("", "")
     if _MODULES in present:
@@ -141,11 +151,11 @@ def _homes(present: Collection[str], where: str, text: Text) -> _Homes:
     checkpoints = sorted(runs, key=_number)
     if checkpoints:
         raise InputError(
-            f"{where} holds no config.json, but {', '.join(checkpoints[-3:])} of a training run.",
-            fix=f"Name one of them, the newest is {where.rstrip('/')}/{checkpoints[-1]}",
+            f"{where} has no config.json, but has {', '.join(checkpoints[-3:])} of a training run.",
+            fix=f"Name one of them; the newest is {where.rstrip('/')}/{checkpoints[-1]}",
         )
     raise InputError(
-        f"{where} holds no config.json, so it is no Hugging Face checkpoint.",
+        f"{where} has no config.json, so it is not a Hugging Face checkpoint.",
         fix="Point at the folder that save_pretrained() wrote, or at a model's Hub id.",
     )
 
@@ -155,27 +165,27 @@ def _number(name: str) -> tuple[int, str]:
     return (int(digits) if digits.isdigit() else 0, name)
 
 
-# The last word of a module's type in modules.json: the one that holds a transformer, and what its first versions called
-# it by the model's family.
+# The last part of a module's type in modules.json, for modules with a transformer; early versions named it after the
+# model's family.
 _TRANSFORMERS = ("Transformer", "MLMTransformer", "BERT", "RoBERTa", "DistilBERT", "ALBERT", "CamemBERT", "XLMRoBERTa")
 
 
 def _transformer_module(modules: str, where: str) -> str:
-    """The folder of the transformer among a sentence-transformers model's modules."""
+    """The folder of the transformer module of a sentence-transformers model, from its modules.json."""
     try:
         rows = [(str(row["path"]), str(row["type"]).rpartition(".")[2]) for row in json.loads(modules)]
-        found = [path for path, kind in rows if kind in _TRANSFORMERS]
+        paths = [path for path, kind in rows if kind in _TRANSFORMERS]
     except (ValueError, KeyError, TypeError, RecursionError):
-        found = []
-    if len(found) != 1:
+        paths = []
+    if len(paths) != 1:
         raise InputError(
-            f"{where}/{_MODULES} names no transformer among its modules.",
+            f"{where}/{_MODULES} does not list exactly one transformer.",
             fix="Point at the folder of the transformer itself, which has a config.json.",
         )
-    if not found[0]:
+    if not paths[0]:
         return ""
-    refuse_outside(found[0], where)
-    return found[0].rstrip("/") + "/"
+    refuse_outside(paths[0], where)
+    return paths[0].rstrip("/") + "/"
 
 
 def _side_files(present: Collection[str], home: str) -> dict[str, str]:
@@ -183,9 +193,9 @@ def _side_files(present: Collection[str], home: str) -> dict[str, str]:
 
 
 def _weights(home: str, present: Collection[str], where: str, text: Text, pickles: bool) -> list[str]:
-    """The files of the weights, with their index if they have one: those that transformers' from_pretrained loads of a
-    folder (`_get_resolved_checkpoint_files` in its modeling_utils.py). A single file comes before an index, which may
-    be left of an older save, and safetensors before pickles. Raises InputError if there are none to be used."""
+    """The weight files, with their index if they have one: those that transformers' from_pretrained loads from a folder
+    (`_get_resolved_checkpoint_files` in its modeling_utils.py). A single file has priority over an index, which may be
+    left over from an older save, and safetensors over pickles. Raises InputError if there are no usable ones."""
     indices = {WEIGHTS: INDEX, **({PICKLE: PICKLE_INDEX} if pickles else {})}
     for single, index in indices.items():
         if home + single in present:
@@ -195,31 +205,32 @@ def _weights(home: str, present: Collection[str], where: str, text: Text, pickle
             if absent := [part for part in parts if home + part not in present]:
                 raise InputError(
                     f"{where} lacks {absent[0]}, which its index of weights names.",
-                    f"A copy of it stopped half-way, or {index} is left of an older save.",
+                    f"It was not copied completely, or {index} is left over from an older save.",
                     "Copy the missing shards, save the model again, or name another revision.",
                 )
             return [index, *parts]
-    raise InputError(f"{where} holds no model.safetensors.", *_why_no_weights(present, pickles))
+    raise InputError(f"{where} has no model.safetensors.", *_why_no_weights(present, pickles))
 
 
 def _has_weights(present: Collection[str]) -> bool:
-    """Whether a whole model's weights lie at the root."""
+    """Whether a model's weights are at the root (an adapter's are not)."""
     return any(name in present for name in (WEIGHTS, INDEX, PICKLE, PICKLE_INDEX))
 
 
 def _why_no_weights(present: Collection[str], pickles: bool) -> tuple[str, str]:
+    """The likely reason for missing weights, and what to do."""
     names = sorted(printable(path.rpartition("/")[2]) for path in present)
     usable = ("safetensors", "bin") if pickles else ("safetensors",)
     for name in names:
         if _SHARD.fullmatch(name) and name.endswith(usable):
             return (
-                f"It has shards of weights ({name}), and no index that says what is in them.",
+                f"It has shards of weights ({name}), but no index that lists their tensors.",
                 "Copy the index too (model.safetensors.index.json), or save the model again.",
             )
     for name in names:
-        left = any(fnmatch(name, pattern) for pattern in _LEFT_BY_TRAINING)
-        if not left and any(fnmatch(name, pattern) for pattern in PICKLES):
-            return f"Its weights are pickled ({name}), and loading a pickle can run any code.", _to_do(name, pickles)
+        by_training = any(fnmatch(name, pattern) for pattern in _LEFT_BY_TRAINING)
+        if not by_training and any(fnmatch(name, pattern) for pattern in PICKLES):
+            return f"Its weights are pickled ({name}), and loading a pickle can run any code.", _advice(name, pickles)
     for name in names:
         for pattern, framework in FOREIGN.items():
             if fnmatch(name, pattern):
@@ -227,45 +238,45 @@ def _why_no_weights(present: Collection[str], pickles: bool) -> tuple[str, str]:
                     f"Its weights are {framework}'s ({name}).",
                     "Convert the model to PyTorch with transformers, and save it with save_pretrained().",
                 )
-    return "There are no weights in it.", "Save the model with save_pretrained(), or name another one."
+    return "It has no weight files.", "Save the model with save_pretrained(), or name another one."
 
 
-def _to_do(name: str, pickles: bool) -> str:
-    """What to do with a pickle of that name, where `pickles` are taken."""
+def _advice(name: str, pickles: bool) -> str:
+    """What to do about a pickle of that name, with handler.allow_pickle (`pickles`) or without."""
     if not pickles and fnmatch(name, "*_model*.bin"):
-        return "Set handler.allow_pickle: true: they are read as tensors (weights_only), and kept as safetensors."
+        return "Set handler.allow_pickle: true: they are read as tensors (weights_only), and stored as safetensors."
     return "Load the model with the program that made it, and save it with save_pretrained()."
 
 
 def shards(index: str, where: str, suffix: str = ".safetensors") -> list[str]:
-    """The weight files that an index (its JSON text) names, sorted. Raises InputError if it is no index, or if
-    a name leads out of the folder."""
+    """The weight files that an index (its JSON text) names, sorted. Raises InputError if it is not an index, or names a
+    file outside of the folder or without the `suffix`."""
     try:
         names = sorted(set(json.loads(index)["weight_map"].values()))
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         names = []
     if not names:
         raise InputError(
-            f"{where} is no index of weights: it has no weight_map.",
+            f"{where} is not an index of weights: it has no weight_map.",
             fix="Copy it again, or save the model again.",
         )
     for name in names:
         path = PurePosixPath(str(name))
         if path.is_absolute() or ".." in path.parts or path.suffix != suffix or not str(name).isprintable():
             raise InputError(
-                f"{where} names {name!r}, which is no {suffix} file of this folder.",
+                f"{where} names {name!r}, which is not a {suffix} file in this folder.",
                 fix="Do not use it unless you know who wrote that name; save the model again.",
             )
     return names
 
 
 def _adapter(present: Collection[str], where: str, text: Text, pickles: bool) -> Selection:
-    told = read_object(text(ADAPTER_CONFIG), ADAPTER_CONFIG, where)
-    base, revision = told.get("base_model_name_or_path"), told.get("revision")
-    if told.get("megatron_config"):
-        # peft would import whatever module its config names for them.
+    config = read_object(text(ADAPTER_CONFIG), ADAPTER_CONFIG, where)
+    base, revision = config.get("base_model_name_or_path"), config.get("revision")
+    if config.get("megatron_config"):
+        # peft would import any module that its config names for them.
         raise InputError(
-            f"{where} is an adapter for Megatron's layers, which transformers' models have not.",
+            f"{where} is an adapter for Megatron's layers, which transformers' models do not have.",
             fix="Train one for the layers of a transformers model.",
         )
     weights = next((name for name in (ADAPTER_WEIGHTS, _ADAPTER_PICKLE) if name in present), None)

@@ -1,4 +1,4 @@
-"""Edits to a tokenizer's files: what its own loader would ignore, and what it knows without them."""
+"""Edits a tokenizer's files: it writes out settings that `tokenizers` ignores or that transformers' classes imply."""
 
 from __future__ import annotations
 
@@ -11,47 +11,47 @@ from .checkpoint import read_json
 SPECIAL = tuple(f"{name}_token" for name in ("unk", "cls", "sep", "pad", "eos", "bos", "mask"))
 
 PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
-"""A tokenizer's steps that settings can change, as the package `tokenizers` calls them."""
+"""The steps of tokenizer.json that settings can change."""
 
 _READ = ("unk_token", "cls_token", "pad_token")
-"""Those whose absence the handlers would take for a tokenizer without them."""
+"""The special tokens that the handlers read from the files."""
 
 
 def _named(folder: Path) -> dict[str, Any]:
-    """The special tokens that a tokenizer's files name: None for one that it is to have none of."""
-    found: dict[str, Any] = {}
+    """The special tokens that a tokenizer's files name; None for a token that the tokenizer shall not have."""
+    tokens: dict[str, Any] = {}
     for file in (folder / "tokenizer_config.json", folder / "special_tokens_map.json"):
-        said = read_json(file) if file.exists() else {}
-        found |= {name: said[name] for name in SPECIAL if name in said}
-    return found
+        settings = read_json(file) if file.exists() else {}
+        tokens |= {name: settings[name] for name in SPECIAL if name in settings}
+    return tokens
 
 
 def leaves_tokens_out(folder: Path) -> bool:
-    """Whether special tokens may be left to the tokenizer's class, as in checkpoints of the first years."""
+    """Whether the files leave special tokens to the tokenizer's class, as early checkpoints do."""
     return not _named(folder).keys() >= set(_READ)
 
 
 def add_special_tokens(folder: Path, saved: Path) -> None:
-    """Name the special tokens that `folder` leaves out in its special_tokens_map.json, as `saved` has them: the same
-    tokenizer, saved by transformers. What the files say stays as it is."""
-    said = _named(folder)
-    more = {}
+    """Add the special tokens that the files in `folder` leave out to its special_tokens_map.json. They are taken from
+    `saved`, the same tokenizer saved by transformers. Tokens that the files name are not changed."""
+    named = _named(folder)
+    missing = {}
     for name, token in _named(saved).items():
         word = token.get("content") if isinstance(token, dict) else token
-        if name not in said and isinstance(word, str):
-            more[name] = word
-    if more:
+        if name not in named and isinstance(word, str):
+            missing[name] = word
+    if missing:
         file = folder / "special_tokens_map.json"
-        stated = read_json(file) if file.exists() else {}
-        text = json.dumps({**stated, **more}, ensure_ascii=False, indent=2, sort_keys=True) + "\n"
+        existing = read_json(file) if file.exists() else {}
+        text = json.dumps({**existing, **missing}, ensure_ascii=False, indent=2, sort_keys=True) + "\n"
         file.write_text(text, encoding="utf-8")
 
 
 def set_lower_case(folder: Path, lower: bool) -> None:
-    """Make `do_lower_case` hold in tokenizer.json, whose normalizer alone decides it.
+    """Apply `do_lower_case` to tokenizer.json, whose normalizer decides whether case is lowered.
 
-    BERT's normalizer has a switch; others have a Lowercase step, which is added in front or taken out. The setting is
-    written to tokenizer_config.json too, so that transformers' own loader agrees.
+    BERT's normalizer has a switch; for others a Lowercase step is added in front or removed. The setting is written to
+    tokenizer_config.json too, so that transformers' own loader agrees.
     """
     file = folder / "tokenizer.json"
     data = read_json(file)
@@ -59,15 +59,15 @@ def set_lower_case(folder: Path, lower: bool) -> None:
     if normalizer != data.get("normalizer"):
         data["normalizer"] = normalizer
         file.write_text(json.dumps(data, ensure_ascii=False, indent=2), encoding="utf-8")
-    stated = folder / "tokenizer_config.json"
-    settings = read_json(stated) if stated.exists() else {}
+    config = folder / "tokenizer_config.json"
+    settings = read_json(config) if config.exists() else {}
     if settings.get("do_lower_case") != lower:
         settings["do_lower_case"] = lower
-        stated.write_text(json.dumps(settings, ensure_ascii=False, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        config.write_text(json.dumps(settings, ensure_ascii=False, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def with_lower_case(normalizer: dict[str, Any] | None, lower: bool) -> dict[str, Any] | None:
-    """A normalizer, as tokenizer.json has it, that lowers case or does not."""
+    """The normalizer (an object of tokenizer.json, or None), changed to lower case or not."""
     steps = _steps(normalizer)
     if any(step["type"] == "BertNormalizer" for step in steps):
         steps = [{**step, "lowercase": lower} if step["type"] == "BertNormalizer" else step for step in steps]
@@ -89,8 +89,8 @@ def _steps(normalizer: dict[str, Any] | None) -> list[dict[str, Any]]:
 
 
 def for_older_readers(folder: Path) -> None:
-    """Write the pairs that a BPE tokenizer joins as older releases of `tokenizers` (before 0.20) read them too: two
-    words in one text. Where a word holds a blank, that form could not tell the two apart."""
+    """Write a BPE tokenizer's merges in the form that releases of `tokenizers` before 0.20 read too: each pair as one
+    text, separated by a blank. If a word contains a blank, that form is ambiguous, and the file is not changed."""
     file = folder / "tokenizer.json"
     data = read_json(file)
     merges = (data.get("model") or {}).get("merges")

@@ -37,7 +37,7 @@ def run(job: Job) -> Kept:
     kept = list(backends.of(config.handler).serialize(job))
     _config(job)
     # What transformers saves names folders of this machine.
-    settings_files.settle(job.folder, config.model.name, trusted=config.handler.trust_remote_code)
+    settings_files.sanitize(job.folder, config.model.name, trusted=config.handler.trust_remote_code)
     # Code of the model's own, which is taken from its source only where it is trusted.
     return Kept([*kept, *(entry for entry in job.inputs.tree("download") if entry.path.endswith(".py"))])
 

@@ -69,8 +69,8 @@ class Mlflow:
         """The version's number, and where its files lie: with a lock the version that is locked, offline the one that
         was seen last."""
         version = self._version if str(self._version).isdigit() else None
-        if self.locked is not None and self.locked.told.get("model") == self._model:
-            version = str(self.locked.told["version"])
+        if self.locked is not None and self.locked.source.get("model") == self._model:
+            version = str(self.locked.source["version"])
         if self.no_network:
             version = version or self.store.recall(f"mlflow:{self.where}")
         if version is not None and (self.no_network or self.locked is not None):
