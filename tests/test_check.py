@@ -130,7 +130,7 @@ def _hidden(archive: Path) -> Path:
     ("change", "said"),
     [
         (_hidden, "bytes behind its last member"),
-        (lambda archive: (archive.write_bytes(b"#!/bin/sh\n" + archive.read_bytes()), archive)[1], "does not follow"),
+        (lambda archive: (archive.write_bytes(b"#!/bin/sh\n" + archive.read_bytes()), archive)[1], "not where its end"),
         (lambda archive: archive.rename(archive.with_suffix(".zip")), "Rename it"),
     ],
     ids=["hidden member", "bytes in front", "other name"],

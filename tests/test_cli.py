@@ -153,7 +153,7 @@ def test_a_checkpoint_that_changes_during_the_build_is_noticed(
 def test_an_archive_that_is_none_is_refused(here: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
     (here / "a.mar").write_text("no zip")
     code, error = failing([command, "a.mar"], capsys)
-    assert (code, "no archive" in error) == (2, True)
+    assert (code, "not an archive" in error) == (2, True)
     code, error = failing([command, "b.mar"], capsys)
     assert (code, "does not exist" in error) == (2, True)
     shutil.make_archive("c", "zip", here, "a.mar")

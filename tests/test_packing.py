@@ -168,10 +168,10 @@ def test_joined_checksums_are_those_of_the_whole() -> None:
 @pytest.mark.parametrize(
     ("paths", "said"),
     [
-        (["a", "a"], "would be one file"),
-        (["Model.bin", "model.bin"], "capitals"),
-        ([".git/config"], "leaves out folders like .git"),
-        (["a/__pycache__/b.pyc"], "leaves out folders like __pycache__"),
+        (["a", "a"], "would be the same file"),
+        (["Model.bin", "model.bin"], "case-insensitive"),
+        ([".git/config"], "drops folders like .git"),
+        (["a/__pycache__/b.pyc"], "drops folders like __pycache__"),
         (["../b"], "cannot be a file's name"),
         (["/etc/passwd"], "cannot be a file's name"),
         (["a//b"], "cannot be a file's name"),

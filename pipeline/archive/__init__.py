@@ -1,1 +1,1 @@
-"""Finished archives: how they are read, written, listed and signed. It knows nothing of how they are built."""
+"""Finished archives: reading, writing, listing and signing them. Nothing here depends on how they are built."""

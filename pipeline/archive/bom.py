@@ -1,12 +1,12 @@
 """The bill of materials of an output folder: CycloneDX 1.6 as JSON, by cyclonedx-python-lib (extra `release`).
 
-It is made of the archives alone: their bytes, their manifests, and the provenance that each carries. So the same
-archives give the same bytes, on any machine, whatever is installed there. The one exception is asked for:
-SOURCE_DATE_EPOCH (seconds since 1970) becomes the timestamp; without it there is none.
+Its only input is the archives: their bytes, their manifests, and the provenance that each carries. So the same archives
+give the same bytes on any machine, whatever is installed there. There is a timestamp only if SOURCE_DATE_EPOCH (seconds
+since 1970) is set.
 
     metadata.component    the model store; depends on every archive
-    components            each archive (machine-learning-model), with its files, and as its ancestor the checkpoint that
-                          it was made of; and each package that an archive was built with, at its version
+    components            each archive (machine-learning-model), with its files, and the checkpoint that it was built
+                          from as its ancestor; and each package that an archive was built with, at its version
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from packageurl import PackageURL
 from ..errors import InputError, StageError
 from ..files.tree import text_digest
 from . import writer
-from .model_store import FOLDER, SUMS, archives, held, read_sums, renew, sum_lines
+from .model_store import FOLDER, SUMS, archives, folder_lock, read_sums, renew, sum_lines
 from .reader import PROVENANCE, Archive, digest
 
 NAME = "bom.cdx.json"
 
-# What a version in the provenance is the version of; what is not named here is a library.
+# The component type of each entry of the provenance's `versions`; what is not listed here is a library.
 _TYPES = {
     "mar-pipeline": ComponentType.APPLICATION,
     "python": ComponentType.PLATFORM,
@@ -50,16 +50,16 @@ _VERSION = re.compile(r"[^\s\x00-\x1f]+")
 
 
 def write(out: Path, time: datetime | None) -> Path:
-    """Write the bill of all archives in the output folder, and the checksums of them and of the bill; the bill's path.
+    """Write the bill of all archives in the output folder, and SHA256SUMS of the archives and the bill.
 
-    Raises InputError for an archive that cannot be read, StageError for one that is not what was built or if the disk
-    refuses.
+    Returns the bill's path. Raises InputError for an archive that cannot be read, StageError for one that changed since
+    it was built, or if the bill cannot be written.
     """
-    with _written(out), held(out):
-        found = {name: _Archive(out / FOLDER / name) for name in archives(out)}
-        sums = {f"{FOLDER}/{path}": sha for archive in found.values() for path, sha in archive.sums().items()}
+    with _written(out), folder_lock(out):
+        read = {name: _Archive(out / FOLDER / name) for name in archives(out)}
+        sums = {f"{FOLDER}/{path}": sha for archive in read.values() for path, sha in archive.sums().items()}
         _compare(out, sums)
-        text = _text(found, time)
+        text = _text(read, time)
         renew(out, NAME, text)
         sums[NAME] = text_digest(text)
         renew(out, SUMS, sum_lines(sums))
@@ -68,35 +68,35 @@ def write(out: Path, time: datetime | None) -> Path:
 
 @contextmanager
 def _written(out: Path) -> Iterator[None]:
-    """What the disk says, in our words."""
+    """Turn an OSError into a StageError."""
     try:
         yield
     except OSError as error:
         raise StageError(
-            f"The bill of materials cannot be made: {error.strerror or error} ({error.filename or out}).",
-            fix="Make room, or the folder writable, or use --out for another one.",
+            f"The bill of materials cannot be written: {error.strerror or error} ({error.filename or out}).",
+            fix="Free some space, make the folder writable, or choose another one with --out.",
         ) from None
 
 
 def timestamp(environment: Mapping[str, str]) -> datetime | None:
-    """The time that SOURCE_DATE_EPOCH tells, in UTC; None if it tells none. Raises InputError if it is no time."""
-    told = environment.get("SOURCE_DATE_EPOCH")
-    return datetime.fromtimestamp(writer.epoch(told), timezone.utc) if told else None
+    """The time that SOURCE_DATE_EPOCH sets, in UTC; None if it is unset. Raises InputError if it is not a number."""
+    seconds = environment.get("SOURCE_DATE_EPOCH")
+    return datetime.fromtimestamp(writer.epoch(seconds), timezone.utc) if seconds else None
 
 
 def _compare(out: Path, sums: Mapping[str, str]) -> None:
-    """Raises StageError if a file has other bytes than the checksums that were written when it was built."""
-    told = {path: sha for lines in read_sums(out).values() for path, sha in lines.items()}
-    if changed := [path for path, sha in sums.items() if told.get(path, sha) != sha]:
+    """Raises StageError if a file does not match the checksum that was written when it was built."""
+    recorded = {path: sha for lines in read_sums(out).values() for path, sha in lines.items()}
+    if changed := [path for path, sha in sums.items() if recorded.get(path, sha) != sha]:
         raise StageError(
-            f"{out / changed[0]} is not the file that was built: its SHA-256 is another one.",
+            f"{out / changed[0]} is not the file that was built: its SHA-256 is different.",
             "Something wrote to it, or the disk is failing.",
-            f"Remove it and build it again; or its line in {SUMS}, if the change is meant.",
+            f"Remove it and build it again, or remove its line from {SUMS} if the change is intended.",
         )
 
 
 class _Archive:
-    """An archive with what the bill says of it. Raises InputError if it cannot be read."""
+    """An archive and what the bill lists of it. Raises InputError if it cannot be read."""
 
     def __init__(self, path: Path) -> None:
         self.path, opened = path, Archive(path)
@@ -106,7 +106,7 @@ class _Archive:
         try:
             self.name = opened.name
             self.version = str(opened.manifest["model"].get("modelVersion") or "")
-            # Archives that other tools made have no provenance.
+            # Archives from other tools have no provenance.
             self.provenance: dict[str, Any] = dict(opened.json(PROVENANCE) or {})
             self.config: dict[str, Any] = dict(opened.json("config.json") or {})
             self.source: dict[str, Any] = dict(self.provenance.get("source") or {})
@@ -116,60 +116,60 @@ class _Archive:
             self.settings: dict[str, Any] = dict((self.provenance.get("settings") or {}).get("serialize") or {})
         except (KeyError, ValueError, TypeError, AttributeError):
             raise InputError(
-                f"{path} has a manifest, a {PROVENANCE} or a config.json that makes no sense.",
+                f"{path} has a malformed manifest, {PROVENANCE} or config.json.",
                 fix="Build it again, or take it out of the model store.",
             ) from None
 
     def sums(self) -> dict[str, str]:
-        """SHA-256 by path in the model store, as `sha256sum` takes them: of the file, or of a folder's files."""
+        """SHA-256 by path in the model store, as `sha256sum` prints it: of the file, or of each file of a folder."""
         if self.path.is_dir():
             return {f"{self.path.name}/{path}": sha for path, sha in self.files.items()}
         return {self.path.name: self.sha256}
 
     def packages(self) -> dict[str, str]:
-        """The version of each package that took part in the build."""
+        """The version of each package that was used in the build."""
         return {name: version for name, version in self.versions.items() if version != "absent"}
 
     def licence(self) -> str | None:
-        """What the provenance or the model's own config.json says; a starter ships under this package's licence."""
-        told = self.source.get("license") or self.config.get("license")
-        if told is None and self.source.get("kind") == "starter":
+        """The licence in the provenance or the model's config.json; a starter has this package's licence."""
+        licence = self.source.get("license") or self.config.get("license")
+        if licence is None and self.source.get("kind") == "starter":
             return "Apache-2.0"
-        return told if isinstance(told, str) and told.strip() else None
+        return licence if isinstance(licence, str) and licence.strip() else None
 
 
-def _texts(told: Any, pattern: re.Pattern[str]) -> dict[str, str]:
-    """A mapping of names to texts of a pattern. Raises ValueError if it is none, which a schema's validator would."""
-    found = dict(told or {})
-    if wrong := [name for name, text in found.items() if not (isinstance(text, str) and pattern.fullmatch(text))]:
+def _texts(mapping: Any, pattern: re.Pattern[str]) -> dict[str, str]:
+    """A mapping of names to texts. Raises ValueError if a value is not a text that matches the pattern."""
+    texts = dict(mapping or {})
+    if wrong := [name for name, text in texts.items() if not (isinstance(text, str) and pattern.fullmatch(text))]:
         raise ValueError(wrong[0])
-    return found
+    return texts
 
 
 def _purl(source: Mapping[str, Any]) -> PackageURL | None:
-    """The Hub repository at the commit that a model came from; None if it came from elsewhere."""
+    """The package URL of the Hub repository and commit that a model is from; None for other sources."""
     namespace, _, name = str(source.get("repo") or "").rpartition("/")
     commit = _text_or_none(source.get("commit"))
     return PackageURL("huggingface", namespace or None, name, commit) if name else None
 
 
-def _text_or_none(told: Any) -> str | None:
-    return None if told is None else str(told)
+def _text_or_none(value: Any) -> str | None:
+    return None if value is None else str(value)
 
 
-def _text(found: Mapping[str, _Archive], time: datetime | None) -> str:
+def _text(opened: Mapping[str, _Archive], time: datetime | None) -> str:
     root = Component(type=ComponentType.APPLICATION, name=FOLDER, bom_ref=f"{FOLDER}/")
     packages = {
         _ref(name, version): _package(name, version)
-        for archive in found.values()
+        for archive in opened.values()
         for name, version in archive.packages().items()
     }
-    models = {name: _model(name, archive) for name, archive in found.items()}
+    models = {name: _model(name, archive) for name, archive in opened.items()}
     bom = Bom(components=[*models.values(), *packages.values()], metadata=BomMetaData(component=root))
-    # The library would put in the present time.
+    # The library's default is the current time.
     bom.metadata.timestamp = time  # type: ignore[assignment]
     bom.register_dependency(root, models.values())
-    for name, archive in found.items():
+    for name, archive in opened.items():
         used = (packages[_ref(package, version)] for package, version in archive.packages().items())
         bom.register_dependency(models[name], used)
     bom.serial_number = UUID(int=0)
@@ -178,19 +178,19 @@ def _text(found: Mapping[str, _Archive], time: datetime | None) -> str:
 
 
 def _json(bom: Bom) -> str:
-    # Keys in their order, so that no release of the library gives the same bill other bytes by its own.
+    # Sorted keys: the bytes must not depend on the order in which a release of the library writes them.
     return json.dumps(json.loads(JsonV1Dot6(bom).output_as_string()), indent=2, sort_keys=True)
 
 
 def _model(ref: str, archive: _Archive) -> Component:
     purl = archive.purl
-    told = {
+    properties = {
         "mar:archive": ref,
         "mar:archive-format": archive.kind,
         "mar:source": purl.to_string() if purl else archive.source.get("kind"),
         "mar:task": archive.settings.get("task"),
         "mar:save-mode": archive.settings.get("backend"),
-        # A folder has no bytes to hash: this is the digest of the listing of its files, as `mar inspect` shows it.
+        # A folder has no bytes to hash: this is the digest of its listing of files, as `mar inspect` shows it.
         "mar:listing-sha256": archive.sha256 if archive.path.is_dir() else None,
     }
     return Component(
@@ -200,14 +200,14 @@ def _model(ref: str, archive: _Archive) -> Component:
         version=archive.version or None,
         hashes=None if archive.path.is_dir() else [_sha256(archive.sha256)],
         licenses=_licences(archive.licence()),
-        properties=_properties(told),
+        properties=_properties(properties),
         pedigree=Pedigree(ancestors=_ancestors(archive)) if archive.source else None,
         components=_files(archive.files, f"{ref}/"),
     )
 
 
 def _ancestors(archive: _Archive) -> list[Component]:
-    """The model that the archive was made of, with its files; and the base model that an adapter was merged into."""
+    """The model that the archive was built from, with its files; and the base model that an adapter was merged into."""
     model = _origin(archive.source, _licences(archive.licence()))
     model.components = _files(archive.checkpoint)
     base = archive.source.get("base")
@@ -215,7 +215,7 @@ def _ancestors(archive: _Archive) -> list[Component]:
 
 
 def _origin(source: Mapping[str, Any], licences: Iterable[License]) -> Component:
-    """A Hub repository at a commit, an address, a folder, or a starter."""
+    """A source as a component: a Hub repository at a commit, an address, a folder, or a starter."""
     purl = _purl(source)
     name = source.get("name") or source.get("model") or source.get("url") or "checkpoint"
     return Component(
@@ -230,7 +230,7 @@ def _origin(source: Mapping[str, Any], licences: Iterable[License]) -> Component
 
 
 def _files(files: Mapping[str, str], prefix: str | None = None) -> list[Component]:
-    """A component for each file; `prefix` begins its reference, without one it has none."""
+    """A component for each file. Its reference is `prefix` and its path; without a prefix it has none."""
     return [
         Component(
             type=ComponentType.FILE,
@@ -248,7 +248,7 @@ def _package(name: str, version: str) -> Component:
         bom_ref=_ref(name, version),
         name=name,
         version=version,
-        # The interpreter is on no package index.
+        # The interpreter is not on a package index.
         purl=None if name == "python" else PackageURL(type="pypi", name=name, version=version),
     )
 
@@ -261,14 +261,14 @@ def _sha256(content: str) -> HashType:
     return HashType(alg=HashAlgorithm.SHA_256, content=content)
 
 
-def _licences(told: str | None) -> Iterable[License]:
-    return [LicenseFactory().make_from_string(told)] if told else []
+def _licences(expression: str | None) -> Iterable[License]:
+    return [LicenseFactory().make_from_string(expression)] if expression else []
 
 
-def _properties(told: Mapping[str, Any]) -> list[Property]:
-    """The values that are there, as text."""
+def _properties(values: Mapping[str, Any]) -> list[Property]:
+    """The values that are not None, as text: JSON, unless a value is text already."""
     return [
         Property(name=name, value=value if isinstance(value, str) else json.dumps(value, sort_keys=True))
-        for name, value in told.items()
+        for name, value in values.items()
         if value is not None
     ]

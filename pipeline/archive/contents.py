@@ -1,4 +1,4 @@
-"""What is in an archive, as data."""
+"""The contents of an archive as data, for `mar inspect`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from ..errors import InputError
 from ..files import yaml
 from .reader import PROVENANCE, Archive, digest
 
-_LARGEST = 1 << 20  # bytes of a file that is shown
+_LARGEST = 1 << 20  # bytes; larger files are not shown
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Name, version, digest, files, settings and provenance of an archive. Raises InputError if it is none, or damaged.
+    """Name, version, digest, files, settings and provenance of an archive.
 
-    `provenance` is None where another tool made the archive.
+    `provenance` is None for archives from other tools. Raises InputError for a file that is not an archive, or damaged.
     """
     archive = Archive(path)
     model = archive.manifest["model"]
@@ -36,7 +36,7 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def _text(archive: Archive, name: Any) -> str:
-    """A file that the manifest names; "" if it names none. Raises InputError if there is no such text."""
+    """The text of a file that the manifest names; "" for None. Raises InputError if there is no such text."""
     if name is None:
         return ""
     try:
@@ -46,8 +46,8 @@ def _text(archive: Archive, name: Any) -> str:
         return data.decode("utf-8-sig")
     except (KeyError, ValueError):
         raise InputError(
-            f"{archive.path} has a manifest that names {name}, and holds no such text.",
-            fix="Build it again; mar check tells what else is wrong.",
+            f"{archive.path} has a manifest that names {name}, which is missing, too large, or not UTF-8.",
+            fix="Build it again; mar check shows what else is wrong.",
         ) from None
 
 
@@ -58,7 +58,7 @@ def _settings(archive: Archive, name: Any) -> Any:
     if document.data is None and document.problems:
         first = document.problems[0]
         raise InputError(
-            f"{archive.path} holds settings that cannot be read: {name}, line {first.line}: {first.message}.",
+            f"{archive.path} has settings that cannot be read: {name}, line {first.line}: {first.message}.",
             fix="Build it again.",
         )
     return document.data

@@ -1,4 +1,4 @@
-"""What a check finds: how bad it is, what it is about, why it matters, and what to do."""
+"""A finding of `mar check`: its level, the file that it concerns, why it matters, and what to do."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import Literal
 Level = Literal["error", "warning", "note"]
 
 SHOWN = 10
-"""Findings of one kind that are told one by one."""
+"""Findings of one kind that are listed one by one."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line on `what` is wrong and why it matters, one on what to `do`; `where` is the file it is about, "" if it is
-    the archive as a whole."""
+    """`what` says in one line what is wrong and why it matters, `do` in one line what to do.
+
+    `where` is the file that the finding concerns, "" for the archive as a whole.
+    """
 
     level: Level
     where: str

@@ -12,7 +12,7 @@ Kind = Literal["zip", "tgz", "no-archive"]
 
 @dataclass(frozen=True)
 class Format:
-    """A format to write: the `suffix` of its files' names ("" of folders), and the `kind` that it is read as."""
+    """A format to write: the `suffix` of its file names ("" for folders), and the `kind` that it is read as."""
 
     name: FormatName
     suffix: str
@@ -33,7 +33,7 @@ WORDS: dict[Kind, str] = {"zip": "a zip file", "tgz": "a .tar.gz", "no-archive":
 
 
 def stem(filename: str) -> str:
-    """The archive's name, of what its file or folder is called."""
+    """The archive's name: the name of its file or folder without the format's suffix."""
     for suffix in SUFFIXES:
         filename = filename.removesuffix(suffix)
     return filename

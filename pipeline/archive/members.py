@@ -1,4 +1,4 @@
-"""The members of an archive: what is known of each, which of their names are refused, and how their bytes are read."""
+"""The members of an archive: their metadata, which names are refused, and how their bytes are read."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..text import printable
 from .findings import SHOWN, Finding, Findings
 
 STORED, DEFLATED = 0, 8
-"""The methods that TorchServe's reader knows (APPNOTE.TXT 4.4.5)."""
+"""The compression methods that TorchServe's reader supports (APPNOTE.TXT 4.4.5)."""
 
 MOST = 65_535
-"""Members of one archive: as many as a zip file without zip64 records can list."""
+"""The most members in an archive: as many as a zip file without zip64 records can list."""
 
-_LONGEST_PATH, _LONGEST_NAME = 1024, 255  # bytes; what every file system that TorchServe runs on takes
+_LONGEST_PATH, _LONGEST_NAME = 1024, 255  # bytes; every file system that TorchServe runs on allows as much
 
 AGAIN = "Build the archive again with mar build or torch-model-archiver."
 
@@ -28,9 +28,9 @@ AGAIN = "Build the archive again with mar build or torch-model-archiver."
 class Member:
     """A file of an archive: its path in it, and its size in bytes, unpacked and as stored.
 
-    `name` is what the archive calls it, `place` where its bytes begin: in the zip file, or in the unpacked tar file.
-    `crc32` is None where the archive tells none. `link` marks a symbolic link of a zip file, which is read as a file
-    with the link's text.
+    `name` is its name as the archive stores it, `place` the offset of its bytes: in the zip file, or in the unpacked
+    tar file. `crc32` is None where the format has none. `link` marks a symbolic link of a zip file; it is read as a
+    file that contains the link's target.
     """
 
     path: str
@@ -45,23 +45,26 @@ class Member:
 
 @dataclass(frozen=True)
 class Index:
-    """The files of an archive in its own order, its folders, and the bytes of small files that were met on the way."""
+    """The files of an archive in its own order, its folders, and the contents of small files by path.
+
+    `contents` has only what was read while indexing: small files of a tar file.
+    """
 
     members: tuple[Member, ...]
     folders: tuple[str, ...] = ()
-    kept: Mapping[str, bytes] = field(default_factory=dict)
+    contents: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class Damage(ValueError):
-    """A member's bytes are not those that the archive says."""
+    """A member's bytes do not match the size, CRC-32 or compression that the archive declares."""
 
 
 class Fault(Exception):
-    """What keeps an archive from being read in one way only, one finding or several."""
+    """Why an archive can be read in more than one way: one finding or several."""
 
-    def __init__(self, *found: Finding) -> None:
-        super().__init__(found[0].what)
-        self.found = found
+    def __init__(self, *findings: Finding) -> None:
+        super().__init__(findings[0].what)
+        self.findings = findings
 
 
 def fault(where: str, what: str, do: str = AGAIN) -> Fault:
@@ -69,16 +72,16 @@ def fault(where: str, what: str, do: str = AGAIN) -> Fault:
 
 
 class Refused(InputError):
-    """An archive that TorchServe could read in another way than this program, or that leads out of its folder.
+    """An archive that TorchServe may read differently from this program, or that would unpack outside of its folder.
 
-    `found` holds every finding; the message has the first.
+    `findings` has every finding; the message has the first.
     """
 
-    def __init__(self, path: object, found: tuple[Finding, ...]) -> None:
-        self.found = found
-        first = found[0]
+    def __init__(self, path: object, findings: tuple[Finding, ...]) -> None:
+        self.findings = findings
+        first = findings[0]
         about = f": {printable(first.where)} " if first.where else " "
-        more = f" ({len(found) - 1} more: mar check tells them)" if len(found) > 1 else ""
+        more = f" ({len(findings) - 1} more: see mar check)" if len(findings) > 1 else ""
         super().__init__(
             f"{path} is refused{about if first.where else ': it '}{first.what}{more}.",
             "An archive is read only if TorchServe cannot unpack anything else from it.",
@@ -87,22 +90,23 @@ class Refused(InputError):
 
 
 def check_names(entries: Iterable[tuple[str, bool]]) -> None:
-    """Hold paths, and whether each is a folder's, against what can be unpacked in one way only. Raises Fault."""
-    found = tuple(_named(list(entries)))
-    if found:
-        raise Fault(*found)
+    """Check the names of members, given as (path, is a folder). Raises Fault if they can be unpacked in several
+    ways."""
+    findings = tuple(_named(list(entries)))
+    if findings:
+        raise Fault(*findings)
 
 
 def _named(entries: list[tuple[str, bool]]) -> Findings:
-    told = 0
+    bad = 0
     counts: dict[str, int] = {}
     files: set[str] = set()
     for path, folder in entries:
         counts[path] = counts.get(path, 0) + 1
         if not folder:
             files.add(path)
-        if told < SHOWN and (why := _bad(path)):
-            told += 1
+        if bad < SHOWN and (why := _bad(path)):
+            bad += 1
             what, do = why
             yield Finding("error", ascii(path)[1:-1], what, do)
     for path in [path for path, count in counts.items() if count > 1][:SHOWN]:
@@ -119,21 +123,21 @@ def _named(entries: list[tuple[str, bool]]) -> Findings:
 
 
 def _in_the_way(paths: Iterable[str], files: set[str]) -> list[str]:
-    """Files that are folders on the way to other files."""
-    found: dict[str, None] = {}
+    """Files whose path is also a folder of other files."""
+    blocking: dict[str, None] = {}
     seen: set[str] = set()
     for path in paths:
         folder = path.rpartition("/")[0]
         while folder and folder not in seen:
             seen.add(folder)
             if folder in files:
-                found[folder] = None
+                blocking[folder] = None
             folder = folder.rpartition("/")[0]
-    return list(found)
+    return list(blocking)
 
 
 def _bad(path: str) -> tuple[str, str] | None:
-    """Why a path cannot be unpacked as it stands, and what to do."""
+    """Why a path cannot be unpacked as it is, and what to do; None if it can."""
     parts = path.replace("\\", "/").split("/")
     if path.startswith(("/", "\\")) or ".." in parts or parts[0][1:2] == ":" or "\0" in path:
         return (
@@ -141,17 +145,20 @@ def _bad(path: str) -> tuple[str, str] | None:
             "Do not use this archive unless you know who made it.",
         )
     if "\\" in path:
-        return "has a backslash in its name, which some systems take for a folder", "Pack it with / in its name."
+        return (
+            "has a backslash in its name, which some systems read as a separator",
+            "Pack it with / in its name.",
+        )
     if "" in parts or "." in parts:
-        return "is not a plain path: unpacked, it becomes another one", AGAIN
+        return "is not a normalized path: unpacked, it becomes a different one", AGAIN
     if len(path.encode()) > _LONGEST_PATH or any(len(part.encode()) > _LONGEST_NAME for part in parts):
-        return "has a longer name than file systems take: it cannot be unpacked", "Give it a shorter name."
+        return "has a longer name than file systems allow: it cannot be unpacked", "Give it a shorter name."
     return None
 
 
 def unpacked(file: IO[bytes], member: Member) -> Iterator[bytes]:
-    """The bytes of a zip file's member in chunks. Raises Damage unless its packed bytes end where they should, and its
-    own have the size and CRC-32 that the archive says."""
+    """The unpacked bytes of a zip file's member in chunks. Raises Damage if the packed bytes do not end where they
+    should, or the unpacked ones do not have the size and CRC-32 that the archive declares."""
     file.seek(member.place)
     unpacker = zlib.decompressobj(-zlib.MAX_WBITS) if member.method == DEFLATED else None
     left, size, crc = member.stored, 0, 0
@@ -163,35 +170,35 @@ def unpacked(file: IO[bytes], member: Member) -> Iterator[bytes]:
         for chunk in inflated(unpacker, packed) if unpacker else (packed,):
             size, crc = size + len(chunk), zlib.crc32(chunk, crc)
             if size > member.size:
-                raise Damage(f"it unpacks to more than the {member.size} bytes that the archive says")
+                raise Damage(f"it unpacks to more than the {member.size} bytes that the archive declares")
             yield chunk
     if unpacker and (left or unpacker.unused_data):
-        raise Damage(f"its packed bytes end {left + len(unpacker.unused_data)} before the archive says they do")
+        raise Damage(f"its packed data ends {left + len(unpacker.unused_data)} bytes before its declared end")
     if unpacker and not unpacker.eof:
-        raise Damage("its packed bytes do not end where the archive says they do")
+        raise Damage("its packed data does not end at its declared end")
     if size != member.size:
-        raise Damage(f"it unpacks to {size} bytes, and the archive says {member.size}")
+        raise Damage(f"it unpacks to {size} bytes, but the archive declares {member.size}")
     if crc != member.crc32:
-        raise Damage("its CRC-32 is not the one that the archive says")
+        raise Damage("its CRC-32 is not the one that the archive declares")
 
 
 def inflated(unpacker: Any, packed: bytes) -> Iterator[bytes]:
-    """What packed bytes become, never more than CHUNK at once."""
+    """Decompress bytes into chunks of at most CHUNK bytes. Raises Damage."""
     while True:
         try:
             chunk = unpacker.decompress(packed, CHUNK)
         except zlib.error as error:
-            raise Damage(f"its packed bytes make no sense ({error})") from None
+            raise Damage(f"its packed data is malformed ({error})") from None
         if chunk:
             yield chunk
         packed = unpacker.unconsumed_tail
-        # A full chunk may leave more behind, though all packed bytes are taken.
+        # After a full chunk, more output may be pending although all input was consumed.
         if unpacker.eof or (not packed and len(chunk) < CHUNK):
             return
 
 
 class _Chunks(io.RawIOBase):
-    """Chunks as a file that is read from its beginning to its end."""
+    """Chunks as a file that is read sequentially."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks, self._rest = chunks, memoryview(b"")
@@ -209,12 +216,12 @@ class _Chunks(io.RawIOBase):
 
 
 def as_file(chunks: Iterator[bytes], size: int) -> IO[bytes]:
-    """Chunks, of `size` bytes in all, as a file that is read from its beginning to its end."""
+    """Chunks of `size` bytes in total as a file that is read sequentially."""
     return io.BufferedReader(_Chunks(chunks), max(1, min(size, CHUNK)))
 
 
 class _Part(io.RawIOBase):
-    """Some bytes of an open file, to be read from any place."""
+    """A range of an open file, as a seekable file."""
 
     def __init__(self, whole: IO[bytes], start: int, size: int) -> None:
         self._whole, self._start, self._size, self._at = whole, start, size, 0
@@ -241,5 +248,5 @@ class _Part(io.RawIOBase):
 
 
 def part(whole: IO[bytes], start: int, size: int) -> IO[bytes]:
-    """Some bytes of an open file as a file of their own."""
+    """`size` bytes from offset `start` of an open file, as a seekable file."""
     return io.BufferedReader(_Part(whole, start, size))

@@ -1,4 +1,4 @@
-"""The output folder: the archives in its model store, its checksums, and how its small files are written.
+"""The output folder: the archives in its model store, its checksums, and writing its small files atomically.
 
 config/config.properties, model-store/NAME.mar, reports/NAME.json, SHA256SUMS
 """
@@ -22,13 +22,13 @@ PROPERTIES = Path("config", "config.properties")
 SUMS = "SHA256SUMS"
 
 TEMPORARY = re.compile(r"\.mar-[0-9a-f]{32}")
-"""The names of what is being filled, and of what a killed build left."""
+"""Names of files and folders that are being written, or were left behind by a killed build."""
 _CLOCK_WRONG = 3600
-"""Seconds in the future from which on a file's date is not taken for a reason to date another one still later."""
+"""Seconds. A file dated further in the future than this is the result of a wrong clock; `date_after` ignores it."""
 
 
 def archives(out: Path) -> list[str]:
-    """What is in the output folder's model store: file or folder names, sorted."""
+    """The archives in the output folder's model store: file or folder names, sorted."""
     folder = out / FOLDER
     if not folder.is_dir():
         return []
@@ -45,9 +45,9 @@ def sum_lines(sums: Mapping[str, str]) -> str:
 
 
 def read_sums(out: Path) -> dict[str, dict[str, str]]:
-    """The lines of SUMS, path -> SHA-256, of each archive, and of all that is none under ""; nothing without SUMS."""
+    """The lines of SUMS (path -> SHA-256) by archive, those of other files under ""; empty if SUMS cannot be read."""
     try:
-        # A pipe would be waited for.
+        # Reading a pipe would block.
         return _parsed((out / SUMS).read_text(encoding="utf-8")) if (out / SUMS).is_file() else {}
     except (OSError, UnicodeDecodeError):
         return {}
@@ -55,18 +55,17 @@ def read_sums(out: Path) -> dict[str, dict[str, str]]:
 
 @lru_cache(maxsize=1)
 def _parsed(text: str) -> dict[str, dict[str, str]]:
-    found: dict[str, dict[str, str]] = {}
+    sums: dict[str, dict[str, str]] = {}
     for line in text.splitlines():
         sha, _, path = line.partition("  ")
         top, _, rest = path.partition("/")
         if re.fullmatch(r"[0-9a-f]{64}", sha) and path and top not in ("", ".."):
-            found.setdefault(rest.partition("/")[0] if top == FOLDER else "", {})[path] = sha
-    return found
+            sums.setdefault(rest.partition("/")[0] if top == FOLDER else "", {})[path] = sha
+    return sums
 
 
 def renew(out: Path, name: str, text: str) -> None:
-    """Write a text file of the output folder, or leave it as it is if it reads so: a reader sees the old one or the new
-    one, whole."""
+    """Write a text file of the output folder atomically; leave it alone if it has this text already."""
     target, beside = out / name, temporary(out)
     if reads(target, text):
         return
@@ -80,8 +79,8 @@ def renew(out: Path, name: str, text: str) -> None:
 
 
 @contextmanager
-def held(out: Path) -> Iterator[None]:
-    """The output folder, for one build at a time, whatever cache it has."""
+def folder_lock(out: Path) -> Iterator[None]:
+    """Lock the output folder: one build writes to it at a time, also between builds with different caches."""
     folder = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
@@ -95,12 +94,12 @@ def reads(file: Path, text: str) -> bool:
 
 
 def temporary(out: Path) -> Path:
-    """A new name in the output folder, for what is renamed once it is whole."""
+    """A new name in the output folder, for a file or folder that is renamed when it is complete."""
     return out / f".mar-{uuid.uuid4().hex}"
 
 
 def date_after(new: Path, old: Path) -> None:
-    """Date a file later than the one whose place it takes, in whole seconds, which is how rsync compares dates."""
+    """Make the mtime of `new` later than that of `old`, which it replaces, in whole seconds: rsync compares those."""
     try:
         before = old.lstat().st_mtime_ns // 10**9
     except OSError:

@@ -1,4 +1,4 @@
-"""A finished archive, read: `.mar` (zip), `.tar.gz`, or a folder."""
+"""Reads a finished archive: a `.mar` (zip), a `.tar.gz`, or a folder."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ from .members import STORED, Damage, Fault, Index, Member, Refused, as_file, fau
 
 MANIFEST = "MAR-INF/MANIFEST.json"
 PROVENANCE = "provenance.json"
-"""What an archive of ours was made of."""
+"""What an archive was built from; only archives of this program have it."""
 
-# What reading an archive raises for damage, and what zipfile raises for a zip file in it that makes no sense, or that
-# it cannot read: of an encrypted member RuntimeError, of an unknown compression NotImplementedError.
+# What reading a damaged archive raises, and what zipfile raises for a malformed zip file in it: RuntimeError for an
+# encrypted member, NotImplementedError for an unknown compression.
 DAMAGE = (OSError, EOFError, ValueError, RuntimeError, NotImplementedError, zlib.error, zipfile.BadZipFile)
 
 LARGEST_TEXT = 64 << 20
-"""Bytes of a file that is read as a whole."""
+"""The most bytes of a file that `Archive.read` returns."""
 
 
 class Archive:
-    """An archive at `path`, read as TorchServe reads it. Raises InputError if it is none, and Refused, which is one, if
-    it could be read in two ways."""
+    """The archive at `path`, read as TorchServe reads it. Raises InputError if the file is not an archive, and its
+    subclass Refused if TorchServe may read it differently."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
             self.kind, self._index = _index(path)
         except Fault as fault:
-            raise Refused(path, fault.found) from None
+            raise Refused(path, fault.findings) from None
         except (Damage, OSError) as error:
             raise _damaged(path, error) from None
         self._by_path = {member.path: member for member in self._index.members}
         try:
             self.manifest: dict[str, Any] = json.loads(self.read(MANIFEST))
         except KeyError:
-            raise InputError(f"{path} holds no {MANIFEST}, so torch-model-archiver did not make it.") from None
+            raise InputError(f"{path} has no {MANIFEST}: it is not an archive of torch-model-archiver.") from None
         except (ValueError, RecursionError) as error:
             raise InputError(f"{path} is damaged: {error}.", fix="Build it again, or copy it again.") from None
         if not isinstance(self.manifest, dict) or not isinstance(self.manifest.get("model"), dict):
@@ -59,7 +59,7 @@ class Archive:
 
     @property
     def name(self) -> str:
-        """The manifest's name of the model, else the archive's own."""
+        """The model's name in the manifest, else the archive's file name up to the first dot."""
         return str(self.manifest["model"].get("modelName") or self.path.name.partition(".")[0])
 
     def members(self) -> list[Member]:
@@ -70,38 +70,39 @@ class Archive:
         """A small file's bytes. Raises KeyError if there is no such file, InputError if it is damaged or large."""
         member = self._by_path[name]
         if member.size > LARGEST_TEXT:
-            raise InputError(f"{self.path} holds a {name} of more than {LARGEST_TEXT >> 20} MiB, which is no text.")
-        if name in self._index.kept:
-            return self._index.kept[name]
+            raise InputError(f"{self.path} has a {name} of more than {LARGEST_TEXT >> 20} MiB, too large for a text.")
+        if name in self._index.contents:
+            return self._index.contents[name]
         with self._readable(), self._stream(member) as stream:
             return stream.read()
 
     @contextmanager
     def _stream(self, member: Member) -> Iterator[IO[bytes]]:
-        """A file's bytes, from its beginning to its end. Reading them raises Damage if they are not as they should."""
+        """A file's bytes as a sequential stream. Reading it raises Damage if they do not match the archive's
+        metadata."""
         if self.kind == "zip":
             with self.path.open("rb") as file:
                 yield as_file(unpacked(file, member), member.size)
         elif self.kind == "tgz":
-            for found, stream in tar_reader.streams(self.path, (member,)):
-                assert found is member
+            for current, stream in tar_reader.streams(self.path, (member,)):
+                assert current is member
                 yield stream
         else:
             with (self.path / member.path).open("rb") as plain:
                 yield plain
 
     def json(self, name: str) -> Any:
-        """A JSON file's value, None if the archive has no such file. Raises InputError if it is no JSON."""
+        """A JSON file's value, None if the archive has no such file. Raises InputError if it is not JSON."""
         try:
             return json.loads(self.read(name))
         except KeyError:
             return None
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{self.path} holds a {name} that is no JSON: {error}.", fix="Build it again.") from None
+            raise InputError(f"{self.path} has a {name} that is not JSON: {error}.", fix="Build it again.") from None
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
-        """Raises InputError for what a damaged archive raises."""
+        """Turn the errors of a damaged archive into InputError."""
         try:
             yield
         except (Damage, OSError) as error:
@@ -109,17 +110,17 @@ class Archive:
 
     def digests(self) -> dict[str, str]:
         """Hexadecimal SHA-256 of every file by its path, sorted. Raises InputError if the archive is damaged."""
-        found = {}
+        digests = {}
         with self._readable():
             for path, stream in self.streams():
                 sha = hashlib.sha256()
                 while chunk := stream.read(CHUNK):
                     sha.update(chunk)
-                found[path] = sha.hexdigest()
-        return dict(sorted(found.items()))
+                digests[path] = sha.hexdigest()
+        return dict(sorted(digests.items()))
 
     def unpack(self, folder: Path) -> Path:
-        """Unpack into `folder`, as TorchServe does; that folder. Raises InputError if the archive is damaged."""
+        """Unpack into `folder` as TorchServe does, and return it. Raises InputError if the archive is damaged."""
         folder.mkdir(parents=True, exist_ok=True)
         for path in self._index.folders:
             (folder / path).mkdir(parents=True, exist_ok=True)
@@ -136,9 +137,9 @@ class Archive:
 
     @contextmanager
     def open(self, name: str) -> Iterator[IO[bytes]]:
-        """A file's bytes, to be read from any place. Raises KeyError if the archive has no such file.
+        """A file as a seekable stream. Raises KeyError if the archive has no such file.
 
-        Compressed ones are unpacked into a temporary file: to go back in them would be to unpack them again.
+        A compressed one is unpacked into a temporary file first: seeking back would mean to decompress it again.
         """
         member = self._by_path[name]
         if self.kind == "zip" and member.method == STORED:
@@ -155,8 +156,8 @@ class Archive:
                 yield copy
 
     def streams(self) -> Iterator[tuple[str, IO[bytes]]]:
-        """Every file in the archive's own order, each to be read before the next. Reading it raises one of DAMAGE if
-        its bytes are not as they should be."""
+        """Every file (path, stream) in the archive's own order; read each before the next. Reading raises one of DAMAGE
+        if its bytes do not match the archive's metadata."""
         if self.kind == "tgz":
             for member, stream in tar_reader.streams(self.path, self._index.members):
                 yield member.path, stream
@@ -185,7 +186,7 @@ def _damaged(path: Path, error: Exception, where: str = "") -> InputError:
 
 
 def _kind(path: Path) -> Kind:
-    """What an archive is by its first bytes and its name. Raises InputError if it is none."""
+    """The kind of an archive by its first bytes and its name. Raises InputError if it is not an archive."""
     if not path.exists():
         raise InputError(f"{path} does not exist.", fix="Build it first: mar build configs/<task>.yaml.")
     if path.is_dir():
@@ -194,26 +195,26 @@ def _kind(path: Path) -> Kind:
     if path.is_file():
         with path.open("rb") as file:
             start = file.read(4)
-            # One with other bytes in front is refused with that reason.
+            # A zip file with other bytes in front is refused later, with that reason.
             if start in (zip_directory.LOCAL, zip_directory.END) or zip_directory.has_end(file):
                 return "zip"
         if start[:2] == b"\x1f\x8b" and path.name.endswith((".tar.gz", ".tgz")):
             return "tgz"
-        why = "It was cut short by a copy or a full disk, or is another file."
+        why = "It was truncated by a copy or a full disk, or is a different file."
     raise InputError(
-        f"{path} is no archive: neither a zip file, nor a .tar.gz, nor a folder.",
+        f"{path} is not an archive: neither a zip file, nor a .tar.gz, nor a folder.",
         why,
         "Build it again, or copy it again.",
     )
 
 
 def _index(path: Path) -> tuple[Kind, Index]:
-    """The kind and the members, which are looked for once as long as the file is the same one."""
+    """The kind and the members of an archive; cached while the file stays the same."""
     kind = _kind(path)
     if kind == "no-archive":
         return kind, _folder(path)
-    told = path.stat()
-    return kind, _read(path, kind, (told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns))
+    stat = path.stat()
+    return kind, _read(path, kind, (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
 
 
 @lru_cache(maxsize=8)
@@ -222,8 +223,8 @@ def _read(path: Path, kind: Kind, _file: tuple[int, ...]) -> Index:
 
 
 def _folder(path: Path) -> Index:
-    """A folder's files. Raises Fault for what is neither a file nor a folder, and for links to folders, whose files no
-    listing of this one shows."""
+    """A folder's files. Raises Fault for what is neither a file nor a folder, and for links to folders: their files are
+    not in this listing."""
     members = []
     for file in sorted(path.rglob("*")):
         name = file.relative_to(path).as_posix()
@@ -232,15 +233,17 @@ def _folder(path: Path) -> Index:
             members.append(Member(name, size, size))
         elif file.is_dir() and file.is_symlink():
             raise fault(
-                name, "is a link to a folder, whose files are served and not checked", "Put the folder in its place."
+                name,
+                "is a link to a folder, whose files are served but not checked",
+                "Replace the link with the folder.",
             )
         elif file.exists() and not file.is_dir():
-            raise fault(name, "is a pipe or a device, and not a file", "Put a file in its place.")
+            raise fault(name, "is a pipe or a device, not a file", "Put a file in its place.")
     return Index(tuple(members))
 
 
 def digest(path: Path) -> str:
-    """Hexadecimal SHA-256 of an archive: of the file, or of a folder's listing (`tree.Tree`)."""
+    """Hexadecimal SHA-256 of an archive: of the file, or of the listing of a folder (`tree.Tree`)."""
     if path.is_dir():
         return Tree.of(scan(file, name) for file, name in walk(path)).digest
     return scan(path, path.name).sha256

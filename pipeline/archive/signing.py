@@ -1,11 +1,11 @@
 """Signatures of archives, by OpenSSF model-signing (extra `sign`): a Sigstore bundle beside each, `NAME.mar.sig`.
 
-A key is one of an elliptic curve (P-256, P-384 or P-521), in a PEM file. To make one, and its public half:
+Keys are elliptic-curve keys (P-256, P-384 or P-521) in PEM files. To create a private key and its public key:
 
     openssl ecparam -name prime256v1 -genkey -noout -out private.pem
     openssl ec -in private.pem -pubout -out public.pem
 
-`model_signing verify key NAME.mar --signature NAME.mar.sig --public_key public.pem` accepts what is signed here.
+`model_signing verify key NAME.mar --signature NAME.mar.sig --public_key public.pem` accepts these signatures.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ _PUBLISH = "openssl ec -in private.pem -pubout -out public.pem"
 
 
 def signature_path(archive: Path) -> Path:
-    """Where an archive's signature lies: beside it, and beside the folder of one that is a folder."""
-    # A folder may be called `.`, whose name says nothing.
+    """The path of an archive's signature: beside its file or folder."""
+    # For a folder given as `.`, the name is in its absolute path.
     named = archive if archive.name not in ("", "..") else archive.resolve()
     return named.with_name(named.name + SUFFIX)
 
 
 def sign(archive: Path, private_key: Path) -> Path:
-    """Sign an archive; the signature's path. An older signature of it is replaced.
+    """Sign an archive and return the signature's path. An older signature is replaced.
 
-    Raises InputError for what is not an archive, or is damaged, and for a key that cannot sign, StageError if the disk
-    refuses.
+    Raises InputError for a file that is not an archive or is damaged, and for a key that cannot sign, StageError if the
+    signature cannot be written.
     """
     library = _library()
     Archive(archive).verify()
     _load(library, private_key, private=True)
     target = signature_path(archive)
     with tempfile.TemporaryDirectory() as folder, _readable(archive):
-        made = Path(folder) / target.name
+        bundle = Path(folder) / target.name
         signer = library.signing.Config().use_elliptic_key_signer(private_key=private_key)
-        signer.set_hashing_config(_hashing(library)).sign(archive.resolve(), made)
-        text = made.read_text(encoding="utf-8")
+        signer.set_hashing_config(_hashing(library)).sign(archive.resolve(), bundle)
+        text = bundle.read_text(encoding="utf-8")
     try:
         write_atomic(target, text)
     except OSError as error:
@@ -59,10 +59,10 @@ def sign(archive: Path, private_key: Path) -> Path:
 
 
 def verify(archive: Path, public_key: Path) -> None:
-    """Hold an archive against the signature beside it. Raises InputError, with the reason, unless whoever has the key's
-    private half signed these very bytes."""
+    """Verify an archive with the signature beside it. Raises InputError, with the reason, unless the private key of
+    `public_key` signed exactly these bytes."""
     library = _library()
-    # What is not proven yet is not read as an archive.
+    # Do not parse an archive before its signature is verified.
     if not archive.exists():
         raise InputError(f"{archive} does not exist.")
     _load(library, public_key, private=False)
@@ -74,17 +74,17 @@ def verify(archive: Path, public_key: Path) -> None:
         )
     verifier = library.verifying.Config().use_elliptic_key_verifier(public_key=public_key)
     try:
-        # The library prints a warning of its own, where a command's result may be going.
+        # The library prints a warning to stdout, which is for the command's result.
         with contextlib.redirect_stdout(sys.stderr), _readable(archive):
             verifier.set_hashing_config(_hashing(library)).verify(archive.resolve(), signature)
     except InputError:
         raise
     except library.InvalidSignature:
         raise InputError(
-            f"{signature} was changed, or was made by another key than {public_key}'s.",
-            fix="Get archive, signature and public key again from whoever signed it.",
+            f"{signature} was changed, or is not by the key of {public_key}.",
+            fix="Get the archive, the signature and the public key again from whoever signed it.",
         ) from None
-    # The signature may hold anything, and the library fails in many ways over it. None of them may pass for a yes.
+    # A signature is untrusted input, on which the library fails in many ways. None of them may count as a success.
     except Exception as error:
         raise _refused(archive, signature, public_key, str(error)) from None
 
@@ -92,23 +92,23 @@ def verify(archive: Path, public_key: Path) -> None:
 def _refused(archive: Path, signature: Path, public_key: Path, why: str) -> InputError:
     if why.startswith("Key mismatch"):
         return InputError(
-            f"{signature} is by another key than {public_key}'s.",
+            f"{signature} is not by the key of {public_key}.",
             fix="Use the public key of whoever signed it, if you trust them.",
         )
     if why.startswith("Signature mismatch"):
         return InputError(
-            f"{archive} is not what was signed: its bytes are others than those that {signature} tells.",
-            "It was built again or changed since, or the signature is another archive's.",
+            f"{archive} is not what was signed: its bytes differ from those in {signature}.",
+            "It was rebuilt or changed since, or the signature belongs to a different archive.",
             "Get both again from whoever signed it, or sign it again if you built it.",
         )
     return InputError(
-        f"{signature} is no signature by a key: {(why.splitlines() or ['it cannot be read'])[0]}.",
+        f"{signature} is not a signature by a key: {(why.splitlines() or ['it cannot be read'])[0]}.",
         fix="Get it again from whoever signed it, or sign the archive again.",
     )
 
 
 def _library() -> Any:
-    """What is used of model_signing and of cryptography under it. Raises InputError if they are not installed."""
+    """The parts of model_signing and cryptography that are used. Raises InputError if they are not installed."""
     try:
         from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
         from cryptography.hazmat.primitives.asymmetric import ec
@@ -132,16 +132,17 @@ def _library() -> Any:
 
 
 def _hashing(library: Any) -> Any:
-    """Every file by its SHA-256. The library would leave out what is called .git..., and so let it be slipped in."""
+    """Sign the SHA-256 of every file. By default the library ignores .git*, so that such files could be added
+    unnoticed."""
     return library.hashing.Config().set_ignored_paths(paths=(), ignore_git_paths=False)
 
 
 @contextlib.contextmanager
 def _readable(archive: Path) -> Iterator[None]:
-    """Raises InputError for a folder with links in it, which cannot be signed: what they lead to may change."""
+    """Raises InputError for a folder with symbolic links: their targets may change after signing."""
     if archive.is_dir() and (links := [file for file in archive.rglob("*") if file.is_symlink()]):
         raise InputError(
-            f"{links[0]} is a symbolic link, and no signature can hold what it leads to.",
+            f"{links[0]} is a symbolic link, and a signature cannot cover its target.",
             fix="Put the file itself in its place.",
         )
     try:
@@ -151,12 +152,12 @@ def _readable(archive: Path) -> Iterator[None]:
 
 
 def _load(library: Any, path: Path, *, private: bool) -> None:
-    """Raises InputError unless the file holds a key that the library takes."""
+    """Raises InputError unless the file has a key that the library supports."""
     kind, make = ("private", _MAKE) if private else ("public", _PUBLISH)
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise InputError(f"The key {path} cannot be read: {error.strerror}.", fix=f"Make one: {make}") from None
+        raise InputError(f"The key {path} cannot be read: {error.strerror}.", fix=f"Create one: {make}") from None
     read: Callable[[], Any] = (
         (lambda: library.load_private(content, None)) if private else (lambda: library.load_public(content))
     )
@@ -164,17 +165,17 @@ def _load(library: Any, path: Path, *, private: bool) -> None:
         key = read()
     except TypeError:
         raise InputError(
-            f"The key {path} is protected by a password, which cannot be asked for here.",
+            f"The key {path} is protected by a password, which this command cannot ask for.",
             fix=f"Use a copy without one: openssl ec -in {path} -out private.pem",
         ) from None
     except (ValueError, library.UnsupportedAlgorithm):
         other = b"PUBLIC KEY" if private else b"PRIVATE KEY"
-        what = f"is a {'public' if private else 'private'} key" if other in content else "holds no key in PEM form"
-        raise InputError(f"{path} {what}; a {kind} one is needed.", fix=f"Make one: {make}") from None
-    wanted = library.ec.EllipticCurvePrivateKey if private else library.ec.EllipticCurvePublicKey
-    if not isinstance(key, wanted) or key.curve.name not in ("secp256r1", "secp384r1", "secp521r1"):
+        what = f"is a {'public' if private else 'private'} key" if other in content else "has no key in PEM format"
+        raise InputError(f"{path} {what}; a {kind} one is needed.", fix=f"Create one: {make}") from None
+    expected = library.ec.EllipticCurvePrivateKey if private else library.ec.EllipticCurvePublicKey
+    if not isinstance(key, expected) or key.curve.name not in ("secp256r1", "secp384r1", "secp521r1"):
         raise InputError(
-            f"{path} is a key of a kind that cannot be used.",
-            "It has to be one of an elliptic curve: P-256 (prime256v1), P-384 or P-521.",
-            f"Make one: {make}",
+            f"{path} is a key of an unsupported kind.",
+            "It has to be an elliptic-curve key: P-256 (prime256v1), P-384 or P-521.",
+            f"Create one: {make}",
         )

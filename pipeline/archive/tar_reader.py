@@ -1,8 +1,8 @@
 """The index of a compressed tar file, read as commons-compress reads it: header by header, 512 bytes each.
 Their fields are those of POSIX.1-2017 (pax); GNU tar's manual has the long names.
 
-Python's tarfile ends at a header that makes no sense, and commons-compress goes on; Python's gzip reads on into a
-second member, and Java does not. So whatever is not plain is refused.
+Programs disagree on unusual files: Python's tarfile stops at a malformed header and commons-compress continues;
+Python's gzip reads a second member and Java does not. So everything unusual is refused.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _POSIX, _GNU = b"ustar\x0000", b"ustar  \x00"
 _FILES, _FOLDER, _PAX, _LONG = (b"0", b"\0"), b"5", b"x", b"L"
 _LINKS = (b"1", b"2", b"3", b"4", b"6")  # links, devices and pipes
 _LONGEST_RECORD = 1 << 16  # bytes of a pax header, or of a long name
-_KEPT, _ALL_KEPT = 1 << 20, 16 << 20  # bytes of a file that is kept, and of all
+_LARGEST_CONTENT, _ALL_CONTENTS = 1 << 20, 16 << 20  # bytes of a file whose contents are kept, and of all of them
 
 _OCTAL = re.compile(rb" *[0-7]+[ \0]+|\0+")
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _TIME = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,12})?")
 
-# What a pax header may say: all else changes in some programs what is read.
+# Allowed keys of a pax header: with any other, some programs read the file differently.
 _PAX_KEYS: dict[str, re.Pattern[str]] = {
     "size": _NUMBER,
     "uid": _NUMBER,
@@ -45,8 +45,8 @@ _PAX_KEYS: dict[str, re.Pattern[str]] = {
 
 
 def unpacked(path: Path) -> Iterator[bytes]:
-    """The bytes of a gzip file of one member, in chunks. Raises Damage if it is cut short or has other bytes than its
-    CRC-32 and size tell, Fault if it goes on behind its end."""
+    """The unpacked bytes of a gzip file of one member, in chunks. Raises Damage if it is truncated or does not match
+    its CRC-32 and size, Fault if data follows its end."""
     unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
     with path.open("rb") as file:
         while not unpacker.eof:
@@ -55,11 +55,11 @@ def unpacked(path: Path) -> Iterator[bytes]:
                 raise Damage("it is cut short")
             yield from inflated(unpacker, packed)
         if unpacker.unused_data or file.read(1):
-            raise fault("", "goes on behind its gzip member, where TorchServe stops reading and other programs go on")
+            raise fault("", "has data behind its gzip member: TorchServe stops there, and other programs read on")
 
 
 def streams(path: Path, members: Iterable[Member]) -> Iterator[tuple[Member, IO[bytes]]]:
-    """The bytes of these members of an index, in its order, each to be read before the next."""
+    """The bytes of these members, in the order of the index; read each before the next."""
     reader = _Reader(path)
     for member in members:
         reader.skip(member.place - reader.at)
@@ -67,7 +67,7 @@ def streams(path: Path, members: Iterable[Member]) -> Iterator[tuple[Member, IO[
 
 
 class _Reader:
-    """The unpacked bytes, taken piece by piece."""
+    """The unpacked bytes, read piece by piece."""
 
     def __init__(self, path: Path) -> None:
         self._chunks = unpacked(path)
@@ -75,18 +75,18 @@ class _Reader:
         self.at = 0
 
     def some(self, most: int) -> memoryview:
-        """At most so many bytes; none at the end."""
+        """At most `most` bytes; empty at the end."""
         while not self._rest:
             chunk = next(self._chunks, None)
             if chunk is None:
                 break
             self._rest = memoryview(chunk)
-        taken, self._rest = self._rest[:most], self._rest[most:]
-        self.at += len(taken)
-        return taken
+        piece, self._rest = self._rest[:most], self._rest[most:]
+        self.at += len(piece)
+        return piece
 
     def pieces(self, size: int) -> Iterator[memoryview]:
-        """Exactly so many bytes. Raises Damage if there are fewer."""
+        """Exactly `size` bytes. Raises Damage if there are fewer."""
         while size:
             piece = self.some(min(size, CHUNK))
             if not piece:
@@ -104,38 +104,38 @@ class _Reader:
 
 @dataclass
 class _Header:
-    """A header's name, kind and size in bytes."""
+    """A header's name, type flag and size in bytes."""
 
     name: str
     kind: bytes
     size: int
 
 
-def index(path: Path, wanted: str) -> Index:
+def index(path: Path, last: str) -> Index:
     """The members of a compressed tar file. Raises Fault unless it can be read in one way only, and Damage if it cannot
     be read up to the file `wanted`."""
-    found = _Found()
+    listing = _Listing()
     try:
-        found.read(_Reader(path))
+        listing.read(_Reader(path))
     except Damage as damage:
-        if not any(member.path == wanted for member in found.members):
+        if not any(member.path == last for member in listing.members):
             raise
         raise fault("", f"is damaged: {damage}", "Build it again, or copy it again.") from None
-    if found.links:
-        raise Fault(*found.links[:SHOWN])
-    check_names([*((m.path, False) for m in found.members), *((f, True) for f in found.folders if f)])
-    return Index(tuple(found.members), tuple(folder for folder in found.folders if folder), found.kept)
+    if listing.links:
+        raise Fault(*listing.links[:SHOWN])
+    check_names([*((m.path, False) for m in listing.members), *((f, True) for f in listing.folders if f)])
+    return Index(tuple(listing.members), tuple(folder for folder in listing.folders if folder), listing.contents)
 
 
-class _Found:
-    """What was met so far."""
+class _Listing:
+    """Members, folders and links that were read so far."""
 
     def __init__(self) -> None:
         self.members: list[Member] = []
         self.folders: list[str] = []
-        self.kept: dict[str, bytes] = {}
+        self.contents: dict[str, bytes] = {}
         self.links: list[Finding] = []
-        self._room = _ALL_KEPT
+        self._room = _ALL_CONTENTS
 
     def read(self, reader: _Reader) -> None:
         while (header := _next(reader)) is not None:
@@ -143,15 +143,15 @@ class _Found:
                 self._file(header, reader)
             elif header.kind == _FOLDER:
                 if header.size or not header.name.endswith("/"):
-                    raise fault(header.name, "is a folder whose header makes no sense")
+                    raise fault(header.name, "is a folder whose header is malformed")
                 self.folders.append(_inside(header.name).removesuffix("/"))
             elif header.kind in _LINKS:
                 self.links.append(
                     Finding(
                         "error",
                         printable(header.name),
-                        "is a link or a device, and TorchServe writes an empty file in its place",
-                        "Pack the file that it leads to.",
+                        "is a link or a device: TorchServe writes an empty file in its place",
+                        "Pack its target instead.",
                     )
                 )
             else:
@@ -159,18 +159,18 @@ class _Found:
             if len(self.members) + len(self.folders) > MOST:
                 raise fault("", f"has more than {MOST} members, the most that are read", "Pack fewer files.")
         if any(reader.take(BLOCK)):
-            raise fault("", "has one block of zeros where two end a tar file")
+            raise fault("", "ends with one block of zeros; a tar file ends with two")
         while rest := reader.some(CHUNK):
             if any(rest):
-                raise fault("", "goes on behind its end")
+                raise fault("", "has data behind its end")
 
     def _file(self, header: _Header, reader: _Reader) -> None:
         if header.name.endswith("/"):
             raise fault(header.name, "is a file with a folder's name")
         path = _inside(header.name)
         self.members.append(Member(path, header.size, header.size, name=header.name, place=reader.at))
-        if header.size <= min(_KEPT, self._room):
-            self.kept[path] = reader.take(header.size)
+        if header.size <= min(_LARGEST_CONTENT, self._room):
+            self.contents[path] = reader.take(header.size)
             self._room -= header.size
         else:
             reader.skip(header.size)
@@ -178,7 +178,7 @@ class _Found:
 
 
 def _inside(name: str) -> str:
-    """Where TorchServe unpacks what has this name: it takes the first part off, where there is more than one."""
+    """The path that TorchServe unpacks a name to: it drops the first part of several."""
     root, slash, rest = name.partition("/")
     if root in ("", ".."):
         raise fault(
@@ -191,23 +191,23 @@ def _inside(name: str) -> str:
 
 def _padding(reader: _Reader, size: int) -> None:
     if any(reader.take(-size % BLOCK)):
-        raise fault("", "has other bytes than zeros between two of its members")
+        raise fault("", "has padding between two members that is not zero")
 
 
 def _next(reader: _Reader) -> _Header | None:
-    """The next file's or folder's header, with the long name or the pax header in front of it; None at the end."""
+    """The header of the next file or folder, with its pax header or long name applied; None at the end."""
     header = _header(reader)
     if header is None or header.kind not in (_PAX, _LONG):
         return header
-    before, told = header, _record(header, reader)
+    before, fields = header, _record(header, reader)
     header = _header(reader)
     if header is None or header.kind in (_PAX, _LONG):
-        raise fault(before.name, "is a long name or a pax header that no file follows")
+        raise fault(before.name, "is a long name or a pax header without a file behind it")
     if before.kind == _PAX:
-        header.name = told.get("path", header.name)
-        header.size = int(told.get("size", header.size))
+        header.name = fields.get("path", header.name)
+        header.size = int(fields.get("size", header.size))
     else:
-        header.name = told["path"]
+        header.name = fields["path"]
     return header
 
 
@@ -219,11 +219,11 @@ def _header(reader: _Reader) -> _Header | None:
     label = block[:100].partition(b"\0")[0].decode("utf-8", "backslashreplace")
     kind, form = block[156:157], block[257:265]
     if not _OCTAL.fullmatch(block[148:156]) or _octal(block[148:156]) != sum(block) - sum(block[148:156]) + 8 * 32:
-        raise fault(label, "has a header with a wrong checksum: some programs stop there, and TorchServe goes on")
+        raise fault(label, "has a header with a wrong checksum: some programs stop there, and TorchServe reads on")
     if form not in (_POSIX, _GNU):
         raise fault(label, "has a header that is neither POSIX's nor GNU tar's")
     prefix, rest = (block[345:500], block[500:]) if form == _POSIX else (b"", block[345:])
-    # The length of a name, mode and size; who and where are not read, but TorchServe stops if they make no sense.
+    # Mode, size and mtime; owner and group are not used, but TorchServe stops if they are malformed.
     numbers = (block[100:108], block[124:136], block[136:148])
     owners = (block[108:116], block[116:124])
     if (
@@ -231,7 +231,7 @@ def _header(reader: _Reader) -> _Header | None:
         or not all(_OCTAL.fullmatch(number) for number in numbers)
         or not all(_OCTAL.fullmatch(number) or number[0] == 0x80 for number in owners)
     ):
-        raise fault(label, "has a header with a field that makes no sense")
+        raise fault(label, "has a header with a malformed field")
     name, folders = _text(label, block[:100]), _text(label, prefix)
     return _Header(f"{folders}/{name}" if folders else name, kind, _octal(block[124:136]))
 
@@ -241,19 +241,19 @@ def _octal(field: bytes) -> int:
 
 
 def _text(label: str, field: bytes) -> str:
-    """A text of a header. Java decodes it by the server's locale, so that only ASCII has one meaning."""
+    """A text field of a header. Java decodes it by the server's locale, so that only ASCII is unambiguous."""
     text, _, rest = field.partition(b"\0")
     if any(rest) or not text.isascii():
         raise fault(
             label,
-            "has a name that is not ASCII in its header, which TorchServe reads by its locale",
-            "Make it in the pax format (tar --format=posix), or with torch-model-archiver.",
+            "has a name in its header that is not ASCII: TorchServe decodes it by the server's locale",
+            "Pack it in the pax format (tar --format=posix), or with torch-model-archiver.",
         )
     return text.decode()
 
 
 def _record(header: _Header, reader: _Reader) -> dict[str, str]:
-    """What a pax header says, or a long name as `path`."""
+    """The fields of a pax header; for a long name, only `path`."""
     if header.size > _LONGEST_RECORD:
         raise fault(header.name, f"has a name or a pax header of {header.size} bytes")
     data = reader.take(header.size)
@@ -261,13 +261,13 @@ def _record(header: _Header, reader: _Reader) -> dict[str, str]:
     if header.kind == _PAX:
         return _pax(header, data)
     if header.name != "././@LongLink" or not data.rstrip(b"\0"):
-        raise fault(header.name, "is a long name that makes no sense")
+        raise fault(header.name, "is a malformed long name")
     return {"path": _text(header.name, data)}
 
 
 def _pax(header: _Header, data: bytes) -> dict[str, str]:
     """The records of a pax header: `LENGTH KEY=VALUE`, a line each."""
-    found: dict[str, str] = {}
+    fields: dict[str, str] = {}
     while data:
         length, space, _ = data.partition(b" ")
         size = int(length) if re.fullmatch(rb"[1-9][0-9]{0,5}", length) else 0
@@ -277,9 +277,9 @@ def _pax(header: _Header, data: bytes) -> dict[str, str]:
         except UnicodeDecodeError:
             raise fault(header.name, "is a pax header that is not UTF-8") from None
         if not space or not equals or size > len(data) or not value.endswith(b"\n"):
-            raise fault(header.name, "is a pax header that makes no sense")
-        if name not in _PAX_KEYS or name in found or not _PAX_KEYS[name].fullmatch(text):
+            raise fault(header.name, "is a malformed pax header")
+        if name not in _PAX_KEYS or name in fields or not _PAX_KEYS[name].fullmatch(text):
             raise fault(header.name, f"is a pax header whose {printable(name)!r} programs read in several ways")
-        found[name] = text
+        fields[name] = text
         data = data[size:]
-    return found
+    return fields

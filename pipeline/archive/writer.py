@@ -1,8 +1,8 @@
-"""Writes an archive's file: the members that torch-model-archiver would put in it, with nothing that differs between
-two builds. Weights are read once and written once, and held against their CRC-32 while they pass.
+"""Writes archives: the members that torch-model-archiver would pack, reproducibly. Weights are read once and written
+once, and their CRC-32 is checked on the way.
 
 The zip file is APPNOTE.TXT's (4.3 for the records, 4.5.3 for sizes beyond 4 GiB), with sizes and CRC-32 in front of
-each member, since TorchServe's reader streams it (java.util.zip.ZipInputStream).
+each member, since TorchServe reads it as a stream (java.util.zip.ZipInputStream).
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from ..errors import InputError
 from ..files.tree import CHUNK, Entry, Tick, joined_crc, scan
 
 EPOCH = 315_532_800
-"""The first of 1980, the earliest time that a zip file can hold, in seconds since the epoch."""
+"""1980-01-01, the earliest time that a zip file can store, in seconds since 1970."""
 
-_LAST = 4_354_819_198  # the last of 2107, likewise the latest
-_FULL = 0xFFFFFFFF  # in four bytes: look for the number among zip64's, of eight
-_FAR = _FULL  # so far into the file is a place that gets them
-_WIDE = 0xFF000000  # so long is a member that gets them; deflated, it may be a thousandth longer
+_LAST = 4_354_819_198  # 2107-12-31, the latest
+_FULL = 0xFFFFFFFF  # in a 32-bit field: the value is in the zip64 extra field (APPNOTE.TXT 4.5.3)
+_FAR = _FULL  # members from this offset on use zip64
+_WIDE = 0xFF000000  # members from this size on use zip64; deflated, one may grow by a thousandth
 
 
 class Wrong(Exception):
-    """A member's bytes are not those of its entry."""
+    """A member's bytes do not match its entry."""
 
     def __init__(self, entry: Entry) -> None:
         super().__init__(entry.path)
@@ -45,7 +45,7 @@ class Wrong(Exception):
 
 @dataclass(frozen=True)
 class Member:
-    """A file of an archive: its entry, whose path is the one in the archive, and where its bytes are."""
+    """A file to pack: its entry (path in the archive, size, digests), and its source: a path, or the bytes."""
 
     entry: Entry
     source: Path | bytes
@@ -55,7 +55,7 @@ class Member:
         return cls(Entry(path, hashlib.sha256(data).hexdigest(), len(data), zlib.crc32(data)), data)
 
     def chunks(self, tick: Tick) -> Iterator[bytes]:
-        """Its bytes. Raises Wrong as soon as they are more than its entry's, and in the end if they are others."""
+        """Its bytes. Raises Wrong if they do not match the entry; a surplus is never yielded."""
         crc = size = 0
         with io.BytesIO(self.source) if isinstance(self.source, bytes) else self.source.open("rb") as source:
             while chunk := source.read(CHUNK):
@@ -69,22 +69,25 @@ class Member:
 
 
 def epoch(environment: str | None) -> int:
-    """The time that an archive is said to be of: of SOURCE_DATE_EPOCH's text, else EPOCH. Raises InputError."""
+    """The archive's timestamp in seconds since 1970: the value of SOURCE_DATE_EPOCH, EPOCH if that is unset.
+
+    Raises InputError if it is not a number.
+    """
     if not environment:
         return EPOCH
-    # Of twelve digits it would be the year 5000, and of many more none that a date can be made of.
+    # Eleven digits reach the year 5138; more digits are out of range for a date.
     if not re.fullmatch(r"[0-9]{1,11}", environment):
         raise InputError(
-            f"SOURCE_DATE_EPOCH is {environment!r}, and not seconds since 1970.",
+            f"SOURCE_DATE_EPOCH is {environment!r}, which is not a number of seconds since 1970.",
             fix="Unset it, or set it as `git log -1 --format=%ct` prints it.",
         )
     return int(environment)
 
 
 def refuse(paths: Sequence[str], keeps: Callable[[str], bool]) -> None:
-    """Raises InputError for the first path that an archive cannot hold, two that would be one file, and folders that
-    torch-model-archiver does not keep."""
-    seen: dict[str, str] = {}
+    """Raises InputError for a path that an archive cannot contain, for two paths that would be the same file, and for
+    folders that torch-model-archiver drops (`keeps` is false)."""
+    by_folded: dict[str, str] = {}
     for path in paths:
         *folders, name = path.split("/")
         if not all((*folders, name)) or {".", ".."} & {*folders, name} or not path.isprintable() or "\\" in path:
@@ -92,19 +95,22 @@ def refuse(paths: Sequence[str], keeps: Callable[[str], bool]) -> None:
         left_out = [folder for folder in folders if not keeps(folder)]
         if left_out:
             raise InputError(
-                f"{path}: torch-model-archiver leaves out folders like {left_out[0]}.", fix="Rename the folder."
+                f"{path}: torch-model-archiver drops folders like {left_out[0]}.", fix="Rename the folder."
             )
-        other = seen.setdefault(path.casefold(), path)
+        other = by_folded.setdefault(path.casefold(), path)
         if other != path or len(paths) != len(set(paths)):
             raise InputError(
-                f"{other} and {path} would be one file of the archive"
-                + (" where a file system takes capitals for small letters." if other != path else "."),
+                f"{other} and {path} would be the same file of the archive"
+                + (" on a case-insensitive file system." if other != path else "."),
                 fix="Rename one of them in the checkpoint.",
             )
 
 
 def write_zip(target: Path, members: Sequence[Member], seconds: int, tick: Tick, *, deflated: bool) -> Entry:
-    """A zip file, its members as they are or `deflated`; its entry, named as the file. Raises Wrong."""
+    """Write a zip file, its members stored or `deflated`, and return its entry. Raises Wrong.
+
+    `seconds` is the members' timestamp since 1970.
+    """
     if deflated:
         _write_deflated(target, members, seconds, tick)
         return scan(target, target.name)
@@ -120,14 +126,14 @@ def write_zip(target: Path, members: Sequence[Member], seconds: int, tick: Tick,
 
 
 class _Summed:
-    """A file with SHA-256, CRC-32 and size of what is written to it, taken meanwhile: the first in a thread of its own,
-    since it takes the longest."""
+    """A file whose SHA-256, CRC-32 and size are computed while it is written; SHA-256, the slowest, in its own
+    thread."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self.sha256, self.crc32, self.size = "", 0, 0
         self._chunks: SimpleQueue[bytes] = SimpleQueue()
-        self._ahead = BoundedSemaphore(16)  # chunks that are written and not digested
+        self._ahead = BoundedSemaphore(16)  # chunks that are written but not digested
 
     def __enter__(self) -> _Summed:
         self._thread = Thread(target=self._digest, daemon=True)
@@ -139,11 +145,11 @@ class _Summed:
         self._thread.join()
 
     def _digest(self) -> None:
-        found = hashlib.sha256()
+        sha = hashlib.sha256()
         while chunk := self._chunks.get():
-            found.update(chunk)
+            sha.update(chunk)
             self._ahead.release()
-        self.sha256 = found.hexdigest()
+        self.sha256 = sha.hexdigest()
 
     def write(self, data: bytes) -> None:
         """Write a few bytes."""
@@ -182,7 +188,7 @@ def _write_deflated(target: Path, members: Sequence[Member], seconds: int, tick:
 
 
 def write(target: Path, member: Member, tick: Tick) -> None:
-    """A member as a file of its own. Raises Wrong."""
+    """Write a member to a file of its own. Raises Wrong."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("wb") as out:
         for chunk in member.chunks(tick):
@@ -190,7 +196,7 @@ def write(target: Path, member: Member, tick: Tick) -> None:
 
 
 class _Header:
-    """What a zip file says of a member: in front of it, and in its directory."""
+    """A member's local header and its entry in the central directory."""
 
     def __init__(self, entry: Entry, place: int, seconds: int, *, method: int) -> None:
         self.entry, self.place, self.stored = entry, place, entry.size
@@ -198,7 +204,7 @@ class _Header:
         self._wide = entry.size >= _WIDE
         year, month, day, hour, minute, second = time.gmtime(min(max(seconds, EPOCH), _LAST))[:6]
         time_of_day, date = hour << 11 | minute << 5 | second // 2, (year - 1980) << 9 | month << 5 | day
-        # Names that are not ASCII are UTF-8 by this flag.
+        # Bit 11: the name is UTF-8.
         flags = 0 if entry.path.isascii() else 0x800
         needs = 45 if self._wide or place >= _FAR else 20
         self._common = struct.pack("<HHHHHI", needs, flags, method, time_of_day, date, entry.crc32)
@@ -216,7 +222,7 @@ class _Header:
         far = self.place >= _FAR
         wide += [self.place] if far else []
         extra = struct.pack(f"<HH{len(wide)}Q", 1, 8 * len(wide), *wide) if wide else b""
-        # Made on Unix (3) by a writer of version 4.5; a plain file that its owner may write to, and all may read.
+        # Made on Unix (3), version 4.5; a regular file with mode 644.
         rest = struct.pack(
             "<HHHHHII", len(self._name), len(extra), 0, 0, 0, 0o100644 << 16, _FULL if far else self.place
         )
@@ -225,7 +231,7 @@ class _Header:
 
 
 def _end(count: int, length: int, place: int) -> bytes:
-    """What closes a zip file: where its directory is, and how long."""
+    """The end records of a zip file: count of members, length and offset of the central directory."""
     if count < 0xFFFF and place < _FAR and length < _FAR:
         return b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, count, count, length, place, 0)
     wide = b"PK\6\6" + struct.pack("<QHHIIQQQQ", 44, 45, 45, 0, 0, count, count, length, place)
@@ -234,7 +240,7 @@ def _end(count: int, length: int, place: int) -> bytes:
 
 
 def write_tar(target: Path, members: Sequence[Member], seconds: int, tick: Tick, *, root: str) -> Entry:
-    """A compressed tar file with everything in the folder `root`; its entry, named as the file. Raises Wrong."""
+    """Write a compressed tar file with all members in the folder `root`, and return its entry. Raises Wrong."""
     with (
         target.open("wb") as out,
         gzip.GzipFile("", "wb", 9, out, mtime=min(seconds, _FULL)) as packed,
@@ -248,18 +254,18 @@ def write_tar(target: Path, members: Sequence[Member], seconds: int, tick: Tick,
 
 
 class _Stream(io.RawIOBase):
-    """Chunks as a file that is read from its beginning to its end."""
+    """Chunks as a file that is read sequentially."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks, self._rest = chunks, b""
 
     def read(self, size: int = -1) -> bytes:
-        parts, wanted = [], size
-        while wanted:
+        parts, left = [], size
+        while left:
             self._rest = self._rest or next(self._chunks, b"")
             if not self._rest:
                 break
-            parts.append(self._rest[:wanted])
-            self._rest = self._rest[wanted:]
-            wanted -= len(parts[-1])
+            parts.append(self._rest[:left])
+            self._rest = self._rest[left:]
+            left -= len(parts[-1])
         return b"".join(parts)

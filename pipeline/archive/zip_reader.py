@@ -1,9 +1,8 @@
-"""The index of a zip file, read from the front as java.util.zip.ZipInputStream reads it, and held against its
-directory.
+"""The index of a zip file, read from the front as java.util.zip.ZipInputStream does, and compared with its directory.
 
-TorchServe unpacks what it meets in front and never looks at the directory at the end; most other programs look there
-first. So the two have to say the same of every member, and nothing may stand outside of what they list. Records and
-fields are those of APPNOTE.TXT 4.3 to 4.5.
+TorchServe reads the local headers and never the directory at the end; most other programs read the directory. So both
+have to agree on every member, and no byte may lie outside of the members. Records and fields are those of APPNOTE.TXT
+4.3 to 4.5.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from .zip_directory import FULL, HIDES, LOCAL, ZIP64, Entry, extra_fields, read_
 _DESCRIPTOR = b"PK\7\b"
 
 _ENCRYPTED, _BEHIND, _UTF8 = 1, 8, 0x800
-_KNOWN = _BEHIND | _UTF8 | 6  # 6: how hard the deflater tried
+_KNOWN = _BEHIND | _UTF8 | 6  # 6: the deflater's level of compression
 
 
 def index(path: Path) -> Index:
-    """The members of a zip file. Raises Fault unless it can be read in one way only, Damage if it is cut short."""
+    """The members of a zip file. Raises Fault unless it can be read in one way only, Damage if it is truncated."""
     with path.open("rb") as file:
         size = file.seek(0, 2)
         start, entries = read_directory(file, size)
@@ -56,7 +55,7 @@ def index(path: Path) -> Index:
         if at != start:
             raise fault(
                 "",
-                f"holds {start - at} bytes behind its last member that its directory does not list, which TorchServe "
+                f"has {start - at} bytes behind its last member that its directory does not list and that TorchServe "
                 "may unpack",
             )
     check_names([*((member.path, False) for member in members), *((folder.path, True) for folder in folders)])
@@ -64,7 +63,7 @@ def index(path: Path) -> Index:
 
 
 def _name(entry: Entry) -> str:
-    """A member's name. Java decodes all names as UTF-8, whether the flag that says so is set or not."""
+    """A member's name. Java decodes all names as UTF-8, whether the UTF-8 flag is set or not."""
     try:
         return entry.raw.decode("utf-8")
     except UnicodeDecodeError:
@@ -72,12 +71,12 @@ def _name(entry: Entry) -> str:
 
 
 def _local(file: IO[bytes], entry: Entry, at: int, end: int) -> int:
-    """Where a member's bytes begin. Raises Fault unless the header in front says what the directory says, and Java can
-    read the member."""
+    """The offset of a member's bytes. Raises Fault unless the local header agrees with the directory, and Java can read
+    the member."""
     file.seek(at)
     header = file.read(30)
     if header[:4] != LOCAL or len(header) < 30:
-        raise fault(entry.label, f"has no header where the directory says it begins: {HIDES}")
+        raise fault(entry.label, f"has no header at the offset that the directory lists: {HIDES}")
     flags, method, _, crc, stored, size, names, extras = struct.unpack_from("<HHIIIIHH", header, 6)
     raw, extra = file.read(names), file.read(extras)
     if len(raw) != names or len(extra) != extras:
@@ -94,7 +93,7 @@ def _local(file: IO[bytes], entry: Entry, at: int, end: int) -> int:
     if flags != entry.flags:
         raise _differs(entry, "flags", f"{flags:#x}", f"{entry.flags:#x}")
     _readable(entry)
-    # With sizes behind the member, those in front are 0, or the same ones.
+    # With sizes behind the member, those in front are 0, or the same.
     zeros = bool(flags & _BEHIND)
     for what, front, listed in (
         ("CRC-32", crc, entry.crc32),
@@ -104,10 +103,10 @@ def _local(file: IO[bytes], entry: Entry, at: int, end: int) -> int:
         if front != listed and not (zeros and front == 0):
             raise _differs(entry, what, front, listed)
     if zeros and wide is not None:
-        raise fault(entry.label, "has sizes of eight bytes behind it, which only some Javas read")
+        raise fault(entry.label, "has sizes of eight bytes behind it, which only some Java versions read")
     begin = at + len(header) + len(raw) + len(extra)
     if begin + entry.stored > end:
-        raise fault(entry.label, f"reaches into what stands behind it: {HIDES}")
+        raise fault(entry.label, f"overlaps what follows it: {HIDES}")
     return begin
 
 
@@ -115,30 +114,29 @@ def _differs(entry: Entry, what: str, front: object, listed: object) -> Fault:
     return fault(
         entry.label,
         f"has the {what} {printable(str(front))} in front and {printable(str(listed))} in the directory: TorchServe "
-        "takes the first, other programs the second",
+        "uses the first, other programs the second",
     )
 
 
 def _readable(entry: Entry) -> None:
-    """Raises Fault for what TorchServe's reader cannot unpack."""
+    """Raises Fault for a member that TorchServe's reader cannot unpack."""
     why = ""
     if entry.flags & _ENCRYPTED:
         why = "is encrypted"
     elif entry.method not in (STORED, DEFLATED):
         why = f"is compressed by method {entry.method}"
     elif entry.flags & ~_KNOWN:
-        why = f"has flags ({entry.flags:#x}) of an unknown meaning"
+        why = f"has unknown flags ({entry.flags:#x})"
     elif entry.method == STORED and entry.flags & _BEHIND:
         why = "is stored with its size behind it"
     elif entry.method == STORED and entry.stored != entry.size:
-        why = f"is stored as it is, with two sizes ({entry.stored} and {entry.size} bytes)"
+        why = f"is stored uncompressed with two sizes ({entry.stored} and {entry.size} bytes)"
     if why:
         raise fault(entry.label, f"{why}, which TorchServe's reader cannot unpack")
 
 
 def _check_bytes(file: IO[bytes], member: Member, entry: Entry) -> None:
-    """Unpack a deflated member to see that it ends where it should; those that are stored end where their size says,
-    and are held against their CRC-32 when they are read."""
+    """Unpack a deflated member to see that it ends where it should. Stored ones are checked when they are read."""
     if member.method == DEFLATED or not member.size:
         try:
             for _ in unpacked(file, member):
@@ -148,19 +146,19 @@ def _check_bytes(file: IO[bytes], member: Member, entry: Entry) -> None:
 
 
 def _behind(file: IO[bytes], entry: Entry, at: int) -> int:
-    """The length of the record behind a member, which ZipInputStream reads as is done here. Raises Fault unless it says
-    what the directory says."""
+    """The length of the data descriptor behind a member, as ZipInputStream reads it. Raises Fault unless it agrees with
+    the directory."""
     wide = max(entry.size, entry.stored) > FULL
     file.seek(at)
     record = file.read(24 if wide else 16)
     signed = record[:4] == _DESCRIPTOR
     form = "<IQQ" if wide else "<III"
     place, length = 4 if signed else 0, struct.calcsize(form)
-    told = struct.unpack_from(form, record, place) if len(record) == length + 4 else ()
-    if told != (entry.crc32, entry.stored, entry.size):
+    values = struct.unpack_from(form, record, place) if len(record) == length + 4 else ()
+    if values != (entry.crc32, entry.stored, entry.size):
         raise fault(
             entry.label,
-            "has another CRC-32 or size behind it than in the directory: TorchServe takes the first, other programs "
+            "has a different CRC-32 or size behind it than in the directory: TorchServe uses the first, other programs "
             "the second",
         )
     return place + length

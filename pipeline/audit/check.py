@@ -49,7 +49,7 @@ def check(path: Path) -> dict[str, Any]:
     try:
         archive = Archive(path)
     except Refused as refused:
-        return _result(path, path.name.partition(".")[0], Survey(), list(refused.found))
+        return _result(path, path.name.partition(".")[0], Survey(), list(refused.findings))
     read = survey(archive)
     found = [
         *_damage(read),

@@ -32,12 +32,12 @@ def test_an_archive_without_samples_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds no samples\.json"):
         samples(folder)
     (folder / "samples.json").write_text("[")
-    with pytest.raises(InputError, match="no JSON"):
+    with pytest.raises(InputError, match="not JSON"):
         samples(folder)
 
 
 def test_nothing_to_try_is_an_error() -> None:
-    with pytest.raises(InputError, match="no archive"):
+    with pytest.raises(InputError, match="no archive to try"):
         smoke([], echo)
 
 

@@ -24,7 +24,7 @@ from ...archive.model_store import (
     TEMPORARY,
     archives,
     date_after,
-    held,
+    folder_lock,
     read_sums,
     reads,
     renew,
@@ -140,7 +140,7 @@ def place(inputs: Inputs, forced: bool) -> bool:
     if not inputs.is_intact("archive"):
         raise Damaged(f"the archive {build.config.archive.name}")
     build.out.mkdir(parents=True, exist_ok=True)
-    with held(build.out):
+    with folder_lock(build.out):
         if not forced and not status(inputs)[1]:
             return False
         _sweep(build.out)
