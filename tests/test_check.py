@@ -60,7 +60,7 @@ def test_an_archive_without_a_record_is_only_told_so(tmp_path: Path) -> None:
 def test_a_record_that_makes_no_sense_is_an_error(tmp_path: Path) -> None:
     for index, text in enumerate((b"[]", b"{", b'{"files": []}', b"\xff")):
         archive = make(tmp_path / str(index), {"provenance.json": text}, recorded=False)
-        assert findings(archive, "error")[0].startswith("provenance.json: is no record")
+        assert findings(archive, "error")[0].startswith("provenance.json: is not a record")
 
 
 def test_a_damaged_member_is_named_and_the_others_are_still_held_against_the_record(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_path_that_leads_out_is_an_error(tmp_path: Path, name: str) -> None:
 
 def test_names_that_differ_by_capitals_are_a_warning(tmp_path: Path) -> None:
     archive = rewrite(make(tmp_path, recorded=False), {"HANDLER.py": HANDLER})
-    assert [line for line in findings(archive, "warning") if "capitals" in line]
+    assert [line for line in findings(archive, "warning") if "differ only in case" in line]
 
 
 def _spoil(archive: Path, old: bytes, new: bytes) -> Path:
@@ -130,7 +130,10 @@ def _hidden(archive: Path) -> Path:
     ("change", "said"),
     [
         (_hidden, "bytes behind its last member"),
-        (lambda archive: (archive.write_bytes(b"#!/bin/sh\n" + archive.read_bytes()), archive)[1], "not where its end"),
+        (
+            lambda archive: (archive.write_bytes(b"#!/bin/sh\n" + archive.read_bytes()), archive)[1],
+            "is not where its end record says",
+        ),
         (lambda archive: archive.rename(archive.with_suffix(".zip")), "Rename it"),
     ],
     ids=["hidden member", "bytes in front", "other name"],
@@ -175,7 +178,7 @@ def test_a_tars_link_is_an_error(tmp_path: Path) -> None:
         ({"modelFile": ["x"]}, "modelFile is a list"),
         ({"requirementsFile": "requirements.txt"}, "no such file"),
         ({"configFile": "none.yaml"}, "no such file"),
-        ({"handler": "another.py"}, "neither in the archive nor one of TorchServe's own"),
+        ({"handler": "another.py"}, "neither in the archive nor built into TorchServe"),
     ],
     ids=lambda value: str(value)[:30],
 )
@@ -228,7 +231,7 @@ def test_errors_end_with_2_and_warnings_with_0(tmp_path: Path, capsys: pytest.Ca
     archive = make(tmp_path, {"model-config.yaml": b"threshold: 0.5\n"})
     assert command.run(["check", str(archive)]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("warning: model-config.yaml threshold is no key of the server's")
+    assert out.startswith("warning: model-config.yaml threshold is not a key of the server")
     assert out.splitlines()[-1].endswith("0 errors, 1 warning, 0 notes")
     rewrite(archive, {"config.json": b"{}"})
     assert command.run(["check", str(archive), "--json"]) == 2

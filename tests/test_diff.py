@@ -61,7 +61,7 @@ def test_archives_that_differ_end_with_5_and_say_what_that_means(
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
         "samples: 1 -> 2 requests, 1 of them the same",
-        "The same model and answers; only the requests that it is tried with differ.",
+        "The same model and answers; only the sample requests differ.",
     ]
 
 
@@ -100,7 +100,7 @@ def test_another_time_of_the_same_files_is_a_container_too(tmp_path: Path) -> No
     with zipfile.ZipFile(first) as opened, zipfile.ZipFile(second, "w") as written:
         for info in opened.infolist():
             written.writestr(zipfile.ZipInfo(info.filename, (2001, 2, 3, 4, 5, 6)), opened.read(info))
-    assert said(compare(first, second)) == ["container: the same files as a zip file of other bytes: times"]
+    assert said(compare(first, second)) == ["container: the same files in a zip file with different bytes: times"]
 
 
 def test_the_format_that_a_build_records_is_the_containers(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_later_archive_of_the_same_files_differs_in_its_record_only(tmp_path: 
     found = compare(first, second)
     (line,) = said(found)
     assert line.startswith("manifest: createdOn ")
-    assert found["meaning"] == "The same model and answers; only the record of how it was made differs."
+    assert found["meaning"] == "The same model and answers; only the record of the build differs."
 
 
 def test_values_of_weights_that_differ_are_counted_and_named(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_tensors_added_removed_reshaped_and_of_another_type_are_told(tmp_path: P
         "weights: 1 tensor added: pooler.weight",
         "weights: 1 tensor removed: head.weight",
         "weights: 1 tensor reshaped: encoder.weight [2, 3] -> [3, 2]",
-        "weights: 1 tensor of another type: encoder.bias F32 -> I32",
+        "weights: 1 tensor of a different dtype: encoder.bias F32 -> I32",
     ]
 
 
@@ -168,8 +168,8 @@ def test_the_same_tensors_in_another_file_are_no_other_answers(tmp_path: Path, w
         changes = {name: safetensors(part) for name, part in zip(names, parts, strict=True)}
         changes |= {"model.safetensors": None, "model.safetensors.index.json": b'{"weight_map": {}}'}
     found = against(tmp_path, changes)
-    assert said(found)[-1] == "weights: all 3 tensors are the same: only how the file is written differs"
-    assert found["meaning"] == "The same model and answers; only the record of how it was made differs."
+    assert said(found)[-1] == "weights: all 3 tensors are the same: only the layout of the file differs"
+    assert found["meaning"] == "The same model and answers; only the record of the build differs."
 
 
 GAP = safetensors({"a": ("F32", [1], bytes(4))}).replace(b"[0, 4]", b"[4, 8]") + bytes(4)
@@ -180,7 +180,7 @@ GAP = safetensors({"a": ("F32", [1], bytes(4))}).replace(b"[0, 4]", b"[4, 8]") +
 )
 def test_weights_that_make_no_sense_are_still_told(tmp_path: Path, data: bytes) -> None:
     found = against(tmp_path, {"model.safetensors": data})
-    assert "weights: which tensors cannot be told: no safetensors file" in said(found)[1]
+    assert "weights: which tensors differ is unknown: not a safetensors file" in said(found)[1]
 
 
 def test_a_traced_model_of_the_same_code_differs_in_traces_of_the_build_only(tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_a_traced_model_of_the_same_code_differs_in_traces_of_the_build_only(tmp
     assert found["meaning"] == "The answers may differ."
 
 
-SERVER = "The same model and answers; the server runs it otherwise."
+SERVER = "The same model and answers; the server runs it differently."
 
 
 ANSWERS = "The answers may differ."
@@ -233,13 +233,13 @@ ANSWERS = "The answers may differ."
         ),
         (
             {"model-config.yaml": b"# a comment\n" + FILES["model-config.yaml"]},
-            "settings: model-config.yaml is written otherwise; its values are the same",
-            "The same model and answers; only the record of how it was made differs.",
+            "settings: model-config.yaml is formatted differently; its values are the same",
+            "The same model and answers; only the record of the build differs.",
         ),
         (
             {"index_to_name.json": b'{"0": "bad", "1": "yes"}'},
             "labels: 0 no -> bad",
-            "The same model; its labels are called otherwise, so the answers differ in words.",
+            "The same model; its labels have other names, so the answers differ in those.",
         ),
         ({"tokenizer.json": b"{ }"}, "tokenizer: tokenizer.json differs (", ANSWERS),
         (
@@ -252,7 +252,7 @@ ANSWERS = "The answers may differ."
         (
             {"readme.txt": b"x"},
             "other files: readme.txt is only in B (1 B)",
-            "The same model, settings and code; files differ of which only the handler knows what they do.",
+            "The same model, settings and code; files differ that only the handler knows how to use.",
         ),
     ],
     ids=lambda value: str(value)[:30],
@@ -280,7 +280,7 @@ def test_other_versions_and_sources_are_records(tmp_path: Path) -> None:
         f"source: commit is only in B ({'c' * 40})",
         "source: the checkpoint's config.json is only in B (dddddd..)",
     ]
-    assert found["meaning"] == "The same model and answers; only the record of how it was made differs."
+    assert found["meaning"] == "The same model and answers; only the record of the build differs."
 
 
 def test_a_record_that_names_other_digests_than_before_is_no_sameness(tmp_path: Path) -> None:

@@ -26,8 +26,8 @@ TWO = b"class A:\n    pass\n\nclass B:\n    pass\n"
         (b"if x:\n    class A: pass\nelse:\n    class B: pass\n", "defines 2 classes (A, B)"),
         (b"def predict(data): pass\n", "neither a class nor a function handle"),
         (b"class A:\n    def handle(self, data, context): pass\n", "without the method initialize"),
-        (b"def handle(:\n", "is no Python"),
-        (b"\xff\xfe", "is no Python"),
+        (b"def handle(:\n", "is not valid Python"),
+        (b"\xff\xfe", "is not valid Python"),
     ],
 )
 def test_a_handler_without_one_entry_point_is_an_error(tmp_path: Path, source: bytes, said: str) -> None:

@@ -257,7 +257,7 @@ def test_a_trace_of_a_model_with_code_answers_without_the_code(mar: Mar, own: Pa
     assert not ran(mar)
     told = json.loads(mar("inspect", mar.folder / archive["path"], "--json").stdout)["provenance"]
     assert told["source"]["remote_code"] == PACKED
-    assert "was run to trace it" in mar("check", mar.folder / archive["path"]).stdout
+    assert "ran when it was traced" in mar("check", mar.folder / archive["path"]).stdout
 
 
 def test_code_of_the_hub_runs_from_a_commit_and_from_nothing_that_moves(

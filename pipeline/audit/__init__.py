@@ -1,1 +1,2 @@
-"""Archives examined: what is wrong with one, and what differs between two. It imports no part of the builder."""
+"""Examines archives: `check` finds what is wrong with one, `diff` what differs between two. It does not import the
+builder."""

@@ -1,9 +1,9 @@
-"""Holds a finished archive against what is recorded in it, against TorchServe's rules, and looks for what may do harm.
+"""Checks a finished archive: against its own record, against TorchServe's rules, and for harmful contents.
 
-An error: it does not load, serves other settings than it states, is not what was built, runs code that is no handler's,
-or may be another one tomorrow. A warning: it loads, and something in it has no effect. A note: what cannot be told. The
-record itself (provenance.json) is held against nothing here: whoever changes a file can change that as well, and only a
-signature tells.
+An error: the archive does not load, is served with other settings than it states, is not what was built, runs code that
+is not a handler's, or is not pinned. A warning: it loads, but something in it has no effect. A note: something cannot
+be checked. The record (provenance.json) itself is not verified: whoever changes a file can change the record too, and
+only a signature protects against that.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .survey import Survey, survey
 
 _OURS = (PROVENANCE, MANIFEST)
 
-# Handlers that come with TorchServe (ts/torch_handler), which a manifest names without a file.
+# TorchServe's built-in handlers (ts/torch_handler), which a manifest names without a file.
 # fmt: off
 _BUILT_IN = (
     "base_handler", "image_classifier", "image_segmenter", "object_detector", "text_classifier", "text_handler",
@@ -33,7 +33,7 @@ _BUILT_IN = (
 )
 # fmt: on
 
-# Tokenizers that need no vocabulary: theirs is all bytes or all characters.
+# Tokenizers without a vocabulary file: their tokens are bytes or characters.
 _NO_VOCABULARY = ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer")
 
 _LEVELS = ("error", "warning", "note")
@@ -41,17 +41,17 @@ _GET_AGAIN = "Build it again, or copy it again from where it was built."
 
 
 def check(path: Path) -> dict[str, Any]:
-    """What is found in an archive, the worst first, and how many of its files are as recorded.
+    """The findings of an archive, errors first, and how many of its files match the record.
 
-    One that is refused, since it could be read in two ways, has the reasons as its only findings. Raises InputError for
-    what is not an archive at all.
+    For an archive that is refused, since it can be read in two ways, the reasons are the only findings. Raises
+    InputError for a file that is not an archive at all.
     """
     try:
         archive = Archive(path)
     except Refused as refused:
         return _result(path, path.name.partition(".")[0], Survey(), list(refused.findings))
     read = survey(archive)
-    found = [
+    findings = [
         *_damage(read),
         *layout.findings(archive),
         *_record(read),
@@ -62,40 +62,40 @@ def check(path: Path) -> dict[str, Any]:
         *_tokenizer(read),
         *_own_code(read),
     ]
-    return _result(path, archive.name, read, found)
+    return _result(path, archive.name, read, findings)
 
 
-def _result(path: Path, name: str, read: Survey, found: list[Finding]) -> dict[str, Any]:
-    found.sort(key=lambda finding: _LEVELS.index(finding.level))
-    told = _digests(read) or {}
-    counts = {f"{level}s": sum(finding.level == level for finding in found) for level in _LEVELS}
+def _result(path: Path, name: str, read: Survey, findings: list[Finding]) -> dict[str, Any]:
+    findings.sort(key=lambda finding: _LEVELS.index(finding.level))
+    recorded = _digests(read) or {}
+    counts = {f"{level}s": sum(finding.level == level for finding in findings) for level in _LEVELS}
     return {
         "path": str(path),
         "name": name,
         "ok": not counts["errors"],
         "files": len(read.files),
-        "recorded": len(told),
-        "intact": sum(read.files[path].sha256 == sha for path, sha in told.items() if path in read.files),
+        "recorded": len(recorded),
+        "intact": sum(read.files[path].sha256 == sha for path, sha in recorded.items() if path in read.files),
         **counts,
-        "findings": [asdict(finding) for finding in found],
+        "findings": [asdict(finding) for finding in findings],
     }
 
 
-def show(found: dict[str, Any]) -> str:
-    """`check`'s result as text: a line or two for each finding, and a summary last."""
+def show(result: dict[str, Any]) -> str:
+    """The result of `check` as text: one or two lines for each finding, and a summary."""
     lines = []
-    for finding in found["findings"]:
+    for finding in result["findings"]:
         about = f"{finding['where']} " if finding["where"] else "The archive "
         if finding["where"] and finding["what"].startswith("line "):
             about = f"{finding['where']}, "
         end = "" if finding["what"].endswith((".", "?")) else "."
         lines.append(printable(f"{finding['level']}: {about}{finding['what']}{end}"))
         lines += [printable(f"{' ' * len(finding['level'])}  {finding['do']}")] if finding["do"] else []
-    told = ", ".join(
-        f"{found[level]} {level if found[level] != 1 else level[:-1]}" for level in ("errors", "warnings", "notes")
+    counts = ", ".join(
+        f"{result[level]} {level if result[level] != 1 else level[:-1]}" for level in ("errors", "warnings", "notes")
     )
-    kept = f", {found['intact']} of the {found['recorded']} that the record names as built" if found["recorded"] else ""
-    lines.append(printable(f"{found['name']}: {found['files']} files{kept}; {told}"))
+    intact = f", {result['intact']} of {result['recorded']} recorded ones unchanged" if result["recorded"] else ""
+    lines.append(printable(f"{result['name']}: {result['files']} files{intact}; {counts}"))
     return "\n".join(lines)
 
 
@@ -111,38 +111,39 @@ def _record(read: Survey) -> Findings:
             yield Finding(
                 "note",
                 "",
-                f"holds no {PROVENANCE}, so its files cannot be held against digests: nothing tells whether they are "
-                "those that were packed.",
+                f"has no {PROVENANCE}, so whether its files are those that were packed cannot be checked.",
                 "mar build writes one.",
             )
         return
-    told = _digests(read)
-    if told is None:
+    recorded = _digests(read)
+    if recorded is None:
         if PROVENANCE not in read.damaged:
-            said = "is no record of this program's: it names no files with their SHA-256"
-            yield Finding("error", PROVENANCE, said, "Build the archive again.")
+            what = "is not a record of this program: it does not list files with their SHA-256"
+            yield Finding("error", PROVENANCE, what, "Build the archive again.")
         return
-    changed = [path for path, sha in told.items() if path in read.files and read.files[path].sha256 != sha]
-    missing = [path for path in told if read.whole and path not in read.files and path not in read.damaged]
-    more = [path for path in read.files if path not in told and path not in _OURS]
+    changed = [path for path, sha in recorded.items() if path in read.files and read.files[path].sha256 != sha]
+    missing = [path for path in recorded if read.whole and path not in read.files and path not in read.damaged]
+    more = [path for path in read.files if path not in recorded and path not in _OURS]
     for path in changed[:SHOWN]:
-        found = read.files[path].sha256
-        said = f"is not the file that was built: its SHA-256 is {found[:12]}.., and {told[path][:12]}.. is recorded"
-        yield Finding("error", path, said, _GET_AGAIN)
+        sha = read.files[path].sha256
+        what = f"is not the file that was built: its SHA-256 is {sha[:12]}.., recorded is {recorded[path][:12]}.."
+        yield Finding("error", path, what, _GET_AGAIN)
     for path in missing[:SHOWN]:
-        yield Finding("error", path, "was built and is missing: what needs it will fail, or do without", _GET_AGAIN)
+        yield Finding(
+            "error", path, "was built and is missing: the model fails to load, or runs without it", _GET_AGAIN
+        )
     for path in more[:SHOWN]:
-        said = f"is not in the record ({PROVENANCE}): somebody put it in after the build, and the server may run it"
-        yield Finding("error", path, said, "Build the archive again, with the file if it is meant.")
+        what = f"is not in the record ({PROVENANCE}): it was added after the build, and the server may run it"
+        yield Finding("error", path, what, "Build the archive again, with the file if it is intended.")
     if (rest := sum(max(0, len(paths) - SHOWN) for paths in (changed, missing, more))) > 0:
-        yield Finding("error", "", f"has {rest} more files that are not as recorded", _GET_AGAIN)
+        yield Finding("error", "", f"has {rest} more files that do not match the record", _GET_AGAIN)
 
 
 def _digests(read: Survey) -> dict[str, str] | None:
-    """The recorded SHA-256 by path, None if there is no record that can be read."""
+    """The recorded SHA-256 by path, None if the record is missing or malformed."""
     try:
-        told = json.loads(read.text(PROVENANCE) or "")["files"]
-        return {str(path): str(sha) for path, sha in told.items()}
+        files = json.loads(read.text(PROVENANCE) or "")["files"]
+        return {str(path): str(sha) for path, sha in files.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
@@ -154,14 +155,14 @@ def _handler(manifest: dict[str, Any], read: Survey) -> Findings:
         source = read.text(path)
         try:
             if source is None:
-                raise SyntaxError("it is no UTF-8 text, or too large")
+                raise SyntaxError("it is not UTF-8, or too large")
             entry_point.Module(source)
         except SyntaxError as error:
             line = f" (line {error.lineno})" if error.lineno else ""
-            yield Finding("error", path, f"is no Python: {error.msg}{line}; importing it fails", "Correct the file.")
+            yield Finding("error", path, f"is not valid Python: {error.msg}{line}; importing it fails", "Fix the file.")
     if not isinstance(named, str) or not named:
-        said = "names no handler: TorchServe takes its default one"
-        yield Finding("warning", MANIFEST, said, "Make the archive with --handler.")
+        what = "does not name a handler: TorchServe uses its default one"
+        yield Finding("warning", MANIFEST, what, "Build the archive with --handler.")
         return
     if manifest.get("runtime") == "LSP":
         return
@@ -170,15 +171,15 @@ def _handler(manifest: dict[str, Any], read: Survey) -> Findings:
     file = next((path for path in (f"{module}.py", f"{module}/__init__.py") if path in read.files), None)
     if file is None:
         if module not in _BUILT_IN and read.whole and f"{module}.py" not in read.damaged:
-            said = f"names the handler {named}, which is neither in the archive nor one of TorchServe's own"
-            yield Finding("error", MANIFEST, said, "Pack its file at the archive's root.")
+            what = f"names the handler {named}, which is neither in the archive nor built into TorchServe"
+            yield Finding("error", MANIFEST, what, "Pack its file at the archive's root.")
     else:
         yield from _entry(file, function or None, read)
     model_file = model.get("modelFile")
     code = _module(read, model_file) if isinstance(model_file, str) else None
     if code and len(code.classes) != 1:
-        said = f"defines {len(code.classes)} classes: TorchServe's own handlers take the one class of it for the model"
-        yield Finding("warning", str(model_file), said, "Leave one, and import the others from another file.")
+        what = f"defines {len(code.classes)} classes: TorchServe's built-in handlers expect exactly one, the model"
+        yield Finding("warning", str(model_file), what, "Keep one, and import the others from another file.")
 
 
 def _entry(path: str, function: str | None, read: Survey) -> Findings:
@@ -186,13 +187,13 @@ def _entry(path: str, function: str | None, read: Survey) -> Findings:
     for wrong in code.entry(function) if code else ():
         level: Any = "warning" if "instead" in wrong else "error"
         yield Finding(
-            level, path, wrong, "Leave one class with initialize and handle, or a function handle(data, context)."
+            level, path, wrong, "Keep one class with initialize and handle, or one function handle(data, context)."
         )
 
 
 def _module(read: Survey, path: str) -> entry_point.Module | None:
     try:
-        return entry_point.Module(read.text(path) or "") if path in read.kept else None
+        return entry_point.Module(read.text(path) or "") if path in read.contents else None
     except SyntaxError:
         return None
 
@@ -207,51 +208,56 @@ def _settings(manifest: dict[str, Any], read: Survey) -> Findings:
 
 def _pickled(archive: Archive, read: Survey) -> Findings:
     for path, file in read.files.items():
-        found = file.pickled
+        pickled = file.pickled
         if file.start.startswith(b"PK\3\4"):
             try:
                 with archive.open(path) as stream:
-                    found = pickles.look_in_zip(stream)
+                    pickled = pickles.look_in_zip(stream)
             except (*DAMAGE, KeyError):
-                said = "begins like a zip file and is none: torch.load and torch.jit.load refuse it"
-                yield Finding("warning", path, said, "Save it again.")
+                what = "begins like a zip file but is not one: torch.load and torch.jit.load refuse it"
+                yield Finding("warning", path, what, "Save it again.")
                 continue
-        if found is None:
+        if pickled is None:
             continue
-        if found.harmful:
-            said = f"is {found.kind} that calls {some(list(found.harmful))} when it is loaded: no model needs that"
-            yield Finding("error", path, said, "Do not load it; find out who made it.")
+        if pickled.harmful:
+            calls = some(list(pickled.harmful))
+            what = f"is {pickled.kind} that calls {calls} when it is loaded: a model does not need that"
+            yield Finding("error", path, what, "Do not load it; find out where it comes from.")
         else:
-            names = f" (it names {some(list(found.names))})" if found.names else ""
-            said = f"is {found.kind}{names}: loading it may run any code, with the server's rights"
-            yield Finding("error", path, said, "Save weights as safetensors.")
+            names = f" (it names {some(list(pickled.names))})" if pickled.names else ""
+            what = f"is {pickled.kind}{names}: loading it may run any code, with the server's rights"
+            yield Finding("error", path, what, "Save weights as safetensors.")
 
 
 def _own_code(read: Survey) -> Findings:
-    """Code that came with the model, which its builder trusted."""
+    """Python code of the model repository that the build was allowed to run (remote_code)."""
     try:
         named = [str(path) for path in json.loads(read.text(PROVENANCE) or "")["source"]["remote_code"]]
     except (ValueError, KeyError, TypeError, RecursionError):
         return
     if packed := [path for path in named if path in read.files]:
-        when = "which was run to trace it" if "graph.json" in read.files else "which a server runs when it loads it"
-        said = f"holds code that came with the model, {when}: {some(packed)}"
-        yield Finding("note", "", said, "mar inspect tells where the model came from.")
+        when = (
+            "which ran when it was traced"
+            if "graph.json" in read.files
+            else "which the server runs when it loads the model"
+        )
+        what = f"has code that came with the model, {when}: {some(packed)}"
+        yield Finding("note", "", what, "mar inspect shows where the model came from.")
 
 
 def _tokenizer(read: Survey) -> Findings:
-    """A model of transformers' that takes texts and has nothing to make tokens of them."""
+    """A warning for a transformers model without a tokenizer or image processor."""
     names = {path.rpartition("/")[2] for path in read.files}
     if "preprocessor_config.json" in names or any(fnmatch(name, kind) for name in names for kind in VOCABULARIES):
         return
-    configs = [path for path in read.kept if re.fullmatch(r"(.*/)?config\.json", path)]
+    configs = [path for path in read.contents if re.fullmatch(r"(.*/)?config\.json", path)]
     if not any(re.search(r'"(model_type|architectures)"', read.text(path) or "") for path in configs):
         return
-    own = "".join(read.text(path) or "" for path in read.kept if path.endswith("tokenizer_config.json"))
+    own = "".join(read.text(path) or "" for path in read.contents if path.endswith("tokenizer_config.json"))
     if read.whole and not any(name in own for name in _NO_VOCABULARY):
         yield Finding(
             "warning",
             "",
-            "holds a transformers model and no tokenizer: its handler fetches another one at load, or fails",
+            "has a transformers model but no tokenizer: its handler downloads one when it loads, or fails",
             "Pack the tokenizer's files beside config.json; mar build does.",
         )

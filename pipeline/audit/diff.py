@@ -1,4 +1,4 @@
-"""What differs between two archives, in plain words, and what that means for whoever asks the model."""
+"""The differences between two archives, and whether they can change the model's answers."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from .difference import EFFECTS, GROUPS, MEANINGS, Difference, Effect, Group
 from .survey import Survey, survey
 
 _RECORDS = (MANIFEST, PROVENANCE)
-_SHOWN = 20  # keys of one file that are told one by one
+_SHOWN = 20  # keys of one file that are listed one by one
 
-# Settings by which the server decides where a model computes; all other ones of its own leave the answers alone.
+# Server settings that decide where a model runs; the other server settings do not change the answers.
 _PLACES = ("deviceType", "parallelType", "parallelLevel", "torchrun")
 
 
 class _Side:
-    """An archive that was read. Raises InputError if it is none, or damaged."""
+    """One of the two archives, read. Raises InputError if the file is not an archive, or is damaged."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.archive = path, Archive(path)
         self.read: Survey = survey(self.archive)
         for where, why in self.read.damaged.items():
-            said = f"{path} is damaged: {where}{': ' if where else ''}{why}."
-            raise InputError(said, fix="Build it again, or copy it again.")
+            what = f"{path} is damaged: {where}{': ' if where else ''}{why}."
+            raise InputError(what, fix="Build it again, or copy it again.")
         self.files = self.read.files
         config = self.archive.manifest["model"].get("configFile")
         self.config = config if isinstance(config, str) else "model-config.yaml"
@@ -43,14 +43,14 @@ class _Side:
         self.serialized = weight if isinstance(weight, str) else ""
 
     def value(self, path: str) -> Any:
-        """A JSON or YAML file's value; None if it is none."""
+        """The value of a JSON or YAML file; None for other files."""
         text = self.read.text(path)
         if text is None:
             return None
         if path == self.config or path.endswith((".yaml", ".yml")):
             return yaml.parse(text).data
         if not path.endswith(".json"):
-            return None  # a line of Python is YAML too, often enough
+            return None  # not parsed as YAML: other texts, Python for one, often parse too
         try:
             return json.loads(text)
         except (ValueError, RecursionError):
@@ -58,25 +58,26 @@ class _Side:
 
 
 def compare(first: Path, second: Path) -> dict[str, Any]:
-    """What differs, by group, and what it means in one sentence. Raises InputError for what is no whole archive."""
+    """The differences by group, and their meaning in one sentence. Raises InputError for a file that is not an archive,
+    or is damaged."""
     a, b = _Side(first), _Side(second)
-    # The labels are told in several files in the same words.
-    found = list(dict.fromkeys(_files(a, b)))
-    found += _container(a, b, found)
-    found.sort(key=lambda one: GROUPS.index(one.group))
+    # Several files have the labels: list each difference once.
+    differences = list(dict.fromkeys(_files(a, b)))
+    differences += _container(a, b, differences)
+    differences.sort(key=lambda difference: GROUPS.index(difference.group))
     return {
         "a": str(first),
         "b": str(second),
-        "same": not found,
-        "meaning": MEANINGS[max((one.effect for one in found), default=0)],
-        "differences": [{"group": one.group, "text": one.text} for one in found],
+        "same": not differences,
+        "meaning": MEANINGS[max((difference.effect for difference in differences), default=0)],
+        "differences": [{"group": difference.group, "text": difference.text} for difference in differences],
     }
 
 
-def show(found: dict[str, Any]) -> str:
-    """`compare`'s result as text: a line for each difference, and what they mean."""
-    lines = [printable(f"{one['group']}: {one['text']}") for one in found["differences"]]
-    return "\n".join([*lines, found["meaning"]])
+def show(result: dict[str, Any]) -> str:
+    """The result of `compare` as text: a line for each difference, and their meaning."""
+    lines = [printable(f"{one['group']}: {one['text']}") for one in result["differences"]]
+    return "\n".join([*lines, result["meaning"]])
 
 
 def _files(a: _Side, b: _Side) -> Iterator[Difference]:
@@ -86,7 +87,7 @@ def _files(a: _Side, b: _Side) -> Iterator[Difference]:
         if group == "weights" or not _differs(path, a, b):
             continue
         details = _inside(group, path, a, b) if path in a.files and path in b.files else None
-        yield from [Difference(group, _told(path, a, b), EFFECTS[group])] if details is None else details
+        yield from [Difference(group, _whole_file(path, a, b), EFFECTS[group])] if details is None else details
 
 
 def _group(path: str, a: _Side, b: _Side) -> Group:
@@ -112,7 +113,7 @@ def _group(path: str, a: _Side, b: _Side) -> Group:
     return "other files"
 
 
-def _told(path: str, a: _Side, b: _Side) -> str:
+def _whole_file(path: str, a: _Side, b: _Side) -> str:
     one, other = a.files.get(path), b.files.get(path)
     if one is None or other is None:
         there = one or other
@@ -126,16 +127,16 @@ def _weights(a: _Side, b: _Side) -> Iterator[Difference]:
     paths = [path for path in sorted({*a.files, *b.files}) if _group(path, a, b) == "weights"]
     paths = [path for path in paths if _differs(path, a, b)]
     safe = [path for path in paths if path.endswith(tensors.SUFFIX)]
-    said, effect = _tensors(safe, a, b) if safe else ([], Effect.ANSWERS)
+    lines, effect = _tensors(safe, a, b) if safe else ([], Effect.ANSWERS)
     for path in paths:
         if path in safe or path.rpartition("/")[2] == INDEX:
-            # Which tensor is in which file is nothing to a model that has the same ones.
-            yield Difference("weights", _told(path, a, b), effect)
+            # Which file a tensor is in does not matter if the tensors are the same.
+            yield Difference("weights", _whole_file(path, a, b), effect)
         elif path in a.files and path in b.files:
             yield from _records(path, a, b)
         else:
-            yield Difference("weights", _told(path, a, b), Effect.ANSWERS)
-    for text in said:
+            yield Difference("weights", _whole_file(path, a, b), Effect.ANSWERS)
+    for text in lines:
         yield Difference("weights", text, effect)
 
 
@@ -145,31 +146,31 @@ def _differs(path: str, a: _Side, b: _Side) -> bool:
 
 
 def _tensors(paths: list[str], a: _Side, b: _Side) -> tuple[list[str], Effect]:
-    """What differs in the tensors of these files, and what that does."""
+    """The differences between the tensors of these files, a line each, and their effect."""
     try:
         one, other = (tensors.of_archive(side.archive, paths) for side in (a, b))
     except ValueError as error:
-        return [f"which tensors cannot be told: {error}"], Effect.ANSWERS
-    found = tensors.differences(one, other)
-    if not found:
-        return [f"all {len(one)} tensors are the same: only how the file is written differs"], Effect.RECORD
-    return found, Effect.ANSWERS
+        return [f"which tensors differ is unknown: {error}"], Effect.ANSWERS
+    lines = tensors.differences(one, other)
+    if not lines:
+        return [f"all {len(one)} tensors are the same: only the layout of the file differs"], Effect.RECORD
+    return lines, Effect.ANSWERS
 
 
 def _records(path: str, a: _Side, b: _Side) -> Iterator[Difference]:
-    """A file of torch.save or torch.jit.save in both archives, by its records if it is one."""
-    told = _told(path, a, b)
+    """A weights file in both archives, compared by its records if torch.save or torch.jit.save wrote it."""
+    summary = _whole_file(path, a, b)
     try:
         with a.archive.open(path) as one, b.archive.open(path) as other:
             first, second = records.records(one), records.records(other)
     except (*DAMAGE, KeyError):
-        yield Difference("weights", told, Effect.ANSWERS)
+        yield Difference("weights", summary, Effect.ANSWERS)
         return
     changed = sorted(name for name in {*first, *second} if first.get(name) != second.get(name))
     matter = [name for name in changed if not records.is_trace_of_build(name)]
     if not matter:
         yield Difference(
-            "weights", f"{told}: code and values are the same; only traces of the build differ", Effect.RECORD
+            "weights", f"{summary}: code and values are the same; only traces of the build differ", Effect.RECORD
         )
         return
     code = [name for name in matter if name.startswith("code/")]
@@ -177,11 +178,11 @@ def _records(path: str, a: _Side, b: _Side) -> Iterator[Difference]:
         f"code differs in {some(code)}" if code else "",
         f"{len(matter) - len(code)} of {len(first)} other records differ" if len(matter) > len(code) else "",
     ]
-    yield Difference("weights", f"{told}: {'; '.join(part for part in parts if part)}", Effect.ANSWERS)
+    yield Difference("weights", f"{summary}: {'; '.join(part for part in parts if part)}", Effect.ANSWERS)
 
 
 def _inside(group: Group, path: str, a: _Side, b: _Side) -> list[Difference] | None:
-    """A file in both archives, key by key; None if its keys cannot be told."""
+    """A file in both archives, compared key by key; None if it has no keys to compare."""
     one, other = a.value(path), b.value(path)
     if group == "samples" and isinstance(one, list) and isinstance(other, list):
         shared = sum(sample in other for sample in one)
@@ -190,21 +191,21 @@ def _inside(group: Group, path: str, a: _Side, b: _Side) -> list[Difference] | N
         return None
     changed = values.of(one, other)
     if not changed:
-        return [Difference(group, f"{path} is written otherwise; its values are the same", Effect.RECORD)]
+        return [Difference(group, f"{path} is formatted differently; its values are the same", Effect.RECORD)]
     every = (_change(group, path, where, change, a, b) for where, change in changed.items())
-    found = [one for one in every if one is not None]
-    if not found and not any(_differs(path, a, b) for path in {*a.files, *b.files} if path not in _RECORDS):
-        # What the record tells of the files has changed, and no file has.
+    differences = [one for one in every if one is not None]
+    if not differences and not any(_differs(path, a, b) for path in {*a.files, *b.files} if path not in _RECORDS):
+        # The record lists other files, but the files are the same.
         return None
-    if len(found) > _SHOWN:
-        effect = max(one.effect for one in found)
-        more = Difference(group, f"{path} differs in {len(found) - _SHOWN} more values", effect)
-        return [*found[:_SHOWN], more]
-    return found
+    if len(differences) > _SHOWN:
+        effect = max(one.effect for one in differences)
+        more = Difference(group, f"{path} differs in {len(differences) - _SHOWN} more values", effect)
+        return [*differences[:_SHOWN], more]
+    return differences
 
 
 def _change(group: Group, path: str, where: tuple[str, ...], change: str, a: _Side, b: _Side) -> Difference | None:
-    """A changed value in words, in the group that it belongs to; None for what other differences tell already."""
+    """A changed value as a difference of its group; None if another difference covers it."""
     key = messages.dotted(where)
     if path == PROVENANCE:
         return _recorded(where, change)
@@ -219,10 +220,10 @@ def _change(group: Group, path: str, where: tuple[str, ...], change: str, a: _Si
     if path.rpartition("/")[2] == CONFIG:
         if where[0] == "id2label" and len(where) > 1:
             return Difference("labels", f"{messages.dotted(where[1:])} {change}", Effect.LABELS)
-        if where[0] == "label2id":  # id2label turned round
+        if where[0] == "label2id":  # the inverse of id2label
             return None
-        told = where[0] in ("transformers_version", "_name_or_path")
-        return Difference(group, f"{path}: {key} {change}", Effect.RECORD if told else Effect.ANSWERS)
+        descriptive = where[0] in ("transformers_version", "_name_or_path")
+        return Difference(group, f"{path}: {key} {change}", Effect.RECORD if descriptive else Effect.ANSWERS)
     if path in (a.config, b.config):
         leaves_alone = where[0] in messages.keys_of(Frontend) and where[0] not in _PLACES
         return Difference(group, f"{key} {change}", Effect.SERVER if leaves_alone else Effect.ANSWERS)
@@ -235,9 +236,9 @@ def _recorded(where: tuple[str, ...], change: str) -> Difference | None:
         return Difference("versions", f"{rest} {change}", Effect.RECORD)
     if where == ("settings", "archive", "format"):
         return Difference("container", f"{rest.removeprefix('archive.')} {change}", Effect.CONTAINER)
-    # The files themselves were compared, and so were the settings that were packed, and the labels.
-    told = (("settings", "handler"), ("settings", "archive"), ("settings", "serialize", "labels"))
-    if top == "files" or any(where[: len(start)] == start for start in told):
+    # Files, packed settings and labels are compared on their own.
+    compared = (("settings", "handler"), ("settings", "archive"), ("settings", "serialize", "labels"))
+    if top == "files" or any(where[: len(start)] == start for start in compared):
         return None
     if top == "checkpoint":
         return Difference("source", f"the checkpoint's {'/'.join(where[1:])} {change}", Effect.RECORD)
@@ -245,15 +246,15 @@ def _recorded(where: tuple[str, ...], change: str) -> Difference | None:
     return Difference("source", f"{key} {change}", Effect.RECORD)
 
 
-def _container(a: _Side, b: _Side, found: list[Difference]) -> Iterable[Difference]:
-    """What differs in how the files are packed, beside what was found: of two alike containers only if their files are
-    the same, or they could not but differ."""
+def _container(a: _Side, b: _Side, differences: list[Difference]) -> Iterable[Difference]:
+    """Differences in packing. Containers of the same kind are compared only if their files are the same: otherwise
+    their bytes differ anyway."""
     first, second = a.archive.kind, b.archive.kind
     if first != second:
-        if not any(one.group == "container" for one in found):
+        if not any(one.group == "container" for one in differences):
             yield Difference("container", f"{WORDS[first]} -> {WORDS[second]}", Effect.CONTAINER)
-    elif not found and first != "no-archive" and digest(a.path) != digest(b.path):
+    elif not differences and first != "no-archive" and digest(a.path) != digest(b.path):
         packed = [{m.path: m.stored for m in side.archive.members()} for side in (a, b)]
         what = "compression" if packed[0] != packed[1] else "order" if list(a.files) != list(b.files) else "times"
-        said = f"the same files as {WORDS[first]} of other bytes: {what}"
-        yield Difference("container", said, Effect.CONTAINER)
+        text = f"the same files in {WORDS[first]} with different bytes: {what}"
+        yield Difference("container", text, Effect.CONTAINER)

@@ -1,4 +1,4 @@
-"""One difference between two archives: what it is about, and what it does to whoever asks the model."""
+"""One difference between two archives: its group, and its effect on the model's answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GROUPS: tuple[Group, ...] = Group.__args__  # type: ignore[attr-defined]
 
 
 class Effect(IntEnum):
-    """What a difference does, from nothing on."""
+    """The effect of a difference, from harmless to changed answers."""
 
     CONTAINER = 1
     RECORD = 2
@@ -28,11 +28,11 @@ class Effect(IntEnum):
 MEANINGS = {
     0: "Nothing differs.",
     Effect.CONTAINER: "The same files, so the same model and answers: only the container differs.",
-    Effect.RECORD: "The same model and answers; only the record of how it was made differs.",
-    Effect.TRIED: "The same model and answers; only the requests that it is tried with differ.",
-    Effect.SERVER: "The same model and answers; the server runs it otherwise.",
-    Effect.OTHER: "The same model, settings and code; files differ of which only the handler knows what they do.",
-    Effect.LABELS: "The same model; its labels are called otherwise, so the answers differ in words.",
+    Effect.RECORD: "The same model and answers; only the record of the build differs.",
+    Effect.TRIED: "The same model and answers; only the sample requests differ.",
+    Effect.SERVER: "The same model and answers; the server runs it differently.",
+    Effect.OTHER: "The same model, settings and code; files differ that only the handler knows how to use.",
+    Effect.LABELS: "The same model; its labels have other names, so the answers differ in those.",
     Effect.ANSWERS: "The answers may differ.",
 }
 
@@ -49,12 +49,12 @@ EFFECTS: dict[Group, Effect] = {
     "other files": Effect.OTHER,
     "container": Effect.CONTAINER,
 }
-"""What a difference in a whole file of a group does."""
+"""The effect of a difference in a file of each group, compared as a whole."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One difference, in words; what it does is for the meaning."""
+    """One difference in words, and its effect."""
 
     group: Group
     text: str

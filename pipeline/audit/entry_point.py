@@ -1,7 +1,7 @@
-"""What TorchServe will take for the entry point of a handler's file, told from its source without running it.
+"""The entry point that TorchServe will find in a handler's file, from its source, without running it.
 
-As ts/model_loader.py has it: the function named after `:` in the manifest, or one named `handle`; else the one class
-that the module defines. Classes that are imported do not count, since they are another module's.
+By ts/model_loader.py it is the function that the manifest names after `:`, or one named `handle`; otherwise the only
+class that the module defines. Imported classes do not count.
 """
 
 from __future__ import annotations
@@ -9,50 +9,52 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-# Calls whose result is a class of the module that they stand in.
+# Calls that define a class in the calling module.
 _FACTORIES = frozenset(("namedtuple", "NamedTuple", "TypedDict", "make_dataclass", "type", "Enum", "IntEnum"))
 
 
 class Module:
-    """A module's names. Raises SyntaxError if it is none."""
+    """The names that a module defines. Raises SyntaxError if the source is not valid Python."""
 
     def __init__(self, source: str) -> None:
         self.names: set[str] = set()
         self.classes: dict[str, ast.ClassDef | None] = {}
-        """By name; None for one that a call makes."""
+        """Class definitions by name; None for a class that a call creates."""
         self.imports_all = False
         try:
             tree = ast.parse(source)
         except (ValueError, RecursionError, MemoryError) as error:
             raise SyntaxError(str(error) or "nested too deep") from None
         for statement, instead in _executed(tree.body):
-            # Of two branches one runs: what both define is there once, and may be the other one's import.
+            # Only one of two branches runs: a class that both define counts once.
             if not (instead and isinstance(statement, ast.ClassDef) and statement.name in self.names):
                 self._add(statement)
 
     def entry(self, function: str | None) -> list[str]:
-        """What is wrong with the module as a handler, a line each; nothing if TorchServe finds one entry point."""
-        wanted = function or "handle"
-        if wanted in self.names or (self.imports_all and not self.classes):
+        """What is wrong with the module as a handler, a line each; empty if TorchServe finds one entry point."""
+        target = function or "handle"
+        if target in self.names or (self.imports_all and not self.classes):
             return []
         names = sorted(self.classes)
         if len(names) > 1:
             return [
-                f"defines {len(names)} classes ({', '.join(names[:4])}), and TorchServe takes a handler with just one: "
-                "the worker dies as it loads"
+                f"defines {len(names)} classes ({', '.join(names[:4])}), but TorchServe needs exactly one: the worker "
+                "dies while it loads"
             ]
         if not names:
-            return [f"defines neither a class nor a function {wanted}, so TorchServe finds nothing to call"]
-        found = []
+            return [f"defines neither a class nor a function {target}, so TorchServe finds nothing to call"]
+        problems = []
         if function:
-            found.append(f"has no function {function}, which the manifest names: TorchServe takes {names[0]} instead")
-        made = self.classes[names[0]]
-        if made is not None and not made.bases:
-            methods = {part.name for part in made.body if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)}
+            problems.append(f"has no function {function}, which the manifest names: TorchServe uses {names[0]} instead")
+        definition = self.classes[names[0]]
+        if definition is not None and not definition.bases:
+            methods = {
+                part.name for part in definition.body if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)
+            }
             missing = [name for name in ("initialize", "handle") if name not in methods]
             if missing:
-                found.append(f"defines the class {names[0]} without the method {missing[0]}, which TorchServe calls")
-        return found
+                problems.append(f"defines the class {names[0]} without the method {missing[0]}, which TorchServe calls")
+        return problems
 
     def _add(self, statement: ast.stmt) -> None:
         if isinstance(statement, ast.ClassDef):
@@ -88,7 +90,7 @@ class Module:
         self.classes.pop(name, None)
 
     def _alias(self, name: str, value: ast.expr) -> None:
-        """A second name of a class is a second class to TorchServe."""
+        """TorchServe counts an alias of a class as a second class."""
         if isinstance(value, ast.Name) and value.id in self.classes:
             self.classes[name] = self.classes[value.id]
         elif isinstance(value, ast.Call):
@@ -98,8 +100,8 @@ class Module:
 
 
 def _executed(body: list[ast.stmt], instead: bool = False) -> Iterator[tuple[ast.stmt, bool]]:
-    """The statements that run when a module is imported, those in conditions and the like among them, and whether each
-    may run in place of some before it."""
+    """The statements that run on import, also those in conditions, loops and try blocks; each with whether it is an
+    alternative to statements before it."""
     for statement in body:
         yield statement, instead
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -113,6 +115,6 @@ def _executed(body: list[ast.stmt], instead: bool = False) -> Iterator[tuple[ast
 
 
 def _never(test: ast.expr) -> bool:
-    """Whether a condition does not hold in a module that is imported to run."""
+    """Whether a condition is false when the module is imported."""
     text = ast.unparse(test)
     return text in ("TYPE_CHECKING", "typing.TYPE_CHECKING", "__name__ == '__main__'", "False")

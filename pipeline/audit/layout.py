@@ -1,6 +1,5 @@
-"""What is wrong with the members of an archive that can be read in one way only: what TorchServe's ZipUtils.java does
-with it, and where its members end up. What cannot be read so is refused before (`members`, `zip_reader`,
-`tar_reader`)."""
+"""Checks how TorchServe (ZipUtils.java) unpacks an archive: by which format, and to which paths. An archive that
+programs may read differently was refused before (`members`, `zip_reader`, `tar_reader`)."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ from ..text import some
 
 
 def findings(archive: Archive) -> Findings:
-    """What is wrong with an archive's members."""
+    """Findings on the container and the members of an archive."""
     if archive.kind == "zip":
         yield from _zip(archive)
     elif archive.kind == "tgz":
@@ -28,8 +27,7 @@ def _zip(archive: Archive) -> Findings:
         yield Finding(
             "error",
             "",
-            f"is a zip file called {archive.path.name}: TorchServe takes all but *.mar for .tar.gz, and cannot unpack "
-            "it",
+            f"is a zip file named {archive.path.name}: TorchServe reads all but *.mar as .tar.gz, and cannot unpack it",
             "Rename it to end in .mar.",
         )
     for member in archive.members():
@@ -37,8 +35,8 @@ def _zip(archive: Archive) -> Findings:
             yield Finding(
                 "warning",
                 member.path,
-                "is a symbolic link, and TorchServe writes a file with the link's text in its place",
-                "Pack the file that it leads to.",
+                "is a symbolic link: TorchServe writes a file with the link's target as its text",
+                "Pack its target instead.",
             )
 
 
@@ -50,8 +48,8 @@ def _tar(archive: Archive) -> Findings:
         yield Finding(
             "error",
             "",
-            f"holds {some(beside or roots)} at its root, where TorchServe wants one folder with all in it: it takes "
-            "the first part off every path",
+            f"has {some(beside or roots)} at its root, where TorchServe expects one folder with everything in it: it "
+            "drops the first part of every path",
             AGAIN,
         )
 
@@ -63,8 +61,8 @@ def _folder(path: Path) -> Findings:
             yield Finding(
                 "error",
                 file.relative_to(path).as_posix(),
-                "is a link that leads out of the archive's folder, to what nobody packed or recorded",
-                "Put the file itself in its place.",
+                "is a link that leads out of the archive's folder, to a file that was neither packed nor recorded",
+                "Replace the link with the file.",
             )
 
 
@@ -76,6 +74,6 @@ def _capitals(paths: list[str]) -> Findings:
             yield Finding(
                 "warning",
                 path,
-                f"and {other} differ by capitals only: where a file system takes them for one, one of them is lost",
+                f"and {other} differ only in case: on a case-insensitive file system, one of them is lost",
                 "Rename one of them.",
             )

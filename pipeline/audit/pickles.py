@@ -1,4 +1,4 @@
-"""Finds pickles, by their bytes: loading one runs whatever code it names."""
+"""Detects pickles by their bytes: loading one runs any code that it names."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import IO
 
 _LOOK = 1 << 20
-"""Bytes of a pickle that are looked at: tensors' names and classes come before their values."""
+"""Bytes of a pickle that are parsed: names and classes of tensors come before their values."""
 
 _OPCODES = frozenset(opcode.code.encode("latin-1") for opcode in pickletools.opcodes)
 _SUFFIXES = (".pkl", ".pickle", ".joblib")
 _STRINGS = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE", "STRING", "BINSTRING", "SHORT_BINSTRING")
 
-# What no saved model needs, and what a pickle would reach for to take over the process that loads it.
+# Modules that a saved model does not need, and that an attack would use.
 # fmt: off
 _HARMFUL_MODULES = frozenset((
     "os", "posix", "nt", "subprocess", "sys", "runpy", "socket", "shutil", "pty", "ctypes", "importlib", "webbrowser",
@@ -28,14 +28,14 @@ _HARMFUL_BUILTINS = frozenset(("eval", "exec", "compile", "open", "__import__", 
 
 @dataclass(frozen=True)
 class Pickled:
-    """What kind of file it is, and the functions and classes that loading it looks up, as far as they were read."""
+    """The kind of file, and the functions and classes that loading it imports, as far as they were parsed."""
 
     kind: str
     names: tuple[str, ...] = ()
 
     @property
     def harmful(self) -> tuple[str, ...]:
-        """The names that have no place in a model."""
+        """The names that a model does not need and an attack would use."""
         return tuple(name for name in self.names if _harmful(name))
 
 
@@ -47,28 +47,30 @@ def _harmful(name: str) -> bool:
 
 
 def look(start: bytes, path: str, *, whole: bool) -> Pickled | None:
-    """What the first bytes of a file, or all of them (`whole`), show; None if it is no pickle. Zip files, which
-    torch.save writes, are for `look_in_zip`."""
+    """Detect a pickle by the first bytes of a file, or all of them (`whole`); None if it is not one.
+
+    For zip files, as torch.save writes them, use `look_in_zip`.
+    """
     if start[:6] == b"\x93NUMPY":
         return Pickled("a NumPy array of objects") if _objects(start) else None
     if start[:2] == b"\x1f\x8b" or start[:1] == b"\x78":
-        # As joblib compresses.
+        # joblib's compression.
         try:
             inner = zlib.decompressobj(47).decompress(start, _LOOK)
         except zlib.error:
             inner = b""
-        if found := _raw(inner, whole=False):
-            return Pickled("a compressed pickle", found.names)
-    if found := _raw(start, whole=whole):
-        return found
+        if pickled := _raw(inner, whole=False):
+            return Pickled("a compressed pickle", pickled.names)
+    if pickled := _raw(start, whole=whole):
+        return pickled
     if path.endswith(_SUFFIXES) and not start.startswith(b"PK\3\4"):
         return Pickled("a pickle by its name")
     return None
 
 
 def look_in_zip(stream: IO[bytes]) -> Pickled | None:
-    """What a zip file in an archive holds; None if nothing in it is unpickled. TorchScript keeps its constants
-    pickled too, but torch.jit reads them with a reader of its own that runs nothing. Raises zipfile.BadZipFile."""
+    """Detect a pickle in a zip file; None if loading the file unpickles nothing. TorchScript pickles its constants too,
+    but torch.jit has its own reader, which runs no code. Raises zipfile.BadZipFile."""
     with zipfile.ZipFile(stream) as opened:
         names = opened.namelist()
         last = {name.rpartition("/")[2] for name in names}
@@ -77,16 +79,16 @@ def look_in_zip(stream: IO[bytes]) -> Pickled | None:
         for name in names:
             with opened.open(name) as member:
                 start = member.read(_LOOK if name.endswith(_SUFFIXES) else 1024)
-            found = look(start, name, whole=False)
-            if found and name.rpartition("/")[2] == "data.pkl":
-                return Pickled("a file of torch.save", found.names)
-            if found:
-                return Pickled(f"a zip file with {found.kind} in it", found.names)
+            pickled = look(start, name, whole=False)
+            if pickled and name.rpartition("/")[2] == "data.pkl":
+                return Pickled("a file of torch.save", pickled.names)
+            if pickled:
+                return Pickled(f"a zip file with {pickled.kind} in it", pickled.names)
     return None
 
 
 def _raw(data: bytes, *, whole: bool) -> Pickled | None:
-    """A pickle of protocol 2 to 5, or several in a row, as torch.save wrote them before its zip files."""
+    """A pickle of protocol 2 to 5, or several in a row, as torch.save wrote before version 1.6."""
     if len(data) < 3 or data[0] != 0x80 or data[1] not in (2, 3, 4, 5) or data[2:3] not in _OPCODES:
         return None
     names: dict[str, None] = {}
@@ -103,7 +105,8 @@ def _raw(data: bytes, *, whole: bool) -> Pickled | None:
 
 
 def _names(data: bytes, at: int, names: dict[str, None]) -> int | None:
-    """Add what the pickle at `at` looks up; the place after its end, None if it goes on or makes no sense."""
+    """Add the names that the pickle at offset `at` imports. Returns the offset after its end, None if it is truncated
+    or malformed."""
     texts: list[str] = []
     memo: dict[int, str] = {}
     top = ""
@@ -128,13 +131,13 @@ def _names(data: bytes, at: int, names: dict[str, None]) -> int | None:
                 top = memo.get(int(str(argument)), "")
             if top:
                 texts = [*texts[-1:], top]
-    except Exception:  # pickletools reads any bytes, and fails over them in any way
+    except Exception:  # on malformed bytes, pickletools raises anything
         return None
     return None
 
 
 def _objects(start: bytes) -> bool:
-    """Whether a .npy file's header (NEP 1) says that its values are pickled objects."""
+    """Whether a .npy file has pickled objects as values, by its header (NEP 1)."""
     wide = start[6:7] >= b"\x02"
     form, first = ("<I", 12) if wide else ("<H", 10)
     if len(start) < first:

@@ -1,4 +1,4 @@
-"""What TorchServe asks of an archive's manifest, settings and requirements, and what it passes over in silence."""
+"""TorchServe's rules for an archive's manifest, settings and requirements, and what it ignores silently."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from .survey import Survey
 
 _RUNTIMES = ("python", "python3", "LSP")
 
-# The manifest's entries that name a file, beside its handler.
+# The manifest's entries that name a file, other than the handler.
 FILES = ("serializedFile", "modelFile", "configFile", "requirementsFile")
 
-# ModelConfig.java takes the least or the largest value that it knows instead of these, without a word.
+# Out of range, ModelConfig.java silently replaces these by its smallest or largest value.
 _CLAMPED = ("minWorkers", "maxWorkers", "batchSize", "maxSequenceJobQueueSize", "maxNumSequence")
 
-_KEPT_OUT = ("archive", "verify")  # sections of a build's config that an archive has not
-_IGNORED = "TorchServe drops unknown keys without a word"
+_BUILD_ONLY = ("archive", "verify")  # sections of a build's config that are not in an archive
+_IGNORED = "TorchServe ignores unknown keys silently"
 
 
-def manifest(found: Mapping[str, Any], files: Survey) -> Findings:
-    """What is wrong in MANIFEST.json, but for its handler."""
-    where, model = "MAR-INF/MANIFEST.json", found["model"]
+def manifest(content: Mapping[str, Any], files: Survey) -> Findings:
+    """Findings on MANIFEST.json, except for its handler."""
+    where, model = "MAR-INF/MANIFEST.json", content["model"]
     name = model.get("modelName")
     if not isinstance(name, str) or not MODEL_NAME.fullmatch(name):
         yield Finding(
             "error",
             where,
-            f"modelName is {messages.shown(name)}: TorchServe's address for it would not be one",
-            "Name it with letters, digits and _ - . only, a letter or a digit first.",
+            f"modelName is {messages.shown(name)}: TorchServe could not build a URL from it",
+            "Use only letters, digits and _ - . in it, starting with a letter or a digit.",
         )
-    if "runtime" in found and found["runtime"] not in _RUNTIMES:
+    if "runtime" in content and content["runtime"] not in _RUNTIMES:
         yield Finding(
             "error",
             where,
-            f"runtime is {messages.shown(found['runtime'])}, which TorchServe refuses"
-            + messages.meant(found["runtime"], _RUNTIMES),
-            f"It takes {', '.join(_RUNTIMES)}.",
+            f"runtime is {messages.shown(content['runtime'])}, which TorchServe refuses"
+            + messages.meant(content["runtime"], _RUNTIMES),
+            f"Use one of {', '.join(_RUNTIMES)}.",
         )
     for key in FILES:
         named = model.get(key)
@@ -54,7 +54,7 @@ def manifest(found: Mapping[str, Any], files: Survey) -> Findings:
                 "error",
                 where,
                 f"{key} is {messages.shown(named)}, and there is no such file: the model does not load",
-                "Pack the file, or make the archive without the entry.",
+                "Pack the file, or build the archive without the entry.",
             )
     if not model.get("modelVersion"):
         yield Finding("note", where, "has no modelVersion: TorchServe calls it 1.0.", "")
@@ -62,30 +62,30 @@ def manifest(found: Mapping[str, Any], files: Survey) -> Findings:
         yield Finding(
             "warning",
             "model-config.yaml",
-            "is in the archive, and the manifest names no configFile: neither server nor handler reads it",
+            "is in the archive, but the manifest has no configFile: neither the server nor the handler reads it",
             "Pack it with torch-model-archiver --config-file.",
         )
 
 
 def settings(where: str, text: str | None) -> Findings:
-    """What is wrong in an archive's model-config.yaml."""
+    """Findings on an archive's model-config.yaml."""
     if text is None:
-        yield Finding("error", where, "is no UTF-8 text, or too large for settings", "Write it again.")
+        yield Finding("error", where, "is not UTF-8, or too large for settings", "Write it again.")
         return
     document = yaml.parse(text)
     for problem in document.problems[:5]:
         key = messages.dotted(problem.where)
-        # A text that is no YAML is not read at all; what is only odd is read as the reader likes.
+        # Invalid YAML is not read at all; with other problems, readers disagree on the value.
         level: Level = "error" if document.data is None or not problem.where else "warning"
-        said = f"line {problem.line}: {key}{': ' if key else ''}{problem.message}"
-        yield Finding(level, where, said, "TorchServe and the handler would not agree on it, or not read the file.")
+        what = f"line {problem.line}: {key}{': ' if key else ''}{problem.message}"
+        yield Finding(
+            level, where, what, "TorchServe and the handler would read different values, or fail to read the file."
+        )
     data = document.data
     if not isinstance(data, dict):
         if not document.problems:
-            said = "is empty" if data is None else f"holds {messages.shown(data)}, not 'key: value' lines"
-            yield Finding(
-                "error", where, f"{said}, which TorchServe cannot read", "Write settings, or leave the file out."
-            )
+            what = "is empty" if data is None else f"is {messages.shown(data)}, not 'key: value' lines"
+            yield Finding("error", where, f"{what}, which TorchServe cannot read", "Add settings, or remove the file.")
         return
     known = messages.keys_of(Frontend)
     for key, value in data.items():
@@ -96,50 +96,50 @@ def settings(where: str, text: str | None) -> Findings:
 
 def _unknown(where: str, key: str, value: Any, known: list[str]) -> Findings:
     alike = {name.lower(): name for name in known}
-    # A mapping, a list of texts for the handler: but not what is a server's key but for its capitals.
+    # A mapping belongs to the handler, unless its key is one of the server's in a different case.
     if isinstance(value, dict) and key.lower() not in alike:
         return
-    meant = messages.meant_key((key,))
-    if meant.startswith(tuple(f"; did you mean {section}." for section in _KEPT_OUT)):
-        meant = ""
+    hint = messages.meant_key((key,))
+    if hint.startswith(tuple(f"; did you mean {section}." for section in _BUILD_ONLY)):
+        hint = ""
     yield Finding(
-        "error" if meant else "warning",
+        "error" if hint else "warning",
         where,
-        f"{messages.dotted((key,))} is no key of the server's: {_IGNORED}{meant}",
-        "Correct it; if it is the handler's own, put it under `handler:`.",
+        f"{messages.dotted((key,))} is not a key of the server: {_IGNORED}{hint}",
+        "Correct it; if it is for the handler, put it under `handler:`.",
     )
 
 
-def _frontend(where: str, given: dict[str, Any]) -> Findings:
+def _frontend(where: str, values: dict[str, Any]) -> Findings:
     try:
-        Frontend.model_validate(given)
+        Frontend.model_validate(values)
     except ValidationError as error:
         for path, message in messages.of(error):
             key = messages.dotted(path)
             if "unknown key" in message:
                 yield Finding("error", where, f"{key}: {message}; {_IGNORED}", "Correct it.")
             elif path[0] in _CLAMPED and "out of range" in message:
-                yield Finding("error", where, f"{key}: {message}; TorchServe takes another value", "Correct it.")
+                yield Finding("error", where, f"{key}: {message}; TorchServe uses a different value", "Correct it.")
             else:
-                said = f"{key}: {message}; TorchServe refuses it with a line in its log, and serves without it"
-                yield Finding("error", where, said, "Correct it in the config, and build again.")
-    least, most = (number if isinstance(number := given.get(key), int) else 0 for key in ("minWorkers", "maxWorkers"))
+                what = f"{key}: {message}; TorchServe rejects it with a line in its log, and serves without it"
+                yield Finding("error", where, what, "Correct it in the config, and build again.")
+    least, most = (number if isinstance(number := values.get(key), int) else 0 for key in ("minWorkers", "maxWorkers"))
     if least > most:
-        said = f"minWorkers is {least}, and maxWorkers {most or 'is not given'}: TorchServe ignores them both"
-        yield Finding("error" if most else "warning", where, said, "Give both, maxWorkers at least as large.")
+        what = f"minWorkers is {least}, maxWorkers {most or 'is not set'}: TorchServe ignores both"
+        yield Finding("error" if most else "warning", where, what, "Set both, maxWorkers at least as large.")
 
 
 def requirements(where: str, text: str | None) -> Findings:
-    """Lines of a requirements file that do not name one exact package."""
+    """Findings on a requirements file: lines that do not pin one exact package."""
     if text is None:
-        yield Finding("error", where, "is no UTF-8 text, or too large for requirements", "Write it again.")
+        yield Finding("error", where, "is not UTF-8, or too large for requirements", "Write it again.")
         return
     loose = [line for line in _logical_lines(text) if not _pinned(line)]
     for line in loose[:5]:
         yield Finding(
             "error",
             where,
-            f"{line[:80]!r} is not pinned: the server installs another package tomorrow than today",
+            f"{line[:80]!r} is not pinned: the server may install a different version each time",
             "Write name==version, or a URL with #sha256=...",
         )
     if len(loose) > 5:
@@ -147,7 +147,7 @@ def requirements(where: str, text: str | None) -> Findings:
     yield Finding(
         "note",
         where,
-        "is installed at load, and only where the server's config.properties says install_py_dep_per_model=true.",
+        "is installed at load, and only if the server's config.properties has install_py_dep_per_model=true.",
     )
 
 
@@ -163,13 +163,14 @@ def _pinned(line: str) -> bool:
     exact_url = re.search(r"[#&](sha256|sha384|sha512)=[0-9a-fA-F]{64,}", line) is not None
     text = re.split(r"\s--", line)[0].strip()
     try:
-        wanted = Requirement(text)
+        requirement = Requirement(text)
     except InvalidRequirement:
-        # A bare URL, or an option such as -r, -e or --index-url, by which anything may come.
+        # A bare URL, or an option such as -r, -e or --index-url, which may install anything.
         return exact_url and not line.startswith("-")
-    if wanted.url is not None:
+    if requirement.url is not None:
         return exact_url
-    # One version that is exact is enough, whatever stands beside it.
+    # One exact version is enough, whatever other specifiers there are.
     return any(
-        one.operator == "===" or (one.operator == "==" and not one.version.endswith(".*")) for one in wanted.specifier
+        one.operator == "===" or (one.operator == "==" and not one.version.endswith(".*"))
+        for one in requirement.specifier
     )

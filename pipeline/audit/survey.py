@@ -1,5 +1,4 @@
-"""An archive read once from its beginning to its end, however large it is: each file's digest, what it may be pickled
-as, and the bytes of those that are small and wanted."""
+"""One pass over an archive: every file's SHA-256, whether it is a pickle, and the contents of small metadata files."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ from ..files.tree import CHUNK
 from . import pickles
 
 LARGEST = 16 << 20
-"""Bytes of a file that is kept; all kept ones together are four times as many at most."""
+"""The most bytes of a file whose contents are kept; of all of them together, four times as many."""
 
 _TEXTS = re.compile(
     r"(.*/)?((config|generation_config|index_to_name|samples|schema|graph|provenance|tokenizer_config"
@@ -23,7 +22,8 @@ _TEXTS = re.compile(
 
 @dataclass(frozen=True)
 class File:
-    """A file of an archive: its size in bytes, hexadecimal SHA-256, first bytes, and what a look at those found."""
+    """A file of an archive: size in bytes, hexadecimal SHA-256, first 64 bytes, and the pickle detected in it, if
+    any."""
 
     size: int
     sha256: str
@@ -33,19 +33,19 @@ class File:
 
 @dataclass
 class Survey:
-    """The files by path (the last one where a path is there twice), and what kept others from being read, by path.
+    """The files by path (the last one of a repeated path), contents of small files, and the damage of unreadable ones.
 
-    `whole` is False where the reading could not go on to the archive's end.
+    `whole` is False if reading stopped before the archive's end.
     """
 
     files: dict[str, File] = field(default_factory=dict)
-    kept: dict[str, bytes] = field(default_factory=dict)
+    contents: dict[str, bytes] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
     whole: bool = True
 
     def text(self, path: str) -> str | None:
-        """A kept file as text; None if it is not there, is too large or is no UTF-8."""
-        data = self.kept.get(path)
+        """The text of a small metadata file; None if it is missing, too large or not UTF-8."""
+        data = self.contents.get(path)
         try:
             return None if data is None else data.decode("utf-8-sig")
         except UnicodeDecodeError:
@@ -53,29 +53,29 @@ class Survey:
 
 
 def survey(archive: Archive) -> Survey:
-    """Read all of an archive, in chunks. Damage is told, not raised."""
+    """Read all of an archive in chunks. Damage is reported in the result, not raised."""
     model = archive.manifest["model"]
     named = {MANIFEST, *(model[key] for key in ("configFile", "requirementsFile") if isinstance(model.get(key), str))}
-    found = Survey()
+    result = Survey()
     streams = archive.streams()
     while True:
         path = ""
         try:
             path, stream = next(streams)
-            wanted = path in named or _TEXTS.fullmatch(path) is not None
-            room = min(LARGEST, 4 * LARGEST - sum(len(data) for data in found.kept.values())) if wanted else 0
-            found.files[path] = _read(stream.read, path, room, found.kept)
+            keep = path in named or _TEXTS.fullmatch(path) is not None
+            room = min(LARGEST, 4 * LARGEST - sum(len(data) for data in result.contents.values())) if keep else 0
+            result.files[path] = _read(stream.read, path, room, result.contents)
         except StopIteration:
-            return found
+            return result
         except DAMAGE as error:
-            found.damaged[path] = str(error).rstrip(".") or type(error).__name__
-            # Only a zip file's members, and files, can be read though one before them cannot.
+            result.damaged[path] = str(error).rstrip(".") or type(error).__name__
+            # After damage, only zip files and folders can be read further.
             if not path or archive.kind == "tgz":
-                found.whole = False
-                return found
+                result.whole = False
+                return result
 
 
-def _read(read: Callable[[int], bytes], path: str, room: int, kept: dict[str, bytes]) -> File:
+def _read(read: Callable[[int], bytes], path: str, room: int, contents: dict[str, bytes]) -> File:
     sha, size, pieces = hashlib.sha256(), 0, [b""]
     start = chunk = read(CHUNK)
     while chunk:
@@ -85,5 +85,5 @@ def _read(read: Callable[[int], bytes], path: str, room: int, kept: dict[str, by
             pieces = [*pieces, chunk] if size <= room else []
         chunk = read(CHUNK)
     if room and pieces:
-        kept[path] = b"".join(pieces)
+        contents[path] = b"".join(pieces)
     return File(size, sha.hexdigest(), start[:64], pickles.look(start, path, whole=size == len(start)))
