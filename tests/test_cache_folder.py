@@ -273,7 +273,7 @@ def test_doctor_says_what_is_wrong_with_the_caches_folder(used: Path) -> None:
     assert own_cache(used).status == "ok"
     used.chmod(0o777)
     assert own_cache(used).status == "warn"
-    assert own_cache(used).fix.startswith("To mend it: chmod")
+    assert own_cache(used).fix.startswith("To fix it: chmod")
     found = own_cache(fill(used.parent / "project", "notes.txt"))
     assert found.status == "fail"
     assert "notes.txt" in found.found
@@ -327,7 +327,7 @@ def test_a_cache_that_others_can_write_to_is_warned_of_with_what_mends_it(used: 
         pass
     assert len(told) == 1
     assert len(told[0].splitlines()) <= 2
-    fix = told[0].rpartition("To mend it: ")[2]
+    fix = told[0].rpartition("To fix it: ")[2]
     assert fix.startswith("chmod ")
     assert os.system(fix) == 0
     assert cache_folder.risk(used) is None

@@ -1,1 +1,1 @@
-"""The cache: results of stages, by digest. It knows nothing of what they are results of."""
+"""The content-addressed cache of stage results. It does not depend on the stages."""

@@ -1,4 +1,4 @@
-"""Digests of files that lie outside the cache, so that what has not changed is not read again."""
+"""Cached digests of files outside the cache: an unchanged file is not read again."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from .notes import Notes
 
 
 def changed(entry: Entry) -> StageError:
-    """A file that the build began with is not there any more, or another one."""
+    """The error for a file that changed or disappeared during the build."""
     return StageError(
         f"{entry.path} changed during the build, or is gone.",
-        "Something wrote to the checkpoint's folder, a training run perhaps, or emptied the cache.",
-        "Build again when it is finished.",
+        "Something wrote to the checkpoint's folder, such as a training run, or emptied the cache.",
+        "Build again when it has finished.",
     )
 
 
 class Digests:
-    """The digests that the cache in the folder `root` has in its `notes`, each with the stat that the file had when it
-    was read."""
+    """Digests in the `notes` of the cache at `root`, each valid while the file's stat is what it was when it was
+    read."""
 
     def __init__(self, root: Path, notes: Notes) -> None:
         self.root, self._notes = root, notes
 
     def known(self, file: Path) -> Entry | None:
-        """The digest of a file, if nothing about it has changed since it was read."""
+        """The entry of a file, if its stat is unchanged since it was read; else None."""
         try:
             stamp = _stamp(file)
         except OSError:
@@ -37,11 +37,13 @@ class Digests:
         return Entry(**note["entry"]) if note is not None and note["stat"] == stamp else None
 
     def read(self, file: Path, path: str, tick: Tick | None = None, *, links: bool = True) -> Entry:
-        """The entry of a file, reading it only if it is not `known`. Without `links`, one that became a link meanwhile
-        is not followed: it has changed."""
-        known = self.known(file)
-        if known is not None:
-            return Entry(path, known.sha256, known.size, known.crc32)
+        """The entry of a file under `path`; the file is read only if it is not `known`.
+
+        Raises StageError if it changes meanwhile; without `links`, also if it has become a symbolic link.
+        """
+        cached = self.known(file)
+        if cached is not None:
+            return Entry(path, cached.sha256, cached.size, cached.crc32)
         before = _stamp(file)
         try:
             entry = scan(file, path, tick, links=links)
@@ -55,11 +57,11 @@ class Digests:
         return entry
 
     def know(self, file: Path, entry: Entry) -> None:
-        """Keep the digest of a file, for as long as its stat stays what it is."""
+        """Store the entry of a file; it is valid while the file's stat stays the same."""
         self._notes.write(self._note(file), {"stat": _stamp(file), "entry": asdict(entry), "file": str(file)})
 
     def forget(self, file: Path) -> None:
-        """Know no digest of a file any more, so that it is read again."""
+        """Drop the stored entry of a file, so that the file is read again."""
         self._notes.remove(self._note(file))
 
     def _note(self, file: Path) -> Path:
@@ -68,6 +70,6 @@ class Digests:
 
 
 def _stamp(file: Path) -> list[int]:
-    # A program can set the second time back, but not the third (inode(7)).
+    # Programs can set mtime, but not ctime (inode(7)).
     stat = file.stat()
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]

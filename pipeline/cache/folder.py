@@ -1,7 +1,7 @@
-"""The folder that a cache lies in: whether it is a cache of ours, which names in it are ours, who can write to it.
+"""The cache's folder: whether it is a cache of this program, which file names belong to it, and who can write to it.
 
-A cache is marked by CACHEDIR.TAG (https://bford.info/cachedir/) with a line of our own. Nothing is ever removed but
-what the cache itself named, by the patterns here, and never through a symbolic link.
+A CACHEDIR.TAG (https://bford.info/cachedir/) with a line of this program marks a cache. Only files whose names match
+the patterns here are ever removed, and never through a symbolic link.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TEXT = f"{SIGNATURE}\n{OWNER}\n# All of it can be made again; `mar cache gc` re
 
 _DIGEST = "[0-9a-f]{64}"
 _UUID = "[0-9a-f]{32}"
-_SPREAD = r"([0-9a-f]{2})/"  # files are spread over folders by the first two digits of their digest
+_SPREAD = r"([0-9a-f]{2})/"  # the first two digits of the digest name a subfolder
 _REST = r"\1[0-9a-f]{62}"
 
 _PARTS: dict[str, tuple[str, str]] = {
@@ -41,25 +41,26 @@ _PARTS: dict[str, tuple[str, str]] = {
     "tmp": ("", _UUID),
     "compiler": ("", "[^/]+"),
 }
-"""A cache's folders: regular expressions of the folder in them, and of the names in that. Those of `tmp` and `compiler`
+"""A cache's folders: regular expressions of their subfolder, and of the names in it. The items of `tmp` and `compiler`
 are folders, all others are files."""
 
 _NOTES = ("trees", "keys", "latest", "facts", "files")
 _FOLDERS = ("tmp", "compiler")
 _USUAL = {"lost+found", ".snapshot", ".zfs"}
-"""What a new file system, or one that a server exports, holds by itself."""
+"""Folders that a new or exported file system contains by default."""
 
-_BESIDE_TAG = re.compile(rf"\.{re.escape(TAG)}\.{_UUID}")  # as atomic.write_atomic names it
+_BESIDE_TAG = re.compile(rf"\.{re.escape(TAG)}\.{_UUID}")  # the temporary name of atomic.write_atomic
 
 
 def paths(root: Path, part: str) -> Iterator[Path]:
-    """What the cache itself named in one of its folders, sorted: files, or in `tmp` folders. Links are left out."""
+    """The cache's own items in one of its folders, sorted: folders in `tmp` and `compiler`, else files. Links are
+    skipped."""
     above, name = _PARTS[part]
     return _matching(root, part, above, name, folders=part in _FOLDERS)
 
 
 def leftovers(root: Path) -> Iterator[Path]:
-    """Notes that were not finished, as `atomic.write_atomic` names them."""
+    """Unfinished notes, under the temporary names of `atomic.write_atomic`."""
     for part in _NOTES:
         above, name = _PARTS[part]
         yield from _matching(root, part, above, rf"\.{name}\.{_UUID}")
@@ -95,13 +96,13 @@ def leads_out(root: Path, path: Path) -> bool:
 
 
 def check(root: Path) -> None:
-    """Raises InputError for a place that is not a folder, or for a folder that holds something and is not a cache of
-    ours: neither marked as one, nor a cache as it was before caches were marked. One that is not there will do."""
+    """Raises InputError unless `root` can be a cache: a missing folder, an empty one, one that is marked as a cache, or
+    one with the layout of a cache of a version that did not mark them."""
     try:
         names = {item.name for item in root.iterdir()} - _USUAL
     except FileNotFoundError:
         if root.is_symlink():
-            raise _unusable(root, "is a link to a folder that is not there") from None
+            raise _unusable(root, "is a link to a folder that does not exist") from None
         return
     except OSError as error:
         raise InputError(
@@ -111,11 +112,11 @@ def check(root: Path) -> None:
     if names and not is_marked(root) and not _is_unmarked_cache(root, names):
         strange = sorted(name for name in names if name not in _PARTS) or sorted(names)
         more = f", and {len(strange) - 3} more" if len(strange) > 3 else ""
-        raise _unusable(root, f"holds other files ({', '.join(strange[:3])}{more}), and no cache of mar-pipeline")
+        raise _unusable(root, f"has other files ({', '.join(strange[:3])}{more}) and is not a cache of mar-pipeline")
     if links := sorted(name for name in names & {*_PARTS, LOCK, TAG} if (root / name).is_symlink()):
         raise InputError(
             f"The cache cannot be at {root}: {links[0]} in it is a symbolic link.",
-            "What a link leads to may be somebody's own files, and a cache removes files.",
+            "The link may lead to files that are not the cache's, and a cache removes files.",
             "Remove the link, or use --cache, or MAR_CACHE, for another folder.",
         )
 
@@ -123,13 +124,13 @@ def check(root: Path) -> None:
 def _unusable(root: Path, what: str) -> InputError:
     return InputError(
         f"The cache cannot be at {root}: it {what}.",
-        "A cache removes files by itself, so it has a folder of its own.",
+        "A cache removes files by itself, so it needs a folder of its own.",
         "Use --cache, or MAR_CACHE, for a folder that is new or empty.",
     )
 
 
 def is_marked(root: Path) -> bool:
-    """Whether the folder has our CACHEDIR.TAG. Another tool's is not ours."""
+    """Whether the folder has a CACHEDIR.TAG of this program."""
     tag = root / TAG
     try:
         if not stat.S_ISREG(tag.lstat().st_mode):
@@ -142,7 +143,7 @@ def is_marked(root: Path) -> bool:
 
 
 def _is_unmarked_cache(root: Path, names: set[str]) -> bool:
-    """Whether a folder is laid out as caches were before they were marked: an empty lock, and nothing but our names."""
+    """Whether a folder has the layout of an unmarked cache of earlier versions: an empty lock, and only known names."""
     try:
         lock = (root / LOCK).lstat()
     except OSError:
@@ -152,7 +153,7 @@ def _is_unmarked_cache(root: Path, names: set[str]) -> bool:
 
 
 def mark(root: Path) -> None:
-    """Mark a folder that `check` took for a cache, as far as it can be written to."""
+    """Mark a folder that `check` accepted as a cache, if it is writable."""
     if not is_marked(root):
         with atomic.if_writable():
             atomic.write_atomic(root / TAG, _TEXT)
@@ -162,31 +163,31 @@ def mark(root: Path) -> None:
 
 
 def risk(root: Path) -> str | None:
-    """That others can put files into a cache, whose code would run in builds, and the command that mends it; None if
-    they cannot. Of each folder above it and in it, owners and rights are looked at; access lists are not."""
+    """A warning if other users can write to the cache, whose code runs in builds, with the command that prevents it;
+    else None. Checks owners and modes of the folders in and above the cache, but no access control lists."""
     try:
         home = root.resolve(strict=True)
-        above = [folder for folder in home.parents if _open_to(folder.stat(), above=True)]
-        inside = [folder for folder in _folders(home) if _open_to(folder.stat(), above=False)]
+        above = [folder for folder in home.parents if _other_writers(folder.stat(), above=True)]
+        inside = [folder for folder in _folders(home) if _other_writers(folder.stat(), above=False)]
     except OSError:
         return None
-    found = [*inside[:1], *above[:1]]
-    if not found:
+    open_folders = [*inside[:1], *above[:1]]
+    if not open_folders:
         return None
-    first, mends = found[0], []
+    first, commands = open_folders[0], []
     if inside:
-        mends.append(_mend(inside, home, recursive=True))
+        commands.append(_repair_command(inside, home, recursive=True))
     if above:
-        mends.append(_mend(above, above[0], recursive=False))
+        commands.append(_repair_command(above, above[0], recursive=False))
     return (
-        f"Others can write to the cache at {root} ({first}: {_open_to(first.stat(), above=first in above)}), "
-        f"and what is put there runs in your builds.\n         To mend it: {'; '.join(mends)}"
+        f"Others can write to the cache at {root} ({first}: {_other_writers(first.stat(), above=first in above)}), "
+        f"and code in it runs in your builds.\n         To fix it: {'; '.join(commands)}"
     )
 
 
-def _mend(found: list[Path], where: Path, *, recursive: bool) -> str:
+def _repair_command(folders: list[Path], where: Path, *, recursive: bool) -> str:
     option, place = ("-R " if recursive else ""), shlex.quote(str(where))
-    if any(_foreign(folder.stat()) for folder in found):
+    if any(_foreign(folder.stat()) for folder in folders):
         if recursive:
             return f"sudo chown -R {os.geteuid()} {place} && chmod -R go-w {place}"
         return "use --cache for a folder below your home"
@@ -194,7 +195,7 @@ def _mend(found: list[Path], where: Path, *, recursive: bool) -> str:
 
 
 def _folders(home: Path) -> Iterator[Path]:
-    """The cache's folder and those in it where notes and blobs lie; alone, if nobody else can enter it."""
+    """The cache's folder and its subfolders; only the former if nobody else can enter it."""
     yield home
     if home.stat().st_mode & 0o011:
         for part in _PARTS:
@@ -203,25 +204,28 @@ def _folders(home: Path) -> Iterator[Path]:
                 yield from (Path(item.path) for item in _scan(home / part) if item.is_dir(follow_symlinks=False))
 
 
-def _foreign(found: os.stat_result) -> bool:
-    return found.st_uid not in (0, os.geteuid())
+def _foreign(status: os.stat_result) -> bool:
+    return status.st_uid not in (0, os.geteuid())
 
 
-def _open_to(found: os.stat_result, *, above: bool) -> str:
-    """Who else can write to a folder; empty if nobody. In a sticky folder above it others can add, but not rename."""
-    if _foreign(found):
-        return f"it belongs to user {found.st_uid}"
-    sticky = above and found.st_mode & stat.S_ISVTX
-    if found.st_mode & stat.S_IWOTH and not sticky:
-        return f"mode {stat.S_IMODE(found.st_mode):04o}, anybody"
-    if found.st_mode & stat.S_IWGRP and not sticky and not _own_group(found.st_gid):
-        return f"mode {stat.S_IMODE(found.st_mode):04o}, group {found.st_gid}"
+def _other_writers(status: os.stat_result, *, above: bool) -> str:
+    """Who else can write to a folder; "" if nobody. In a sticky folder `above` the cache, others can add, not
+    rename."""
+    if _foreign(status):
+        return f"it belongs to user {status.st_uid}"
+    sticky = above and status.st_mode & stat.S_ISVTX
+    if status.st_mode & stat.S_IWOTH and not sticky:
+        return f"mode {stat.S_IMODE(status.st_mode):04o}, anybody"
+    if status.st_mode & stat.S_IWGRP and not sticky and not _own_group(status.st_gid):
+        return f"mode {stat.S_IMODE(status.st_mode):04o}, group {status.st_gid}"
     return ""
 
 
 def _own_group(gid: int) -> bool:
-    """Whether a group is the user's private one, of the user's name and nobody else's; or root's, with nobody else in
-    it. Containers run as users that their image has no names for: there a group of the user's own number is private."""
+    """Whether a group has no other members: the user's private group, named after the user, or root's.
+
+    In a container whose user has no name, the group with the user's own number counts as private.
+    """
     import grp
     import pwd
 

@@ -1,4 +1,4 @@
-"""Who uses a cache now: builds beside each other, or one command alone; and who makes which result."""
+"""Locks of a cache: shared by builds, exclusive for maintenance, and one for each key."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from . import folder
 
 
 class Locks:
-    """The locks of the cache in the folder `root`, which is made and marked as a cache where it is not there yet. Where
-    the cache is `read_only`, nothing is made: without a lock's file, nothing is locked.
+    """The locks of the cache at `root`, which is created and marked as a cache if it does not exist. For a `read_only`
+    cache, nothing is created, and without a lock file nothing is locked.
 
-    Raises InputError where there can be no cache, or no locks."""
+    Raises InputError if `root` cannot be a cache, or its file system does not support locks."""
 
     def __init__(self, root: Path, *, read_only: bool = False) -> None:
         self.root, self.read_only = root, read_only
 
     @contextmanager
     def shared(self, first: Callable[[], None]) -> Iterator[None]:
-        """Hold the cache beside others. `first` is called before that, if nobody else holds it."""
+        """A shared lock of the cache. `first` is called before, if nobody else has a lock."""
         with self._open() as lock:
             if lock is not None:
                 if lock.writable():
@@ -39,7 +39,7 @@ class Locks:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Hold the cache alone; BlockingIOError while somebody else holds it."""
+        """An exclusive lock of the cache. Raises BlockingIOError if somebody else has a lock."""
         with self._open() as lock:
             if lock is not None:
                 self._flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -47,7 +47,7 @@ class Locks:
 
     @contextmanager
     def of_key(self, key: str) -> Iterator[None]:
-        """Hold one key, waiting for whoever else holds it."""
+        """A lock of one key; waits until nobody else has it."""
         from filelock import FileLock
 
         locks = self.root / "locks"
@@ -56,7 +56,7 @@ class Locks:
             yield
 
     def _open(self) -> AbstractContextManager[IO[bytes] | None]:
-        """The file that is locked, open; None if it is not there, and must not be made."""
+        """The open lock file; None if it does not exist and must not be created."""
         folder.check(self.root)
         file = self.root / folder.LOCK
         if self.read_only:
@@ -66,14 +66,14 @@ class Locks:
                 return nullcontext()
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            # Not through a link, which could be to anybody's file.
+            # Do not follow a link, which could lead to anybody's file.
             lock = os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "r+b", 0)
             folder.mark(self.root)
             return lock
         except OSError as error:
             if disk_is_full(error):
                 raise StageError(
-                    f"The disk is full: there can be no cache at {self.root}.",
+                    f"The disk is full: the cache at {self.root} cannot be created.",
                     fix="Free some space there, or use --cache, or MAR_CACHE, for another disk.",
                 ) from None
             if error.errno in (errno.EROFS, errno.EACCES) and file.is_file():
@@ -90,6 +90,6 @@ class Locks:
             raise
         except OSError as error:
             raise InputError(
-                f"The cache cannot be at {self.root}: its file system has no locks ({error.strerror}).",
+                f"The cache cannot be at {self.root}: its file system does not support locks ({error.strerror}).",
                 fix="Use --cache, or MAR_CACHE, for a folder on a disk of this machine.",
             ) from None

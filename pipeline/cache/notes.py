@@ -1,4 +1,4 @@
-"""A cache's notes: JSON files that are good to have, and that a build can do without."""
+"""A cache's notes: small JSON files that speed up a build, which works without them too."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .folder import leads_out
 
 
 class Notes:
-    """The notes of the cache in the folder `root`. Those of a `read_only` one are written to memory alone."""
+    """The notes of the cache at `root`. With `read_only`, they are written to memory only."""
 
     def __init__(self, root: Path, warn: Callable[[str], None], *, read_only: bool = False) -> None:
         self.root, self.read_only = root, read_only
@@ -19,19 +19,19 @@ class Notes:
         self._memory: dict[Path, Any] = {}
 
     def read(self, path: Path, what: str) -> Any:
-        """A note's value; None if there is none, or a damaged one, which is warned of as `what`."""
+        """A note's value; None if it is missing or damaged. `what` describes it in the warning of damage."""
         if path in self._memory:
             return self._memory[path]
         try:
             return atomic.read(path)
         except atomic.DamagedNote:
-            self._warn(f"The cache is damaged: {what}. It is made again.")
+            self._warn(f"The cache is damaged: {what}. It is rebuilt.")
         except OSError:
             pass
         return None
 
     def write(self, path: Path, value: Any) -> None:
-        """Keep a JSON value, as far as the cache can be written to."""
+        """Store a JSON value, if the cache is writable."""
         if self.read_only:
             self._memory[path] = value
             return
@@ -39,7 +39,7 @@ class Notes:
             atomic.write(path, value)
 
     def remove(self, path: Path) -> None:
-        """Remove a note, as far as the cache can be written to; nothing is removed through a link."""
+        """Remove a note, if the cache is writable; nothing is removed through a link."""
         self._memory.pop(path, None)
         if not self.read_only and not leads_out(self.root, path):
             with atomic.if_writable():

@@ -1,18 +1,18 @@
-"""The store: results of stages, their contents addressed by digest, found again by key.
+"""The store: stage results by key, their contents addressed by digest.
 
     blobs/ab/abcd...          a file's bytes, read-only, named by their SHA-256, with the modification time SEALED
     trees/ab/abcd....json     a folder's listing (`tree.Tree`), named by its own digest
-    keys/STAGE/KEY.json       a `Record`: what went into a stage's run, and the tree that came out
+    keys/STAGE/KEY.json       a `Record`: the inputs of a stage's run, and the resulting tree
     latest/STAGE-SUBJECT.json the last key of a subject, so that a miss can be explained
-    facts/                    what was learned from elsewhere: the commit that a branch was
-    files/ab/abcd....json     digests of files outside the store, with the stat that they were read at
-    partial/....incomplete    files on their way here from an object store, by address, path and the store's own mark
-    locks/, tmp/              one lock a key; folders being filled
-    CACHEDIR.TAG              that this is a cache of ours (`folder`)
+    facts/                    remote facts, such as the commit of a branch
+    files/ab/abcd....json     digests of files outside the store, with their stat at the time
+    partial/....incomplete    incomplete downloads from object stores, by address, path and ETag
+    locks/, tmp/              a lock for each key; folders that are being filled
+    CACHEDIR.TAG              marks the folder as a cache of this program (`folder`)
 
-Whatever exists under its final name is whole: it was written beside it and renamed. What was damaged since is told to
-`warn`, and is as good as not there: notes hold their own digests, a blob that was written to has another time than
-SEALED and is read again, and whoever uses contents holds them against their digests (`intact`, `archive.writer`).
+Writes are atomic: files are written under a temporary name and renamed. Damage is reported to `warn`, and a damaged
+file counts as missing: notes contain their own digests, a blob whose mtime is not SEALED is read again, and contents
+are checked against their digests when they are used (`intact`, `archive.writer`).
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from .notes import Notes
 SCHEMA = 1
 
 SEALED = 315_532_800 * 10**9
-"""Nanoseconds since the epoch: the first of 1980, which no clock shows any more, so that whoever writes to a blob
-changes its time."""
+"""mtime of a sealed blob, in nanoseconds since the epoch (1980-01-01). No current clock yields it, so a later write is
+visible as a changed mtime."""
 
 SMALL = 32 << 20
-"""Bytes of a file that is read for its digest each time it is used. A larger one is read for it where it is laid out
-(`Store.lay_out`); packed in an archive, it is when that is verified."""
+"""Bytes. Files up to this size are hashed each time they are used; larger ones in `Store.lay_out`, or while they are
+packed into an archive."""
 
 
 def key_of(material: dict[str, Any]) -> str:
@@ -52,9 +52,9 @@ def key_of(material: dict[str, Any]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One cached result: `material` is what the key was made of, `places` the files outside the store that are
-    the tree's, by their paths in it (a checkpoint is never copied), `subject` whose build made it of which `model`, and
-    when it was `made` (seconds since the epoch)."""
+    """One cached result. `material` is what the key is the digest of; `places` maps paths in the tree to files outside
+    the store (a checkpoint is never copied); `subject` is the build that made it, of `model`; `made` the time, in
+    seconds since the epoch."""
 
     key: str
     stage: str
@@ -71,18 +71,18 @@ Places = Mapping[str, str]
 
 
 class Damaged(Exception):
-    """A blob does not hold its bytes; it is gone now, so whatever needs it is made again."""
+    """A blob does not match its digest. It has been removed, so that everything that needs it is rebuilt."""
 
 
 class Store:
-    """The cache in the folder `root`. Raises OSError where the disk does; `warn` is told of damage. One that is
-    `read_only` neither writes nor removes anything: what it learns it knows itself alone."""
+    """The cache at `root`. `warn` is called with a line for each damage. With `read_only`, nothing is written or
+    removed; new facts stay in memory. Raises OSError for errors of the disk."""
 
     def __init__(self, root: Path, warn: Callable[[str], None] = lambda _: None, *, read_only: bool = False) -> None:
         self.root, self.read_only = root, read_only
         self._warn = warn
         self._warned: set[str] = set()
-        self._damaged: set[str] = set()  # the digests of blobs that should be gone, and cannot be removed
+        self._damaged: set[str] = set()  # the digests of damaged blobs that cannot be removed
         self.locks = Locks(root, read_only=read_only)
         self.notes = Notes(root, self.warn, read_only=read_only)
         self.digests = Digests(root, self.notes)
@@ -113,23 +113,23 @@ class Store:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Hold the store for a build, beside other builds. What killed builds left is swept first, if none runs.
-        Raises InputError where there can be no store; others' right to write to it is warned of."""
+        """Use the store for a build; other builds may use it too. If none does, the leftovers of killed builds are
+        removed first. Warns if other users can write to the store. Raises InputError if `root` cannot be a cache."""
         with self.locks.shared(first=self.sweep):
             if danger := cache_folder.risk(self.root):
                 self.warn(danger)
             yield
 
     def exclusive(self) -> AbstractContextManager[None]:
-        """Hold the store alone; BlockingIOError while a build runs."""
+        """Use the store exclusively. Raises BlockingIOError while a build runs."""
         return self.locks.alone()
 
     def lock(self, key: str) -> AbstractContextManager[None]:
-        """Hold one key, waiting for whoever is making it."""
+        """Lock one key; waits while another build makes its result."""
         return self.locks.of_key(key)
 
     def sweep(self) -> None:
-        """Remove what killed builds left; only while nobody else uses the store."""
+        """Remove the leftovers of killed builds; only while nobody else uses the store."""
         for folder in cache_folder.paths(self.root, "tmp"):
             shutil.rmtree(folder, ignore_errors=True)
         for file in cache_folder.paths(self.root, "locks"):
@@ -137,7 +137,7 @@ class Store:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A fresh folder on the store's file system, gone afterwards."""
+        """A new folder on the store's file system, removed afterwards."""
         folder = self.root / "tmp" / uuid.uuid4().hex
         folder.mkdir(parents=True)
         try:
@@ -148,8 +148,10 @@ class Store:
     # Results
 
     def find(self, stage: str, key: str, places: Places | None = None) -> Record | None:
-        """The record under `key`, if its files are all there; a damaged one is told, and is no record.
-        `places` are where the checkpoint's files lie now, if that is known already."""
+        """The record under `key` if all its files exist, else None; of a damaged one, warns.
+
+        `places` are the current places of the checkpoint's files, if they are known already.
+        """
         value = self.notes.read(self.key_file(stage, key), f"the {stage} result {key[:12]}")
         try:
             record = Record(**value)
@@ -157,20 +159,20 @@ class Store:
         except (OSError, TypeError):
             return None
         except ValueError:
-            self.warn(f"The cache is damaged: the listing of the {stage} result {key[:12]}. It is made again.")
+            self.warn(f"The cache is damaged: the listing of the {stage} result {key[:12]}. It is rebuilt.")
             return None
         where = places or record.places
         return record if all(self.locate(entry, where) for entry in tree) else None
 
     def tree(self, digest: str) -> Tree:
-        """The listing of that digest. Raises OSError if it is gone, ValueError if it is damaged."""
+        """The tree with this digest. Raises OSError if it is missing, ValueError if it is damaged."""
         text = self.tree_file(digest).read_bytes().decode()
         if text_digest(text) != digest:
             raise ValueError(f"tree {digest} is damaged")
         return Tree.from_json(text)
 
     def locate(self, entry: Entry, places: Places) -> Path | None:
-        """Where the bytes of `entry` lie: in the store, or unchanged at its place outside."""
+        """The file with the bytes of `entry`: a blob, or an unchanged file outside the store; None if there is none."""
         blob = self.blob(entry.sha256)
         try:
             stat = blob.stat()
@@ -182,13 +184,13 @@ class Store:
             pass
         if entry.path in places:
             file = Path(places[entry.path])
-            known = self.digests.known(file)
-            if known is not None and known.sha256 == entry.sha256:
+            current = self.digests.known(file)
+            if current is not None and current.sha256 == entry.sha256:
                 return file
         return None
 
     def intact(self, entry: Entry) -> bool:
-        """Whether the blob of an entry holds its bytes, which are read; one that does not is told, and removed."""
+        """Whether the blob of an entry matches its digest, by reading it; warns and removes it if it does not."""
         blob = self.blob(entry.sha256)
         try:
             if scan(blob, entry.path).sha256 == entry.sha256:
@@ -198,14 +200,12 @@ class Store:
                 return True
         except FileNotFoundError:
             return False
-        self.warn(
-            f"The cache is damaged: {entry.path} ({entry.sha256[:12]}) is not what was written. It is made again."
-        )
+        self.warn(f"The cache is damaged: {entry.path} ({entry.sha256[:12]}) is not what was written. It is rebuilt.")
         self.discard(entry)
         return False
 
     def discard(self, entry: Entry) -> None:
-        """Remove the blob of an entry, so that every result that needs it is made anew."""
+        """Remove the blob of an entry, so that every result that needs it is rebuilt."""
         blob = self.blob(entry.sha256)
         if self.read_only or cache_folder.leads_out(self.root, blob):
             self._damaged.add(entry.sha256)
@@ -214,9 +214,11 @@ class Store:
             blob.unlink()
 
     def use(self, entry: Entry, places: Places, *, whole: bool = False) -> Path:
-        """The file of an entry, for whoever reads it now; a SMALL one in the store, and a larger one too if it is to be
-        known `whole`, was read to see whether it is what it should be. Raises Damaged; StageError if it is gone, or
-        changed where it lies outside."""
+        """The file of an entry, to be read now. A blob is checked against its digest first if it is SMALL, or with
+        `whole`.
+
+        Raises Damaged for a blob that does not match, StageError for a file that is missing or changed.
+        """
         source = self.locate(entry, places)
         if source is None:
             raise changed(entry)
@@ -225,12 +227,12 @@ class Store:
         return source
 
     def commit(self, record: Record, tree: Tree) -> None:
-        """Make `tree` findable under the record's key."""
+        """Store the tree, and the record under its key."""
         atomic.write_atomic(self.tree_file(tree.digest), tree.to_json())
         atomic.write(self.key_file(record.stage, record.key), asdict(record))
 
     def touch(self, record: Record, subject: str) -> None:
-        """Note that `subject` uses the record now, as far as the store can be written to."""
+        """Note that `subject` uses the record now, if the store is writable."""
         latest = self._latest(record.stage, subject)
         value = {"stage": record.stage, "subject": subject, "key": record.key, "material": record.material}
         with atomic.if_writable():
@@ -239,13 +241,13 @@ class Store:
                 self.notes.write(latest, value)
 
     def latest(self, stage: str, subject: str) -> dict[str, Any] | None:
-        """What the subject's last run of the stage was made of."""
+        """The key material of the subject's last run of the stage; None if there is none."""
         value = self.notes.read(self._latest(stage, subject), f"what {subject} used last")
         return None if value is None else dict(value["material"])
 
     def take(self, folder: Path, known: Mapping[str, Entry] | None = None) -> list[Entry]:
-        """Move every file of `folder` (on the store's file system) into blobs; the entries, which are `known` already
-        for files that were digested while they were written."""
+        """Move every file of `folder` (on the store's file system) into blobs and return the entries. Files in `known`
+        were hashed while they were written, and are not read again."""
         entries = []
         for file, path in walk(folder):
             entry = (known or {}).get(path) or scan(file, path)
@@ -254,7 +256,7 @@ class Store:
         return entries
 
     def adopt(self, file: Path, entry: Entry) -> None:
-        """Make a file (on the store's file system), whose entry that is, a blob."""
+        """Move a file (on the store's file system) with this entry into a blob."""
         blob = self.blob(entry.sha256)
         blob.parent.mkdir(parents=True, exist_ok=True)
         file.chmod(0o444)
@@ -263,9 +265,8 @@ class Store:
         self._damaged.discard(entry.sha256)
 
     def lay_out(self, tree: Tree, places: Places, folder: Path, *, whole: bool = True) -> Path:
-        """Fill `folder` with symbolic links to the tree's files, not to be written to. All that lie in the store are
-        read for their digests first, or the SMALL ones alone if the others are known to be `whole`. Raises as `use`
-        does."""
+        """Fill `folder` with symbolic links to the tree's files, which are read-only. Blobs are checked against their
+        digest first: all of them with `whole`, else the SMALL ones. Raises as `use` does."""
         folder.mkdir(parents=True, exist_ok=True)
         for entry in tree:
             place = folder / entry.path
@@ -276,11 +277,11 @@ class Store:
     # Small facts
 
     def remember(self, name: str, value: str) -> None:
-        """Keep a fact that was learned, such as the commit that a branch was, as far as the store can be written to."""
+        """Store a remote fact, such as the commit of a branch, if the store is writable."""
         if self.recall(name) != value:
             self.notes.write(self._fact(name), {"name": name, "value": value})
 
     def recall(self, name: str) -> str | None:
-        """The fact that was last kept under `name`."""
-        found = self.notes.read(self._fact(name), f"what {name} was")
-        return None if found is None else str(found["value"])
+        """The fact that was last stored under `name`; None if there is none."""
+        note = self.notes.read(self._fact(name), f"what {name} was")
+        return None if note is None else str(note["value"])

@@ -1,1 +1,1 @@
-"""Files of this machine: trees, atomic writes, YAML. It imports nothing of ours but errors."""
+"""Files of this machine: trees, atomic writes, YAML. Of this package, it imports only the errors."""

@@ -1,4 +1,4 @@
-"""Small JSON files that are whole or not there, and say themselves whether they are as they were written."""
+"""Atomic writes, and notes: small JSON files that contain their own digest."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .tree import canonical, text_digest
 
 
 class DamagedNote(Exception):
-    """A note that does not hold what was written."""
+    """A note that does not match its digest."""
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Write `text` beside `path`, then rename: a reader sees the old file or the new one, whole."""
+    """Write `text` to a temporary file beside `path`, then rename it: readers see the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
@@ -30,12 +30,12 @@ def write_atomic(path: Path, text: str) -> None:
 
 
 def write(path: Path, value: Any) -> None:
-    """Keep a JSON value, with the SHA-256 of its canonical text."""
+    """Write a note: a JSON value, with the SHA-256 of its canonical text."""
     write_atomic(path, json.dumps({"sha256": text_digest(canonical(value)), "value": value}, sort_keys=True) + "\n")
 
 
 def read(path: Path) -> Any:
-    """The value of a note. Raises OSError if there is none, DamagedNote if it is not as it was written."""
+    """The value of a note. Raises OSError if it cannot be read, DamagedNote if it does not match its digest."""
     try:
         note = json.loads(path.read_bytes())
         if note.keys() == {"sha256", "value"} and text_digest(canonical(note["value"])) == note["sha256"]:
@@ -47,7 +47,7 @@ def read(path: Path) -> Any:
 
 @contextmanager
 def if_writable() -> Iterator[None]:
-    """What would be good to keep, but is no part of a result, is not kept where nothing can be written."""
+    """Ignore that a file system is read-only, or a file is not writable: for optional writes."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""A tree: the listing of a folder's files by content, and how files are digested."""
+"""A tree: the listing of a folder's files with their digests; and hashing files."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import Any
 CHUNK = 1 << 20
 
 Tick = Callable[[int], None]
-"""Told of every so many bytes that were read or written."""
+"""Progress: called with the number of bytes that were just read or written."""
 
 
 def canonical(value: Any) -> str:
-    """The one JSON text of `value`: sorted keys, no spaces, ASCII. Digests of values are made of it."""
+    """The canonical JSON text of `value`: sorted keys, no spaces, ASCII. Digests of values are computed from it."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -39,18 +39,18 @@ class Entry:
 
 @dataclass(frozen=True)
 class Tree:
-    """A folder's files, sorted by path; equal contents have equal digests, wherever they lie."""
+    """A folder's files, sorted by path. Equal contents have equal digests, wherever the folder is."""
 
     entries: tuple[Entry, ...]
 
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> Tree:
-        """The tree of these entries; a ValueError if two of them have one path."""
-        found = tuple(sorted(entries))
-        paths = [entry.path for entry in found]
+        """The tree of these entries. Raises ValueError if two of them have the same path."""
+        ordered = tuple(sorted(entries))
+        paths = [entry.path for entry in ordered]
         if len(set(paths)) != len(paths):
-            raise ValueError(f"two files with one path: {sorted({p for p in paths if paths.count(p) > 1})}")
-        return cls(found)
+            raise ValueError(f"two files with the same path: {sorted({p for p in paths if paths.count(p) > 1})}")
+        return cls(ordered)
 
     @classmethod
     def from_json(cls, text: str) -> Tree:
@@ -65,7 +65,7 @@ class Tree:
 
     @property
     def size(self) -> int:
-        """Bytes in all."""
+        """Total bytes."""
         return sum(entry.size for entry in self.entries)
 
     def get(self, path: str) -> Entry | None:
@@ -76,15 +76,15 @@ class Tree:
 
 
 _POLYNOMIAL = 0xEDB88320
-"""CRC-32's, its bits reversed, as zip files have it (APPNOTE.TXT 4.4.7)."""
+"""CRC-32's polynomial with its bits reversed, as in zip files (APPNOTE.TXT 4.4.7)."""
 
 
 def joined_crc(first: int, second: int, length: int) -> int:
-    """The CRC-32 of two runs of bytes together, of theirs and the second one's `length`.
+    """The CRC-32 of two concatenated byte strings, from their CRCs and the `length` of the second.
 
-    A CRC is a remainder of polynomials: `length` bytes behind it multiply the first one by x to the 8 `length`.
+    A CRC is a remainder of polynomials: appending `length` bytes multiplies the first one by x to the power 8 `length`.
     """
-    power, square = 1 << 31, 1 << 30  # x to the 0, and to the 1: the bits are reversed
+    power, square = 1 << 31, 1 << 30  # x^0 and x^1, with reversed bits
     bits = 8 * length
     while bits:
         if bits & 1:
@@ -104,7 +104,8 @@ def _times(one: int, other: int) -> int:
 
 
 def scan(file: Path, path: str, tick: Tick | None = None, *, links: bool = True) -> Entry:
-    """Read `file` once and make its entry under `path`. Without `links`, an OSError (ELOOP) for one."""
+    """Read `file` once and return its entry under `path`. Without `links`, raises OSError (ELOOP) for a symbolic
+    link."""
     sha, crc, size = hashlib.sha256(), 0, 0
     with os.fdopen(os.open(file, os.O_RDONLY | (0 if links else os.O_NOFOLLOW)), "rb") as stream:
         while chunk := stream.read(CHUNK):
@@ -117,7 +118,7 @@ def scan(file: Path, path: str, tick: Tick | None = None, *, links: bool = True)
 
 
 def walk(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Every file below `folder`, sorted, with its path in it."""
+    """Every file below `folder`, sorted, with its path relative to it."""
     for file in sorted(folder.rglob("*")):
         if file.is_file():
             yield file, file.relative_to(folder).as_posix()

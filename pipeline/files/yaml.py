@@ -1,8 +1,8 @@
-"""YAML that remembers its lines: plain values, the line of every key, and every problem with its line.
+"""A YAML reader with line numbers: plain values, the line of every key, and every problem with its line.
 
-Stricter than YAML: one document, plain values only (no tags, no dates, no base-60 numbers), no key twice, no
-`.nan` or `.inf`. Keys are taken as they are written, so `yes:` is the key "yes". Aliases and merge keys work,
-within limits that a file written by a person never meets.
+Stricter than YAML: one document, plain values only (no tags, no dates, no base-60 numbers), no repeated key, no
+`.nan` or `.inf`. Keys stay as they are written, so `yes:` is the key "yes". Aliases and merge keys work, within
+limits that a hand-written file does not reach.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import yaml
 
 Where = tuple[str | int, ...]
 
-# A config has some fifty values; these bound what an alias bomb can make us do.
+# A config has some fifty values; these limits stop alias bombs.
 MAX_BYTES = 1 << 20
 MAX_VALUES = 20_000
 MAX_DEPTH = 32
@@ -27,8 +27,8 @@ _TAG = "tag:yaml.org,2002:"
 _PLAIN = re.compile(r"tag:yaml\.org,2002:(str|int|float|bool|null|map|seq|merge)\Z")
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
-# What a plain word means. YAML 1.1 as TorchServe reads it, less what surprises: `1:30` (90), `010` (8) and
-# dates stay text, and `1e-4` is a number, as it is to everyone but YAML 1.1.
+# How plain scalars are resolved: as in YAML 1.1, which TorchServe reads, without its surprises: `1:30` (90), `010` (8)
+# and dates stay text, and `1e-4` is a number, which it is not in YAML 1.1.
 _RESOLVERS = (
     ("bool", r"yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF", "yYnNtTfFoO"),
     ("int", r"[-+]?(?:0|[1-9][0-9_]*)|0x[0-9a-fA-F]+", "-+0123456789"),
@@ -44,7 +44,7 @@ _RESOLVERS = (
 
 
 class Problem(NamedTuple):
-    """What is wrong with the value at `where` (its keys from the top), on `line` (from 1; 0: unknown)."""
+    """A problem with the value at `where` (its keys from the top), on `line` (from 1; 0: unknown)."""
 
     where: Where
     line: int
@@ -63,19 +63,19 @@ class Document:
 
 def loader(base: Any) -> Any:
     """A PyYAML loader class over `base` that only composes nodes, with the resolvers above."""
-    made: Any = type("ConfigLoader", (base,), {"yaml_implicit_resolvers": {}})
+    cls: Any = type("ConfigLoader", (base,), {"yaml_implicit_resolvers": {}})
     for name, pattern, first in _RESOLVERS:
         letters = ["" if letter == "\0" else letter for letter in first]
-        made.add_implicit_resolver(_TAG + name, re.compile(rf"(?:{pattern})\Z"), letters)
-    return made
+        cls.add_implicit_resolver(_TAG + name, re.compile(rf"(?:{pattern})\Z"), letters)
+    return cls
 
 
-# The C parser is some ten times as fast; it is absent where PyYAML was built without libyaml.
+# The C parser is some ten times as fast; PyYAML has it only if it was built with libyaml.
 _LOADER = loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def parse(text: str) -> Document:
-    """The document in `text`. Never raises: what is wrong is in `problems`, and `data` is what could be read."""
+    """The document in `text`. Never raises: errors are in `problems`, and `data` is what could be read."""
     try:
         if (line := _too_deep(text)) is not None:
             return Document(problems=[Problem((), line, _DEEP)])
@@ -114,7 +114,7 @@ class _TooMuch(Exception):
 
 
 class _Walk:
-    """Turns nodes into values, noting lines and problems on the way."""
+    """Converts nodes to values, and collects lines and problems."""
 
     def __init__(self) -> None:
         self.lines: dict[Where, int] = {}
@@ -142,7 +142,7 @@ class _Walk:
         return self._scalar(node, where, line)
 
     def _mapping(self, node: yaml.MappingNode, where: Where, depth: int) -> dict[str, Any]:
-        made: dict[str, Any] = {}
+        mapping: dict[str, Any] = {}
         merged: list[yaml.Node] = []
         for key, value in node.value:
             line, at = key.start_mark.line + 1, (*where, key.value)
@@ -150,18 +150,18 @@ class _Walk:
                 self.problems.append(Problem(where, line, "a key must be one word, not a list or a mapping"))
             elif key.tag == _TAG + "merge":
                 merged += value.value if isinstance(value, yaml.SequenceNode) else [value]
-            elif key.value in made:
+            elif key.value in mapping:
                 message = f"given twice (first on line {self.lines[at]}): remove one"
                 self.problems.append(Problem(at, line, message))
             else:
                 self.lines[at] = line
-                made[key.value] = self.value(value, at, depth + 1)
+                mapping[key.value] = self.value(value, at, depth + 1)
         for source in merged:
-            self._merge(source, made, where, depth)
-        return made
+            self._merge(source, mapping, where, depth)
+        return mapping
 
-    def _merge(self, source: yaml.Node, made: dict[str, Any], where: Where, depth: int) -> None:
-        """What `<<` brings in: keys that are not there yet, as the merge type's definition has it."""
+    def _merge(self, source: yaml.Node, mapping: dict[str, Any], where: Where, depth: int) -> None:
+        """Add the mapping of a merge key (`<<`): only keys that are not present yet, as YAML defines it."""
         if not isinstance(source, yaml.MappingNode):
             line = source.start_mark.line + 1
             self.problems.append(Problem((*where, "<<"), line, "a merge key (<<) takes a mapping, or a list of them"))
@@ -172,11 +172,11 @@ class _Walk:
         self._count = inner._count
         self.problems += inner.problems
         for key, value in (values or {}).items():
-            if key in made:
+            if key in mapping:
                 continue
             path = (*where, key)
             size = len(path)
-            made[key] = value
+            mapping[key] = value
             self.lines.update({at: n for at, n in inner.lines.items() if at[:size] == path})
             self.texts.update({at: t for at, t in inner.texts.items() if at[:size] == path})
 
@@ -187,7 +187,7 @@ class _Walk:
         try:
             value = _plain(kind, text)
         except (ValueError, KeyError):
-            self.problems.append(Problem(where, line, f"{text[:40]} is no {_KINDS.get(kind, kind)}"))
+            self.problems.append(Problem(where, line, f"{text[:40]} is not {_KINDS.get(kind, kind)}"))
             return None
         if isinstance(value, float) and not math.isfinite(value):
             self.problems.append(Problem(where, line, f"{text[:40]} is not a finite number"))
@@ -195,11 +195,11 @@ class _Walk:
         return value
 
 
-_KINDS = {"int": f"whole number of at most {MAX_DIGITS} digits", "float": "number", "bool": "true or false"}
+_KINDS = {"int": f"a whole number of at most {MAX_DIGITS} digits", "float": "a number", "bool": "true or false"}
 
 
 def _plain(kind: str, text: str) -> Any:
-    """The value of a scalar. Raises ValueError or KeyError where a tag (`!!int`) says what the text is not."""
+    """The value of a scalar. Raises ValueError or KeyError if the text does not match its tag (`!!int`)."""
     if kind == "null":
         return None
     if kind == "bool":
@@ -214,7 +214,7 @@ def _plain(kind: str, text: str) -> Any:
 
 
 def _syntax(text: str, error: yaml.YAMLError) -> Problem:
-    """A parser's complaint in words that say what to change."""
+    """A parser's error as a problem whose message says what to change."""
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     if mark is None:
         position = getattr(error, "position", None)
@@ -222,23 +222,23 @@ def _syntax(text: str, error: yaml.YAMLError) -> Problem:
         return Problem((), line, "a character that YAML does not allow: save it as plain UTF-8 text")
     rows = text.split("\n")
     row = rows[mark.line] if mark.line < len(rows) else ""
-    said = str(getattr(error, "problem", "") or "")
-    if "nesting depth" in said:  # libyaml's own limit, in a run of brackets
+    problem = str(getattr(error, "problem", "") or "")
+    if "nesting depth" in problem:  # libyaml's own limit, in a run of brackets
         return Problem((), mark.line + 1, _DEEP)
     if "\t" in row[: len(row) - len(row.lstrip())]:
         advice = "indented with a tab: use spaces"
-    elif "mapping values are not allowed" in said:
-        advice = "a second ': ' on this line, or wrong indentation: put quotes around text that holds ': '"
-    elif "undefined alias" in said:
-        advice = "an alias (*name) of which there is no anchor (&name): put quotes around text that starts with *"
-    elif "single document" in said or "another document" in said:
+    elif "mapping values are not allowed" in problem:
+        advice = "a second ': ' on this line, or wrong indentation: put quotes around text that contains ': '"
+    elif "undefined alias" in problem:
+        advice = "an alias (*name) without an anchor (&name): put quotes around text that starts with *"
+    elif "single document" in problem or "another document" in problem:
         advice = "a second document (---) starts here: a config is one document"
-    elif any(part in said for part in ("block end", "expected ':'", "expected key", "block mapping")):
+    elif any(part in problem for part in ("block end", "expected ':'", "expected key", "block mapping")):
         advice = "not a 'key: value' line, or its indentation differs from its neighbours'"
-    elif "cannot start any token" in said:
+    elif "cannot start any token" in problem:
         advice = "a value cannot start with this character: put quotes around it"
-    elif any(part in said for part in ("end of stream", "unexpected end", "',' or", "node content")):
+    elif any(part in problem for part in ("end of stream", "unexpected end", "',' or", "node content")):
         advice = "a bracket or a quote is opened and not closed"
     else:
-        advice = said or "cannot be read"
+        advice = problem or "cannot be read"
     return Problem((), min(mark.line + 1, len(text.splitlines())), f"not valid YAML: {advice}")
