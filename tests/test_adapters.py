@@ -257,7 +257,7 @@ def test_a_pickled_adapter_with_a_head_of_another_size_than_its_bases(mar: Mar, 
     [
         ("bert", {"num_hidden_layers": 1}, "does not fit its base model, which has no place for bert.encoder.layer.1"),
         ("bert", {"hidden_size": 64}, "size mismatch"),
-        ("gpt2", {}, "peft cannot lay the adapter over its base model"),
+        ("gpt2", {}, "peft cannot apply the adapter to its base model"),
     ],
     ids=["layers", "width", "family"],
 )
@@ -266,7 +266,7 @@ def test_a_base_model_that_an_adapter_does_not_fit_is_refused_in_three_lines(
 ) -> None:
     base = tiny.save(tmp_path / "other", family, "seq_classification", **shape)
     words = ("--model", root / "bert", "--set", f"handler.base_model={base}")
-    refused(mar, tmp_path, words, said, "Set handler.base_model to the one that it was trained on")
+    refused(mar, tmp_path, words, said, "Set handler.base_model to the model that it was trained on")
 
 
 def refused(mar: Mar, tmp_path: Path, words: tuple[Any, ...], *said: str, **env: str) -> None:

@@ -251,7 +251,7 @@ def test_a_pickle_that_runs_a_command_runs_none(mar: Mar, bert: Path, tmp_path: 
     options = {"_use_new_zipfile_serialization": False} if form == "before zip" else {}
     folder = pickled(tmp_path / "evil", bert, 2 if form == "shards" else 1, marker, **options)
     (last,) = sorted(folder.glob("*.bin"))[-1:]
-    said = (f"{last.name} holds more than tensors", "posix.system", "not loaded", "safetensors")
+    said = (f"{last.name} contains more than tensors", "posix.system", "not loaded", "safetensors")
     error = refused(mar, tmp_path, ("--model", folder, *ALLOWED, "--save-mode", mode), *said)
     assert not marker.exists()
     # What torch advises is to load it anyway.
@@ -377,5 +377,5 @@ def test_a_head_of_another_size_than_its_settings_say_is_refused_by_its_weights(
     told = json.loads((folder / "config.json").read_text())
     told["id2label"]["2"], told["label2id"]["other"] = "other", 2
     (folder / "config.json").write_text(json.dumps(told))
-    said = ("another shape than its settings say: classifier.bias is", "not [3]", "allow_untrained_head: true")
+    said = ("does not match the settings: classifier.bias is", "not [3]", "allow_untrained_head: true")
     refused(mar, tmp_path, ("--model", folder, "--save-mode", mode), *said)

@@ -184,7 +184,7 @@ def asked(mar: Mar, archive: Path, **env: str) -> list[Any]:
 @pytest.mark.parametrize("mode", ["pretrained", "torchscript"])
 def test_code_that_nobody_trusted_is_refused_and_has_not_run(mar: Mar, own: Path, tmp_path: Path, mode: str) -> None:
     words = ("--model", own, "--save-mode", mode)
-    refused(mar, tmp_path, words, "The model has code of its own", "handler.trust_remote_code: true")
+    refused(mar, tmp_path, words, "The model needs its own code", "handler.trust_remote_code: true")
 
 
 def test_trusted_code_is_packed_with_what_it_imports_and_is_in_the_record(mar: Mar, own: Path, built: Path) -> None:
@@ -270,7 +270,7 @@ def test_code_of_the_hub_runs_from_a_commit_and_from_nothing_that_moves(
     # At a commit, but not trusted: nothing of the code is even fetched.
     before = len(hub.asked)
     untrusted = ("--model", "org/own", "--revision", commit)
-    refused(mar, tmp_path, untrusted, "The model has code of its own", **env)
+    refused(mar, tmp_path, untrusted, "The model needs its own code", **env)
     assert not [line for line in hub.asked[before:] if line.endswith(".py")]
     (archive,) = mar.build(*words, "--revision", commit, **env)
     source = {"kind": "hub", "repo": "org/own", "commit": commit, "license": "mit", "remote_code": PACKED}

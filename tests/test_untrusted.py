@@ -135,7 +135,7 @@ def test_a_type_that_is_no_model_for_text_is_refused_before_its_config_is_made(
     changed(model / "config.json", lightglue(tmp_path / "attack", tmp_path / "ran"))
     told = said(model, line)
     assert len(told) == 2
-    assert all("has no model for text of the type 'lightglue'" in each for each in told)
+    assert all("has no text model of the type 'lightglue'" in each for each in told)
     assert not (tmp_path / "ran").exists()
 
 

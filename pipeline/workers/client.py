@@ -1,4 +1,4 @@
-"""Runs the worker, and other programs, in a process of their own."""
+"""Runs workers and other programs in child processes."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _forked: set[warm.Worker] = set()
 
 
 class WorkerCrash(Exception):
-    """The worker ended in a way nobody expected; the message is its traceback, or the end of what it printed."""
+    """A worker ended unexpectedly; the message is its traceback, or the end of its log."""
 
 
 def environment(extra: dict[str, str] | None = None, *, ours: bool = True) -> dict[str, str]:
-    """The environment of a child: what `environment` lets pass, and nothing drawn. With `ours`, it finds this
-    package."""
+    """The environment of a child: the variables that `host.environment` passes on, no progress bars, and `extra`. With
+    `ours`, the child can import this package."""
     env = variables.environment()
     env |= {
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -40,7 +40,7 @@ def environment(extra: dict[str, str] | None = None, *, ours: bool = True) -> di
         "PYTHONUNBUFFERED": "1",
     }
     if ours:
-        # The worker's folder is its working folder, so the package must be found without it.
+        # The worker runs in its own folder, so the package must be importable from anywhere.
         path = variables.search_path(env.get("PYTHONPATH", ""), *variables.LIBRARIES)
         env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT.parent), path)))
     return env | (extra or {})
@@ -55,9 +55,9 @@ def run(
     ours: bool = True,
     on_line: Callable[[str], None] | None = None,
 ) -> int:
-    """Run a program to its end; its exit code. What it prints to standard error goes to `log`, each line of
-    its standard output to `on_line`. It is killed with all that it started if we are interrupted. `env` and `ours` as
-    `environment` has them."""
+    """Run a program to its end and return its exit code. Its standard error goes to `log`, each line of its standard
+    output to `on_line`. If this process is interrupted, the program is killed with all its children. `env` and `ours`
+    are the arguments of `environment`."""
     with log.open("ab") as errors:
         process = subprocess.Popen(
             command,
@@ -90,14 +90,14 @@ def run(
 
 def _kill(process: subprocess.Popen[str]) -> None:
     if process.poll() is None:
-        # Another thread may have waited for it since.
+        # Another thread may have reaped it meanwhile.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
 def stop() -> None:
-    """End every program that `run` started and that still runs, in whichever thread."""
+    """Kill every program and worker that still runs, from whichever thread."""
     for process in list(_running):
         _kill(process)
     for worker in list(_forked):
@@ -114,11 +114,12 @@ def work(
     script: Path | None = None,
     env: dict[str, str] | None = None,
 ) -> Any:
-    """Have a worker do `op` (`worker.OPERATIONS`) and return its result. With a `script`, that is the worker: it finds
-    nothing of ours in its environment. A worker of this interpreter and with no `env` of its own is forked (`warm`). A
-    model's own code is copied into its folder only, so that no two workers share one.
+    """Run the operation `op` (`worker.OPERATIONS`) in a worker and return its result.
 
-    Raises the InputError or StageError that the worker met, StageError if it was killed, WorkerCrash otherwise.
+    A `script` runs as the worker instead, without this package on its path. A worker of this interpreter without an
+    `env` is forked (`warm`). A model's own code is copied into the worker's folder, so that workers do not share it.
+
+    Raises the InputError or StageError that the worker reports, StageError if it was killed, else WorkerCrash.
     """
     folder = scratch / f"{op}-{uuid.uuid4().hex[:8]}"
     folder.mkdir(parents=True)
@@ -161,11 +162,11 @@ def work(
         raise WorkerCrash(error["traceback"])
     if code < 0:
         raise StageError(
-            f"The worker was ended by {signal.Signals(-code).name} while it was at {op}.",
-            "SIGKILL mostly means that the machine ran out of memory." if code == -signal.SIGKILL else "",
+            f"The worker was ended by {signal.Signals(-code).name} during {op}.",
+            "SIGKILL usually means that the machine ran out of memory." if code == -signal.SIGKILL else "",
             "Look at `dmesg`, free memory, or build on a larger machine.",
         )
-    raise WorkerCrash(tail(log) or f"the worker ended with exit code {code} and said nothing")
+    raise WorkerCrash(tail(log) or f"the worker ended with exit code {code} and no message")
 
 
 def tail(log: Path, lines: int = 40) -> str:

@@ -1,4 +1,4 @@
-"""Worker side: the original checkpoint, loaded by transformers itself."""
+"""Worker side: loads the original checkpoint with transformers."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from ..portable.protocol import Report
 
 SEED = 20_240_601
-"""Of a head that may be untrained, so that every load of it gives the same one."""
+"""The seed of an untrained head, so that every load gives the same weights."""
 
 
 def model(job: dict[str, Any]) -> Any:
     """The eager model of a job, in evaluation mode on the CPU, in the job's `dtype`.
 
-    The job holds `checkpoint` (a folder), `auto_class`, `num_labels` and `labels` or None, `allow_untrained_head`,
-    `trust_remote_code`. An adapter is laid over its base, and with `merge` merged into it. Raises InputError if the
-    class does not fit, or if the checkpoint lacks weights of the model.
+    The job has `checkpoint` (a folder), `auto_class`, `num_labels` and `labels` or None, `allow_untrained_head`,
+    `trust_remote_code`. An adapter is applied to its base model, and with `merge` merged into it. Raises InputError if
+    the class does not fit, or if the checkpoint lacks weights of the model.
     """
     folder = Path(job["checkpoint"])
     pickles = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*.bin"))}
@@ -36,15 +36,15 @@ def model(job: dict[str, Any]) -> Any:
     expected = untrained.Expected.of(loaded)
     missing, others = set(info["missing_keys"]), _of_other_shapes(loaded, info, files)
     if (folder / ADAPTER).is_dir():
-        loaded, brought = adapter.laid_over(loaded, folder / ADAPTER, merge=bool(job.get("merge")))
-        missing -= brought
-        others = {name: shapes for name, shapes in others.items() if name not in brought}
+        loaded, replaced = adapter.apply(loaded, folder / ADAPTER, merge=bool(job.get("merge")))
+        missing -= replaced
+        others = {name: shapes for name, shapes in others.items() if name not in replaced}
     untrained.refuse(expected, files, missing - others.keys(), others, head_too=not job["allow_untrained_head"])
     return loaded.eval()
 
 
 def _code(job: dict[str, Any]) -> dict[str, bool]:
-    # Left unsaid, transformers asks at the terminal.
+    # Without it, transformers asks on the terminal.
     return {"trust_remote_code": bool(job.get("trust_remote_code"))}
 
 
@@ -73,7 +73,7 @@ def _config(job: dict[str, Any]) -> Any:
 
 
 def _from_pretrained(job: dict[str, Any], config: Any) -> tuple[Any, dict[str, Any]]:
-    """The model, and what transformers says of its loading."""
+    """The model, and transformers' loading info (missing and mismatched keys)."""
     import torch
     import transformers
 
@@ -85,19 +85,19 @@ def _from_pretrained(job: dict[str, Any], config: Any) -> tuple[Any, dict[str, A
         options["attn_implementation"] = job["attn_implementation"]
     torch.manual_seed(SEED)
     try:
-        found: tuple[Any, dict[str, Any]] = getattr(transformers, job["auto_class"]).from_pretrained(
+        result: tuple[Any, dict[str, Any]] = getattr(transformers, job["auto_class"]).from_pretrained(
             job["checkpoint"],
             config=config,
             local_files_only=True,
             output_loading_info=True,
-            # Refused below, where it can be told which weights they are; an adapter may bring others.
+            # `untrained.refuse` reports mismatched weights by name, less those that an adapter replaces.
             ignore_mismatched_sizes=True,
             weights_only=True,
             **options,
             **_code(job),
         )
     except Exception as error:
-        # What code of the model's own raises can be anything.
+        # The model's own code may raise anything.
         if not job.get("trust_remote_code") and not isinstance(error, (ValueError, KeyError, ImportError)):
             raise
         _refuse_untrusted(error)
@@ -107,11 +107,11 @@ def _from_pretrained(job: dict[str, Any], config: Any) -> tuple[Any, dict[str, A
             "The model's architecture has no such head, or is newer than the installed transformers.",
             "Use another --task, or upgrade transformers.",
         ) from None
-    return found
+    return result
 
 
 def _blank(job: dict[str, Any], config: Any) -> Any:
-    """The model with no values at all."""
+    """The model on the meta device: shapes without values."""
     import torch
     import transformers
 
@@ -124,68 +124,68 @@ def _shapes(model: Any) -> untrained.Shapes:
 
 
 def _of_other_shapes(loaded: Any, info: dict[str, Any], files: Mapping[str, untrained.Shapes]) -> dict[str, str]:
-    """The weights that the checkpoint has in other shapes than the model, and what these are."""
-    found, weights = {}, loaded.state_dict()
-    held = {name: shape for shapes in files.values() for name, shape in shapes.items()}
-    for told in info["mismatched_keys"]:
-        # Before version 5, transformers tells the names alone.
-        name, given = (told, held.get(told)) if isinstance(told, str) else (told[0], told[1])
-        shape = f"{list(given)} and " if given is not None else ""
-        found[name] = f"{shape}not {list(weights[name].shape)}" if name in weights else f"{shape}another"
-    return found
+    """Weights whose shape in the checkpoint differs from the model's, with both shapes as text."""
+    by_name, weights = {}, loaded.state_dict()
+    stored = {name: shape for shapes in files.values() for name, shape in shapes.items()}
+    for key in info["mismatched_keys"]:
+        # Before version 5, transformers gives only the names.
+        name, shape = (key, stored.get(key)) if isinstance(key, str) else (key[0], key[1])
+        prefix = f"{list(shape)} and " if shape is not None else ""
+        by_name[name] = f"{prefix}not {list(weights[name].shape)}" if name in weights else f"{prefix}different"
+    return by_name
 
 
 def _refuse_all_but_tensors(file: Path) -> untrained.Shapes:
-    """The shapes of a pickle's weights. Raises InputError for one that torch does not read with weights_only, and for
-    one that holds no tensors under their names."""
+    """The shapes of a pickle's weights. Raises InputError for a pickle that torch does not load with weights_only, or
+    that is not a mapping of names to tensors."""
     import torch
 
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 6):
         raise InputError(
-            f"{file.name} is a pickle, and torch {torch.__version__} can be made to run one in spite of weights_only.",
-            "It is CVE-2025-32434.",
+            f"{file.name} is a pickle, and torch {torch.__version__} may run its code in spite of weights_only.",
+            "This is CVE-2025-32434.",
             "Upgrade torch to 2.6 or newer, or ask whoever made the model for safetensors.",
         )
     try:
-        held = torch.load(file, map_location="meta", weights_only=True)
-    except Exception as error:  # whatever torch raises for what is no such file
+        content = torch.load(file, map_location="meta", weights_only=True)
+    except Exception as error:  # torch raises anything for a malformed file
         what = re.search(r"GLOBAL (\S+)", str(error))
         if what:
             raise InputError(
-                f"{file.name} holds more than tensors: a pickle that calls {what[1]}. It is not loaded.",
-                "A pickle can run any code when it is loaded; with weights_only torch refuses all but tensors.",
+                f"{file.name} contains more than tensors: a pickle that calls {what[1]}. It is not loaded.",
+                "A pickle can run any code when it is loaded; with weights_only, torch loads only tensors.",
                 "Ask whoever made the model for safetensors.",
             ) from None
         raise InputError(
             f"{file.name} cannot be read as pickled tensors (torch.load with weights_only): {type(error).__name__}.",
-            "A download or a copy was cut short, or it is a Git LFS pointer, or no weights at all.",
+            "A download or a copy was truncated, or it is a Git LFS pointer or not a weights file.",
             "Fetch the file again (`git lfs pull` in a clone), or ask whoever made the model for safetensors.",
         ) from None
-    items = held.items() if isinstance(held, dict) else ()
+    items = content.items() if isinstance(content, dict) else ()
     shapes = {str(name): tuple(value.shape) for name, value in items if isinstance(value, torch.Tensor)}
     if not shapes:
         within = [name for name, value in items if isinstance(value, dict) and value]
         raise InputError(
-            f"{file.name} holds no weights by their names"
+            f"{file.name} does not contain weights by name"
             + (f": it has {', '.join(map(repr, within[:4]))}." if within else "."),
-            "It is the file of a training program, which keeps the weights in one of its parts.",
+            "It is the checkpoint of a training program, with the weights nested in it.",
             "Load the model with that program, and save it with save_pretrained().",
         )
     return shapes
 
 
 def _refuse_untrusted(error: Exception) -> None:
-    """Raises InputError if transformers wants code of the model's own to be run."""
+    """Raises InputError if transformers asks to run the model's own code."""
     if "trust_remote_code" in str(error):
         raise InputError(
-            "The model has code of its own, which transformers would have to run.",
+            "The model needs its own code, which transformers would have to run.",
             "That code can do whatever you can, so read it first.",
             "Then set handler.trust_remote_code: true, and for a Hub model handler.revision to the commit you read.",
         ) from None
 
 
 def tokenizer(folder: str | Path, **settings: Any) -> Any:
-    """The checkpoint's tokenizer. Raises InputError if it has none that transformers can load."""
+    """The checkpoint's tokenizer. Raises InputError if transformers cannot load one."""
     import transformers
 
     settings = {"trust_remote_code": False, **settings}
@@ -203,20 +203,20 @@ def tokenizer(folder: str | Path, **settings: Any) -> Any:
 
 
 def convert_tokenizer(job: dict[str, Any], report: Report) -> list[str]:
-    """Write the tokenizer.json of a checkpoint that has only the older files, and say which files were written."""
+    """Write the tokenizer.json of a checkpoint that has only older tokenizer files; returns the files written."""
     report("converting the tokenizer", 0, None)
-    made = tokenizer(job["checkpoint"], trust_remote_code=bool(job.get("trust_remote_code")))
-    if not getattr(made, "is_fast", False):
+    converted = tokenizer(job["checkpoint"], trust_remote_code=bool(job.get("trust_remote_code")))
+    if not getattr(converted, "is_fast", False):
         raise InputError(
-            f"{type(made).__name__} has no tokenizer.json form, so the archive's handler could not tokenize.",
+            f"{type(converted).__name__} has no tokenizer.json form, so the archive's handler could not tokenize.",
             fix="Save the model with a fast tokenizer: AutoTokenizer.from_pretrained(..., use_fast=True).",
         )
-    made.save_pretrained(job["out"])
+    converted.save_pretrained(job["out"])
     return sorted(file.name for file in Path(job["out"]).iterdir())
 
 
 def save(job: dict[str, Any], report: Report) -> list[str]:
-    """Load the checkpoint as the task's class and save it as such: config.json and safetensors."""
+    """Load the checkpoint as the task's class and save it: config.json and safetensors. Returns the files written."""
     report("loading the checkpoint", 0, None)
     loaded = model({**job, "merge": True})
     report("saving it in Hugging Face's format", 0, None)
@@ -225,8 +225,8 @@ def save(job: dict[str, Any], report: Report) -> list[str]:
 
 
 def prepare(job: dict[str, Any], report: Report) -> dict[str, Any]:
-    """Save the checkpoint as exactly the task's class, for another environment to load by its own transformers: what it
-    is called with, and what pads a row: {"inputs", "pad"}."""
+    """Save the checkpoint as the task's class, for an environment with its own transformers to load. Returns {"inputs":
+    the names of the forward arguments, "pad": the padding id}."""
     report("loading the checkpoint", 0, None)
     loaded = model({**job, "merge": True})
     words = tokenizer(job["checkpoint"], trust_remote_code=bool(job.get("trust_remote_code")))
@@ -237,8 +237,8 @@ def prepare(job: dict[str, Any], report: Report) -> dict[str, Any]:
 
 
 def settle_padding(loaded: Any, words: Any) -> int:
-    """Have the model know the id that handlers pad with: decoders that classify look for the last token that is none
-    of it."""
+    """Set pad_token_id to the id that handlers pad with, and return it: decoder classifiers pool the last token that is
+    not padding."""
     ends = getattr(loaded.config, "eos_token_id", None)
     pads = (
         words.pad_token_id,
@@ -251,7 +251,7 @@ def settle_padding(loaded: Any, words: Any) -> int:
 
 
 def encoder_inputs(loaded: Any, words: Any) -> list[str]:
-    """The tensors that an encoder is called with, in the order of a graph's arguments."""
+    """The names of an encoder's input tensors, in the order of a graph's arguments."""
     names = ["input_ids", "attention_mask"]
     return (
         [*names, "token_type_ids"]
@@ -266,7 +266,7 @@ def takes(module: Any, name: str) -> bool:
 
 
 def takes_token_types(module: Any) -> bool:
-    """Whether the segments of a pair matter to the model: RoBERTa's forward has the argument, and one type only."""
+    """Whether the model uses token types. RoBERTa's forward has the argument, but only one type."""
     return takes(module, "token_type_ids") and (getattr(module.config, "type_vocab_size", 0) or 0) > 1
 
 

@@ -1,4 +1,4 @@
-"""Worker side: whether transformers has a class for a checkpoint, told by names alone."""
+"""Worker side: whether transformers has a class for a checkpoint, by names alone."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ..text import printable
 
 
 def refuse_unknown(folder: Path) -> None:
-    """Raises InputError for a checkpoint whose `model_type` none of the four tasks' Auto classes knows.
+    """Raises InputError for a checkpoint whose `model_type` is not one of the four tasks' Auto classes.
 
-    transformers makes the config of whatever type is named, and those of some types load other models, or run their
-    code, while they are made; where none is named, it takes one that the folder's name has in it. Code of the model's
-    own, which its `auto_map` names for a type that transformers does not have, is left to transformers' own question.
+    transformers instantiates the config of any type, and those of some types load other models or run their code;
+    without a type, it guesses one from the folder's name. If `auto_map` names the model's own code for a type that
+    transformers does not have, transformers asks itself (trust_remote_code).
     """
     if not (folder / CONFIG).exists():
         return
@@ -23,24 +23,24 @@ def refuse_unknown(folder: Path) -> None:
     from transformers.models.auto import modeling_auto
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
-    told = read_json(folder / CONFIG)
-    named, own = told.get("model_type"), told.get("auto_map")
+    config = read_json(folder / CONFIG)
+    named, own = config.get("model_type"), config.get("auto_map")
     if isinstance(own, dict) and "AutoConfig" in own and (named is None or str(named) not in CONFIG_MAPPING_NAMES):
         return
-    known = {name for task in TASKS.values() for name in getattr(modeling_auto, _NAMES[task.auto_class])}
+    supported = {name for task in TASKS.values() for name in getattr(modeling_auto, _NAMES[task.auto_class])}
     if not isinstance(named, str):
         raise InputError(
-            "The checkpoint's config.json names no model_type, so nothing tells its architecture.",
-            "It was not written by save_pretrained(), or is of another library's.",
+            "The checkpoint's config.json has no model_type, so its architecture is unknown.",
+            "It was not written by save_pretrained(), or is from another library.",
             'Add it ("model_type": "bert"), or save the model again with save_pretrained().',
         )
-    if named not in known:
+    if named not in supported:
         raise InputError(
-            f"transformers {transformers.__version__} has no model for text of the type {printable(named)!r}, "
-            "which config.json names.",
-            f"None of {', '.join(task.auto_class for task in TASKS.values())} knows it; it may be newer than the "
+            f"transformers {transformers.__version__} has no text model of the type {printable(named)!r}, which "
+            "config.json names.",
+            f"None of {', '.join(task.auto_class for task in TASKS.values())} supports it; it may be newer than the "
             "installed transformers.",
-            "Upgrade transformers, or name a model for one of the four tasks.",
+            "Upgrade transformers, or use a model for one of the four tasks.",
         )
 
 

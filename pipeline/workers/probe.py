@@ -1,4 +1,4 @@
-"""Inputs that a trace is tried with, and whether its outputs are the model's."""
+"""Inputs that a trace is checked with, and the comparison of its outputs with the model's."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 from ..errors import StageError
 
-# Largest difference that reordered float32 sums made between a trace and eager, on every family tried, was 2e-5.
+# The largest difference between trace and eager by reordered float32 sums, over all families, was 2e-5.
 RELATIVE_FLOAT32, RELATIVE_SIXTEEN_BITS = 1e-4, 2e-2
-"""By how much a trace's outputs may differ from the model's, as parts of the largest of them."""
+"""The largest allowed difference of a trace's outputs from the model's, relative to the largest output."""
 
-# Batch and length beside the model's longest, with the side that is padded.
+# (batch, length, padded side), in addition to the model's longest length.
 SHAPES = ((1, 5, "right"), (3, 1, "right"), (4, 40, "left"), (2, 17, "right"))
 
 
@@ -24,7 +24,8 @@ def ids(model: Any, batch: int, length: int, seed: int) -> Any:
 
 
 def mask(model: Any, batch: int, length: int, side: str) -> Any:
-    """Row i has i columns fewer, cut from `side`; every row keeps one at least."""
+    """An attention mask [batch, length]: row i has i steps more padding on `side` than row 0; at least one token is
+    left."""
     import torch
 
     mask = torch.ones(batch, length, dtype=torch.long)
@@ -35,14 +36,15 @@ def mask(model: Any, batch: int, length: int, side: str) -> Any:
     return mask.to(model.device)
 
 
-def agree(got: Sequence[Any], wanted: Sequence[Any], where: str) -> None:
+def agree(actual: Sequence[Any], expected: Sequence[Any], where: str) -> None:
+    """Raises StageError if outputs differ in shape, or by more than the tolerance relative to the largest value."""
     import torch
 
-    for index, (one, other) in enumerate(zip(got, wanted, strict=True)):
+    for index, (one, other) in enumerate(zip(actual, expected, strict=True)):
         if one.shape != other.shape:
             raise StageError(
-                f"The trace gives an output of shape {list(one.shape)} at {where}, and the model {list(other.shape)}.",
-                "The architecture takes a path that depends on its input, which a trace cannot hold.",
+                f"The trace has an output of shape {list(one.shape)} at {where}, the model {list(other.shape)}.",
+                "The architecture takes a path that depends on its input, which a trace cannot record.",
                 "Build this model with save_mode: pretrained.",
             )
         difference = (one.float() - other.float()).abs()
@@ -51,6 +53,6 @@ def agree(got: Sequence[Any], wanted: Sequence[Any], where: str) -> None:
         if not worst <= limit * max(1.0, float(other.float().abs().max()) if other.numel() else 1.0):
             raise StageError(
                 f"The trace differs from the model by {worst:.2g} in output {index} at {where}.",
-                "The architecture takes a path that depends on its input, which a trace cannot hold.",
+                "The architecture takes a path that depends on its input, which a trace cannot record.",
                 "Build this model with save_mode: pretrained, or try handler.attn_implementation: eager.",
             )

@@ -1,7 +1,7 @@
-"""Worker side: what the original model answers, computed by transformers itself from the original checkpoint.
+"""Worker side: the original model's answers, computed by transformers from the original checkpoint.
 
-This is the other side of the verify stage, so it shares no line with the handlers: pipelines of transformers
-where it has one for the task, and the plainest arithmetic where it has none.
+The verify stage compares archives with these answers, so no code is shared with the handlers: the code here uses
+transformers' pipeline for a task, or the simplest arithmetic where there is none.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Loaded = tuple[Any, Any]
 
 
 def expected(job: dict[str, Any], report: Report) -> dict[str, Any]:
-    """What an archive is held against: {"answers": as `answers` has them, "tokens": as `original_tokens` has them}."""
+    """What an archive is compared with: {"answers": see `answers`, "tokens": see `tokenization.expected`}."""
     loaded = _load(job, report)
     return {"answers": answers(job, report, loaded), "tokens": tokenization.expected(job, *loaded)}
 
@@ -51,19 +51,19 @@ def answers(job: dict[str, Any], report: Report, loaded: Loaded | None = None) -
         return task(model, tokenizer, {plain: request} if isinstance(request, str) else request, settings)
 
     plain = TASKS[job["task"]].fields[-1]
-    found = []
+    results = []
     with torch.inference_mode():
         for number, request in enumerate(job["requests"]):
             report("asking the original model", number, len(job["requests"]))
-            found.append(ask(request))
-    return found
+            results.append(ask(request))
+    return results
 
 
 def _inputs(model: Any, encoded: Any) -> dict[str, Any]:
-    kept = {name: encoded[name] for name in ("input_ids", "attention_mask") if name in encoded}
+    inputs = {name: encoded[name] for name in ("input_ids", "attention_mask") if name in encoded}
     if "token_type_ids" in encoded and loading.takes_token_types(model):
-        kept["token_type_ids"] = encoded["token_type_ids"]
-    return kept
+        inputs["token_type_ids"] = encoded["token_type_ids"]
+    return inputs
 
 
 def _classify(model: Any, tokenizer: Any, request: Any, settings: dict[str, Any]) -> Any:
@@ -85,9 +85,9 @@ def _classify(model: Any, tokenizer: Any, request: Any, settings: dict[str, Any]
     else:
         scores = torch.softmax(logits, -1)
     ranked = sorted(range(len(scores)), key=lambda index: -float(scores[index]))
-    found = [{"label": model.config.id2label[index], "score": float(scores[index])} for index in ranked]
+    labels = [{"label": model.config.id2label[index], "score": float(scores[index])} for index in ranked]
     top_k = request.get("top_k", settings.get("top_k", 1))
-    return found[0] if top_k == 1 else found[:top_k]
+    return labels[0] if top_k == 1 else labels[:top_k]
 
 
 def _tag(model: Any, tokenizer: Any, request: Any, settings: dict[str, Any]) -> list[dict[str, Any]]:
@@ -99,7 +99,7 @@ def _tag(model: Any, tokenizer: Any, request: Any, settings: dict[str, Any]) -> 
     text = request["text"]
     strategy = request.get("aggregation_strategy", settings.get("aggregation_strategy", "simple"))
     if not loading.takes(model, "token_type_ids"):
-        # The pipeline hands on all that the tokenizer makes.
+        # The pipeline passes on everything that the tokenizer returns.
         tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
     tag = TokenClassificationPipeline(model=model, tokenizer=tokenizer, aggregation_strategy=strategy, device="cpu")
     limit = settings["max_length"]
@@ -108,7 +108,7 @@ def _tag(model: Any, tokenizer: Any, request: Any, settings: dict[str, Any]) -> 
     if len(windows) == 1:
         entities = tag(text)
     else:
-        # Each token's scores are those of the window in which it is farthest from where the text was cut.
+        # Each token's scores are from the window in which it is farthest from a cut.
         best: dict[int, tuple[int, Any, int, list[int]]] = {}
         begin = 0
         for number, window in enumerate(windows):
@@ -146,7 +146,7 @@ def _tag(model: Any, tokenizer: Any, request: Any, settings: dict[str, Any]) -> 
 
 
 def _windows(tokenizer: Any, texts: tuple[str, ...], limit: int, stride: int) -> list[Any]:
-    """A text, or the second of two, in windows of `limit` tokens, each as the model's inputs of batch 1."""
+    """Windows of `limit` tokens over a text, or over the second of two, each as model inputs of batch 1."""
     from transformers import BatchEncoding
 
     cut = tokenizer(
@@ -165,9 +165,10 @@ def _windows(tokenizer: Any, texts: tuple[str, ...], limit: int, stride: int) ->
 
 
 def _find_answer(model: Any, tokenizer: Any, request: dict[str, Any], settings: dict[str, Any]) -> Any:
-    """Every span of context tokens, scored by the product of its softmaxed ends, widened to words: the best of them.
+    """The best spans of context tokens, scored by the product of the softmaxed start and end, and widened to words.
 
-    This is what transformers 4's question-answering pipeline does; 5 has none. The class token is in the softmax too.
+    transformers 4's question-answering pipeline does the same; version 5 has none. The softmax includes the class
+    token.
     """
     import torch
 
@@ -176,7 +177,7 @@ def _find_answer(model: Any, tokenizer: Any, request: dict[str, Any], settings: 
     room = limit - len(tokenizer(request["question"], "")["input_ids"])
     nothing, scores = 1.0, dict[tuple[int, int], float]()
     stride = min(settings.get("stride", limit // 4), room // 2)
-    # A window's edge may cut a word: where words begin and end is told by the whole.
+    # A window's edge may cut a word: word boundaries come from the whole text.
     whole = tokenizer(request["question"], context, truncation=False, verbose=False)
     for window in _windows(tokenizer, (request["question"], context), limit, stride):
         out = model(**_inputs(model, window))
@@ -200,10 +201,10 @@ def _find_answer(model: Any, tokenizer: Any, request: dict[str, Any], settings: 
         scores[0, 0] = nothing
     ranked = sorted(scores, key=lambda span: -scores[span])
     top_k = request.get("top_k", settings.get("top_k", 1))
-    found = [{"answer": context[s:e], "score": scores[s, e], "start": s, "end": e} for s, e in ranked[:top_k]]
+    answers = [{"answer": context[s:e], "score": scores[s, e], "start": s, "end": e} for s, e in ranked[:top_k]]
     if top_k > 1:
-        return found
-    return found[0] if found else {"answer": "", "score": 0.0, "start": 0, "end": 0}
+        return answers
+    return answers[0] if answers else {"answer": "", "score": 0.0, "start": 0, "end": 0}
 
 
 def _generate(model: Any, tokenizer: Any, request: Any, settings: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Worker side: what the original's tokenizer and chat template make of a corpus (`tokenization.asked`)."""
+"""Worker side: the results of the original's tokenizer and chat template for a corpus."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from . import loading
 
 
 def tokenizer(job: dict[str, Any]) -> Any:
-    """The tokenizer of a job's `checkpoint`, as AutoTokenizer has it. It heeds do_lower_case if the job's `settings`
-    have it: many do not by themselves."""
+    """AutoTokenizer's tokenizer of a job's `checkpoint`. do_lower_case of the job's `settings` is applied explicitly:
+    many tokenizers ignore it."""
     code, lower = bool(job.get("trust_remote_code")), job["settings"].get("do_lower_case")
     own = loading.tokenizer(job["checkpoint"], trust_remote_code=code)
     if lower is None:
@@ -26,11 +26,13 @@ def tokenizer(job: dict[str, Any]) -> Any:
 
 
 def expected(job: dict[str, Any], model: Any, auto: Any) -> dict[str, Any]:
-    """What the original makes of the job's `corpus`, by its AutoTokenizer `auto`: {"texts", "pairs": the ids of each,
-    "talks": the [prompt, ids] of each, "types": the token types of each pair, "decoded": the ids of each text as text
-    again, "class": the tokenizer's, "parts": the JSON of its steps by name}. None for what it has no answer to, be it
-    that its tokenizer or template refuses it, or that the model has no such ids or types."""
-    return {**_made(auto, job["corpus"], model), **_steps(auto)}
+    """The results of the original's tokenizer `auto` for the job's `corpus`.
+
+    {"texts", "pairs": the ids of each, "talks": the [prompt, ids] of each, "types": the token types of each pair,
+    "decoded": the text decoded from the ids of each text, "class": the tokenizer's class, "parts": the JSON of its
+    steps by name}. An item is None if the tokenizer or template rejects it, or if the model has no such ids or types.
+    """
+    return {**_corpus_results(auto, job["corpus"], model), **_steps(auto)}
 
 
 def _steps(one: Any) -> dict[str, Any]:
@@ -39,37 +41,37 @@ def _steps(one: Any) -> dict[str, Any]:
     return {"class": type(one).__name__, "parts": states}
 
 
-def _made(one: Any, corpus: dict[str, Any], model: Any) -> dict[str, list[Any]]:
+def _corpus_results(one: Any, corpus: dict[str, Any], model: Any) -> dict[str, list[Any]]:
     from transformers.utils import chat_template_utils
 
     cut = {"truncation": True, "max_length": corpus["max_length"]} if corpus["max_length"] else {"truncation": False}
     rows, typed = _rows(model), loading.takes_token_types(model)
 
     def encoded(*text: str, special: bool = True) -> tuple[list[int] | None, list[int] | None]:
-        # In lists, since an empty second text would count as none.
+        # As lists: an empty second text would be ignored.
         texts = [[each] for each in text]
         try:
-            found = one(*texts, add_special_tokens=special, verbose=False, **cut)
-            ids = list(found["input_ids"][0])
-        except Exception:  # what a tokenizer raises for a text that it cannot take
+            encoding = one(*texts, add_special_tokens=special, verbose=False, **cut)
+            ids = list(encoding["input_ids"][0])
+        except Exception:  # a tokenizer may raise anything for a text that it rejects
             return None, None
         if rows is not None and max(ids, default=0) >= rows:
             return None, None
-        return ids, list(found["token_type_ids"][0]) if typed and "token_type_ids" in found else None
+        return ids, list(encoding["token_type_ids"][0]) if typed and "token_type_ids" in encoding else None
 
     def rendered(talk: Any) -> list[Any] | None:
         try:
             prompt = one.apply_chat_template(talk, tokenize=False, add_generation_prompt=True)
-        except Exception:  # what a template raises can be anything, and without one there is a ValueError
+        except Exception:  # a template may raise anything; without one, a ValueError
             return None
-        found, _ = encoded(prompt, special=False)
-        # An empty template writes nothing for any talk, and is none to the handlers.
-        return None if found is None or not prompt else [prompt, found]
+        ids, _ = encoded(prompt, special=False)
+        # Handlers treat an empty template, which renders nothing, as missing.
+        return None if ids is None or not prompt else [prompt, ids]
 
     def decoded(ids: list[int] | None) -> str | None:
-        # Blanks are as they are: transformers 5 says of taking them away that it corrupts the text (`_decode`).
-        told = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
-        return None if ids is None else str(one.decode(ids, **told))
+        # Keep spaces: removing them corrupts the text, according to transformers 5 (`_decode`).
+        options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+        return None if ids is None else str(one.decode(ids, **options))
 
     texts = [encoded(text)[0] for text in corpus["texts"]]
     pairs = [encoded(*pair) for pair in corpus["pairs"]]
@@ -85,7 +87,7 @@ def _made(one: Any, corpus: dict[str, Any], model: Any) -> dict[str, list[Any]]:
 
 
 def _rows(model: Any) -> int | None:
-    """How many ids a model has embeddings of; None if it does not tell, as code of its own need not."""
+    """The number of the model's input embeddings; None if it is unknown, as it may be for a model's own code."""
     try:
         return int(model.get_input_embeddings().weight.shape[0])
     except (NotImplementedError, AttributeError):

@@ -1,10 +1,10 @@
-"""TorchScript: a graph traced by torch.jit.trace without its weights, these in model.safetensors, which a server maps
-and its workers share, and graph.json, which says how to call it and which weight belongs where.
+"""TorchScript: model.pt, a graph traced by torch.jit.trace without its weights; model.safetensors, the weights, which
+a server's workers map and share; and graph.json, which describes the graph's inputs, outputs and weights.
 
-An encoder's graph is called with the tensors that graph.json's `inputs` name, [batch, length] int64 each, and
-returns the task's outputs. A decoder's is called with input_ids [batch, new], attention_mask [batch, past + new] and a
-key and a value tensor for each layer, [batch, heads, past, head_dim]; it returns the last position's logits [batch, 1,
-vocabulary] and the longer keys and values. With `past` = 0 that is the prefill.
+An encoder's graph takes the tensors that graph.json lists in `inputs`, [batch, length] int64 each, and returns the
+task's outputs. A decoder's takes input_ids [batch, new], attention_mask [batch, past + new] and a key and a value
+tensor for each layer, [batch, heads, past, head_dim]; it returns the logits of the last position, [batch, 1,
+vocabulary], and the extended keys and values. `past` = 0 is the prefill.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ GRAPH = "model.pt"
 WEIGHTS = "model.safetensors"
 FACTS = "graph.json"
 FORMAT = 2
-"""Of these three files together."""
+"""The version of the format of these three files."""
 
 
 def trace(job: dict[str, Any], report: Report) -> dict[str, Any]:
-    """Trace the job's model, hold the trace against the model at shapes that it was not made with, and save it."""
+    """Trace the job's model, compare the trace with the model at other shapes, and save it. Returns graph.json's
+    content."""
     import torch
 
     from .loading import encoder_inputs, settle_padding, tokenizer
@@ -44,7 +45,7 @@ def trace(job: dict[str, Any], report: Report) -> dict[str, Any]:
 
     if job["device"] == "cuda" and not torch.cuda.is_available():
         raise StageError(
-            "handler.hardware is gpu, and torch finds no GPU here: a trace is made on the device that it is for.",
+            "handler.hardware is gpu, but torch finds no GPU: a model is traced on the device that it will run on.",
             fix="Build on a machine with a GPU and a CUDA build of torch, or set handler.hardware: cpu.",
         )
     task = TASKS[job["task"]]
@@ -68,7 +69,7 @@ def trace(job: dict[str, Any], report: Report) -> dict[str, Any]:
         "cache": None,
     }
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings(), _refused():
-        warnings.simplefilter("ignore")  # tracers warn of each Python branch; the check below is what counts
+        warnings.simplefilter("ignore")  # tracers warn of each Python branch; the trace is checked below
         report("tracing", 0, None)
         if task.generates:
             graph, facts["cache"] = trace_decoder(model, job, report)
@@ -81,8 +82,8 @@ def trace(job: dict[str, Any], report: Report) -> dict[str, Any]:
 
 
 def _name_modules(model: Any) -> None:
-    """Give classes out of a model's own code a module whose name can be read back from a graph: transformers makes them
-    one of a digest, which may begin with a digit."""
+    """Give classes of a model's own code a module name that is valid in a graph: transformers names the module by a
+    digest, which may begin with a digit."""
     for kind in {type(module) for module in model.modules()}:
         name = ".".join(part if part.isidentifier() else f"_{part}" for part in kind.__module__.split("."))
         if name != kind.__module__:
@@ -91,8 +92,8 @@ def _name_modules(model: Any) -> None:
 
 
 def _save(graph: Any, folder: Path) -> dict[str, str]:
-    """Write WEIGHTS, and GRAPH with nothing in their places; the weight of each of the graph's parameters. Tied ones
-    share theirs. The graph is of no use afterwards."""
+    """Write WEIGHTS, and GRAPH with empty parameters. Returns the name of the weight of each parameter; tied parameters
+    share one. The graph cannot be used afterwards."""
     import torch
     from safetensors.torch import save_file
 
@@ -109,14 +110,14 @@ def _save(graph: Any, folder: Path) -> dict[str, str]:
     for name, tensor in graph.state_dict(keep_vars=True).items():
         if name in names:
             tensor.data = torch.zeros((), dtype=tensor.dtype, device=tensor.device).expand(tensor.shape)
-    # Not torch's own way to a file: where the disk is full, that ends the process.
+    # Save to memory first: on a full disk, torch's file writer aborts the process.
     small = BytesIO()
     torch.jit.save(graph, small)
     write_repeatable(small, folder / GRAPH)
     return names
 
 
-# What generation_config.json may say that changes a greedy text, and only transformers' own loop heeds.
+# Settings in generation_config.json that change greedy decoding and that only transformers' own loop implements.
 _CONSTRAINTS = (
     "no_repeat_ngram_size", "suppress_tokens", "begin_suppress_tokens", "bad_words_ids", "min_new_tokens", "min_length",
     "forced_bos_token_id", "forced_eos_token_id", "sequence_bias", "exponential_decay_length_penalty", "guidance_scale",
@@ -125,19 +126,19 @@ _CONSTRAINTS = (
 
 
 def _refuse_constraints(own: Any) -> None:
-    """Raises StageError if the checkpoint's generation settings ask for what the traced loop has not."""
+    """Raises StageError if the checkpoint's generation settings need more than the traced loop implements."""
     neutral: tuple[Any, ...] = (None, 0, 1, 1.0, [], False)
-    found = [name for name in _CONSTRAINTS if getattr(own, name, None) not in neutral]
-    if found:
+    unsupported = [name for name in _CONSTRAINTS if getattr(own, name, None) not in neutral]
+    if unsupported:
         raise StageError(
-            f"generation_config.json asks for {', '.join(found)}, which a traced decoder's own loop does not do.",
-            fix="Build it with save_mode: pretrained, or take that out of generation_config.json.",
+            f"generation_config.json asks for {', '.join(unsupported)}, which a traced decoder does not implement.",
+            fix="Build it with save_mode: pretrained, or remove that from generation_config.json.",
         )
 
 
 @contextmanager
 def _refused() -> Iterator[None]:
-    """Raises StageError for whatever torch says where a model cannot be traced, or its trace not run or saved."""
+    """Turn any error of torch while tracing, running or saving a trace into StageError."""
     try:
         yield
     except (MarError, OSError):
@@ -146,11 +147,11 @@ def _refused() -> Iterator[None]:
         if disk_is_full(error):
             raise
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        # Of a trace that fails the last line says how, below where.
-        said = lines[-1] if lines[-1].startswith("RuntimeError: ") else lines[0]
+        # When a trace fails at run time, the last line has the reason, after the location.
+        reason = lines[-1] if lines[-1].startswith("RuntimeError: ") else lines[0]
         raise StageError(
-            f"The model cannot be traced: {said.removeprefix('RuntimeError: ').rstrip(':')}",
-            "The architecture takes a path that depends on its input, or calls what a trace cannot hold.",
+            f"The model cannot be traced: {reason.removeprefix('RuntimeError: ').rstrip(':')}",
+            "The architecture takes a path that depends on its input, or calls what a trace cannot record.",
             "Build this model with save_mode: pretrained, or try handler.attn_implementation: eager.",
         ) from error
 
@@ -160,12 +161,12 @@ def _trace_encoder(model: Any, facts: dict[str, Any], job: dict[str, Any], repor
 
     def example(batch: int, length: int, side: str) -> tuple[Any, ...]:
         ids, mask = probe.ids(model, batch, length, batch * 1000 + length), probe.mask(model, batch, length, side)
-        # A segment of ones behind a segment of zeros, as pairs have.
+        # Token types of a pair: zeros, then ones.
         types = ((torch.arange(length) >= length // 2).long()[None] * mask.cpu()).to(model.device)
         return (ids, mask, types)[: len(facts["inputs"])]
 
     eager, longest = encoder(model, facts["inputs"], facts["outputs"]).eval(), job["max_length"]
-    # Batch 2 and a padded row: a trace made at batch 1, or of full rows, can hold that as a constant.
+    # Batch 2 with a padded row: a trace of batch 1 or of full rows may record those as constants.
     with traceable_masks():
         graph = torch.jit.trace(  # type: ignore[no-untyped-call]
             eager, example(2, min(12, longest), "right"), check_trace=False, strict=False
@@ -179,11 +180,11 @@ def _trace_encoder(model: Any, facts: dict[str, Any], job: dict[str, Any], repor
         report("checking the trace", number, len(shapes))
         inputs = example(batch, length, side)
         keep = inputs[1].bool()
-        got, wanted = graph(*inputs), eager(*inputs)
-        if wanted[0].dim() >= 2 and wanted[0].shape[:2] == keep.shape and TASKS[job["task"]].per_token:
-            got, wanted = (
-                [o[keep] for o in got],
-                [o[keep] for o in wanted],
-            )  # what stands at a padded place is nobody's
-        probe.agree(got, wanted, f"batch {batch}, length {length}, {side} padding")
+        actual, expected = graph(*inputs), eager(*inputs)
+        if expected[0].dim() >= 2 and expected[0].shape[:2] == keep.shape and TASKS[job["task"]].per_token:
+            actual, expected = (
+                [o[keep] for o in actual],
+                [o[keep] for o in expected],
+            )  # outputs at padding are undefined
+        probe.agree(actual, expected, f"batch {batch}, length {length}, {side} padding")
     return graph

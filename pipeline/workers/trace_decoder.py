@@ -1,4 +1,4 @@
-"""A decoder's trace, over a flat key-value cache."""
+"""Traces a decoder over a flat key-value cache."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ def _flat(cache: Any) -> list[Any]:
 
 
 def trace_decoder(model: Any, job: dict[str, Any], report: Report) -> tuple[Any, dict[str, Any]]:
+    """The traced and checked graph, and its cache's {"layers", "heads", "head_dim", "dtype"}. Raises StageError."""
     import torch
 
     from .loading import takes
@@ -36,7 +37,7 @@ def trace_decoder(model: Any, job: dict[str, Any], report: Report) -> tuple[Any,
     positions = takes(model, "position_ids")
 
     class Decoder(torch.nn.Module):
-        """The model over a flat cache; positions count the tokens that are no padding."""
+        """The model over a flat cache; positions do not count padding."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -57,17 +58,17 @@ def trace_decoder(model: Any, job: dict[str, Any], report: Report) -> tuple[Any,
             )
             return (out.logits[:, -1:], *_flat(out.past_key_values))
 
-    # What the cache looks like is read off the model's own first step.
+    # The cache's shape comes from the model's own first step.
     ids = probe.ids(model, 2, 3, 1)
     first = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=True, return_dict=True)
     cache = getattr(first, "past_key_values", None)
-    # Before version 5, transformers' encoders that decode pair it with one for an encoder that they have not.
+    # Before version 5, an encoder architecture used as a decoder pairs it with an unused encoder cache.
     cache = getattr(cache, "self_attention_cache", cache)
     flat = _flat(cache) if hasattr(cache, "layers") else []
     shapes = {(tensor.shape[1], tensor.shape[3]) for tensor in flat if tensor is not None and tensor.dim() == 4}
     if len(shapes) != 1 or any(tensor is None or tensor.dim() != 4 for tensor in flat):
         raise StageError(
-            f"{type(model).__name__} keeps no plain key-value cache of one shape, which the traced loop needs.",
+            f"{type(model).__name__} does not have a key-value cache of one shape, which the traced loop needs.",
             fix="Build this model with save_mode: pretrained.",
         )
     ((heads, head_dim),) = shapes

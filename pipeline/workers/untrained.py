@@ -1,5 +1,4 @@
-"""Worker side: whether a model's weights are those of its checkpoint. A head may be untrained if that is allowed; a
-body never."""
+"""Worker side: whether a model's weights come from its checkpoint. Only a head may be untrained, if that is allowed."""
 
 from __future__ import annotations
 
@@ -19,12 +18,12 @@ _WRAPPERS = {
     "_fsdp_wrapped_module": "FSDP",
     "_checkpoint_wrapped_module": "activation checkpointing",
 }
-"""What torch's wrappers call the module that they hold, anywhere in a name -> which wrapper it is."""
+"""Parts of weight names that torch's wrappers add for the wrapped module -> the wrapper."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """The weights of a model: its class, their names, and how the names of its body begin, on which a head is put."""
+    """The weights of a model: its class, all names, and the prefixes of its body, the model without its head."""
 
     kind: str
     names: tuple[str, ...]
@@ -32,9 +31,11 @@ class Expected:
 
     @classmethod
     def of(cls, model: Any) -> Expected:
-        """Of a model without an adapter. Its body is the `base_model_prefix` of its class and whatever other model of
-        transformers it holds: true of all classes for our tasks in transformers 4.57 and 5.24. Where neither is there,
-        all of it counts as its body."""
+        """The weights of a model without an adapter.
+
+        Its body is its `base_model_prefix` and every child that is a transformers model; this holds for all classes of
+        our tasks in transformers 4.57 and 5.24. Without either, the whole model counts as its body.
+        """
         from transformers import PreTrainedModel
 
         parts = [name for name, child in model.named_children() if isinstance(child, PreTrainedModel)]
@@ -44,30 +45,30 @@ class Expected:
         return cls(type(model).__name__, tuple(model.state_dict()), tuple(f"{part}." for part in parts) or ("",))
 
     def in_body(self, name: str) -> bool:
-        """Whether a weight is the body's. Its pooler counts as a head's: it is trained with one, and a checkpoint of a
-        language model has none."""
+        """Whether a weight belongs to the body. The pooler counts as part of the head: it is trained with one, and
+        language models' checkpoints have none."""
         pooler = tuple(f"{part}pooler." for part in self.body)
         return name.startswith(self.body) and not name.startswith(pooler)
 
     def bare(self, name: str) -> str:
-        """The name as a checkpoint of the body alone has it."""
+        """A weight's name in a checkpoint of the body alone."""
         return next((name[len(part) :] for part in self.body if name.startswith(part)), name)
 
 
 def stored(folder: Path) -> dict[str, Shapes]:
-    """The shapes of the weights in each safetensors file of a checkpoint, read of their headers."""
-    found = {}
+    """The shapes of the weights in each safetensors file of a checkpoint, from their headers."""
+    shapes = {}
     for file in sorted(folder.rglob("*.safetensors")):
         name = file.relative_to(folder).as_posix()
         header = checkpoint.tensors(file, name)
-        found[name] = {weight: tuple(told["shape"]) for weight, told in header.items()}
-    return found
+        shapes[name] = {weight: tuple(entry["shape"]) for weight, entry in header.items()}
+    return shapes
 
 
 def refuse_empty(files: Mapping[str, Shapes], own: Callable[[], Shapes]) -> None:
-    """Raises InputError if weights have no values, unless the model's `own` ones of that name have none either."""
-    held = {name: shape for shapes in files.values() for name, shape in shapes.items()}
-    empty = {name: shape for name, shape in held.items() if 0 in shape}
+    """Raises InputError if weights are empty, unless the model's `own` weights of the same names are empty too."""
+    stored = {name: shape for shapes in files.values() for name, shape in shapes.items()}
+    empty = {name: shape for name, shape in stored.items() if 0 in shape}
     if not empty:
         return
     fine = [(name, shape) for name, shape in own().items() if 0 in shape]
@@ -79,9 +80,9 @@ def refuse_empty(files: Mapping[str, Shapes], own: Callable[[], Shapes]) -> None
     if bad:
         name = min(bad)
         raise InputError(
-            f"{len(bad)} of the checkpoint's {len(held)} weights are empty: {name} has the shape {list(held[name])}.",
-            "DeepSpeed's ZeRO-3 leaves such where a model is saved without its weights being gathered.",
-            "Make it whole with the zero_to_fp32.py that DeepSpeed put beside its own checkpoint, or train with "
+            f"{len(bad)} of the checkpoint's {len(stored)} weights are empty: {name} is {list(stored[name])}.",
+            "DeepSpeed's ZeRO-3 writes such weights if a model is saved without gathering them.",
+            "Convert it with the zero_to_fp32.py that DeepSpeed put beside its own checkpoint, or train with "
             "stage3_gather_16bit_weights_on_model_save: true, and save the model again.",
         )
 
@@ -94,17 +95,17 @@ def refuse(
     *,
     head_too: bool,
 ) -> None:
-    """Raises InputError if weights of the model's body are `missing`, or have `others` shapes (name -> which) than the
-    checkpoint's `files`; and with `head_too`, weights of its head."""
+    """Raises InputError if weights of the body are `missing` from the checkpoint's `files`, or have other shapes there
+    (`others`: name -> shapes as text). With `head_too`, weights of the head too."""
     absent = sorted(name for name in missing if expected.in_body(name))
     if absent:
         _refuse_body(expected, files, absent)
     if body := {name: shapes for name, shapes in others.items() if expected.in_body(name)}:
         name, shapes = min(body.items())
         raise InputError(
-            f"The checkpoint's weights and its config.json do not belong together: {name} is {shapes}.",
-            "One of the two was edited, or is another model's.",
-            "Put the config.json back that was saved with the weights, or save the model again.",
+            f"The checkpoint's weights do not match its config.json: {name} is {shapes}.",
+            "One of the two was edited, or belongs to another model.",
+            "Restore the config.json that was saved with the weights, or save the model again.",
         )
     if head_too:
         _refuse_head(expected, sorted(missing), others)
@@ -114,62 +115,62 @@ def _refuse_head(expected: Expected, missing: list[str], others: Mapping[str, st
     if others:
         name, shapes = min(others.items())
         raise InputError(
-            f"The checkpoint's head has another shape than its settings say: {name} is {shapes}.",
-            fix="Leave handler.num_labels and labels out, or set allow_untrained_head: true for a new head.",
+            f"The shape of the checkpoint's head does not match the settings: {name} is {shapes}.",
+            fix="Remove handler.num_labels and labels, or set allow_untrained_head: true for a new head.",
         )
     if missing:
         raise InputError(
-            f"The checkpoint does not hold the weights {_some(missing)}: {expected.kind} would answer at random.",
-            "It was not fine-tuned for this task, or was saved by another class.",
-            "Use a fine-tuned model, or set handler.allow_untrained_head: true if that is meant.",
+            f"The checkpoint lacks the weights {_some(missing)}: {expected.kind} would answer at random.",
+            "It was not fine-tuned for this task, or was saved by a different class.",
+            "Use a fine-tuned model, or set handler.allow_untrained_head: true if you intend that.",
         )
 
 
 def _refuse_body(expected: Expected, files: Mapping[str, Shapes], absent: list[str]) -> None:
     names = {name: file for file, shapes in files.items() if "/" not in file for name in shapes}
-    if found := _wrapped(expected, names, absent):
-        words, name, inner = found
+    if wrapped := _wrapped(expected, names, absent):
+        words, name, inner = wrapped
         shown = " and ".join(words)
         by = [_WRAPPERS[word[:-1]] for word in words if word[:-1] in _WRAPPERS]
-        around = " and ".join(by) or "another object, such as a training framework's module,"
+        around = " and ".join(by) or "another object, such as a training framework's module"
         raise InputError(
             f"The checkpoint's weights have {shown} in their names: {name}, where {expected.kind} has {inner}.",
-            f"They were saved while {around} was still around the model.",
+            f"They were saved while the model was still wrapped in {around}.",
             "Save the inner model with save_pretrained(), or rename the weights once, in their folder: "
             + _renaming(words, sorted(set(names.values()))),
         )
     if all(name in absent for name in expected.names if expected.in_body(name)):
         raise InputError(
-            f"The checkpoint's weights are not those of a {expected.kind}: it has none like {absent[0]}, but "
+            f"The checkpoint's weights do not fit a {expected.kind}: instead of names like {absent[0]}, it has "
             f"{_some(sorted(names), 2)}.",
-            "Its config.json is another model's, or another program saved the weights by names of its own.",
-            "Put the config.json beside them that belongs to them, or convert the model to transformers' format.",
+            "Its config.json belongs to another model, or another program saved the weights under its own names.",
+            "Use the config.json that belongs to the weights, or convert the model to transformers' format.",
         )
     raise InputError(
         f"The checkpoint lacks weights of the model's body: {_some(absent)}. {expected.kind} would answer at random.",
-        "It was saved in part, or its config.json is another model's. No setting admits that: allow_untrained_head is "
-        "for heads alone.",
+        "It was saved in part, or its config.json belongs to another model. No setting allows that: "
+        "allow_untrained_head is for heads only.",
         "Save the whole model again with save_pretrained().",
     )
 
 
 def _wrapped(expected: Expected, names: Iterable[str], absent: Collection[str]) -> tuple[list[str], str, str] | None:
-    """What has to be taken out of the checkpoint's names for the absent weights to be there, a name of the checkpoint,
-    and the model's name for the same weight; None if most are not there even so."""
+    """The words to remove from the checkpoint's names so that they match the absent weights, with an example: a name in
+    the checkpoint, and the model's name for it. None if that does not match most of them."""
     inner = {}
     for name in names:
         parts = name.split(".")
         inner[".".join(part for part in parts if part not in _WRAPPERS)] = name
-    # What stands in front, by the names that are longest: they are found nowhere by chance.
+    # Candidate prefixes, from the longest names: those do not match by chance.
     fronts = {
-        found[: -len(name)]
+        candidate[: -len(name)]
         for name in sorted(absent, key=len)[-3:]
-        for found in inner
-        if f".{found}".endswith(f".{name}")
+        for candidate in inner
+        if f".{candidate}".endswith(f".{name}")
     }
     for front in sorted({"", *fronts}, key=lambda front: (len(front), front)):
         fit = {front + name: name for name in absent if front + name in inner}
-        if not front:  # A checkpoint may be of the body alone; behind anything else it could be another family's.
+        if not front:  # The checkpoint of a body alone; after another prefix, it could be another family's.
             fit |= {expected.bare(name): name for name in absent if expected.bare(name) in inner}
         words = [f"{word}." for word in _WRAPPERS if any(word in inner[each].split(".") for each in fit)]
         words += [front] if front else []
@@ -180,7 +181,7 @@ def _wrapped(expected: Expected, names: Iterable[str], absent: Collection[str]) 
 
 
 def _renaming(words: list[str], files: list[str]) -> str:
-    """A command that writes the weights of `files` to a model.safetensors under names without these words."""
+    """A command that writes the weights of `files` to model.safetensors, without these words in their names."""
     *most, last = words
     front = last[:-1] not in _WRAPPERS
     new = "n" + "".join(f".replace({word!r}, '')" for word in (most if front else words))

@@ -1,6 +1,6 @@
-"""Workers that need not import torch and transformers: each is forked off a server that has (`worker_server`).
+"""Forks workers from a server process that has imported torch and transformers (`worker_server`).
 
-The server starts with the first job and ends with this process. Each worker is still a process of its own.
+The server starts with the first job and ends with this process. Each worker is a separate process.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from pathlib import Path
 from .. import ROOT
 
 LONGEST = 1 << 17
-"""Bytes of a message to the server: a socket's default buffer holds 212,992 (socket(7))."""
+"""The most bytes of a message to the server: a socket's default buffer has 212,992 (socket(7))."""
 
 
 class NoServer(Exception):
-    """There is no server to fork a worker: run it as a program of its own."""
+    """There is no server to fork a worker: run it as a separate program."""
 
 
 class Worker:
-    """One that runs, or is about to."""
+    """A worker that runs or is being started."""
 
     def __init__(self) -> None:
         self.pid: int | None = None
 
     def kill(self) -> None:
-        """End it with all that it started. One that has not begun ends at once when its standard input is closed."""
+        """Kill it with all its children. A worker that is being started ends when its standard input is closed."""
         if self.pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
 
 
 class Server:
-    """A server, and its sockets. Its methods may be called from several threads."""
+    """A server and its sockets. Its methods are thread-safe."""
 
     def __init__(self, env: dict[str, str], module: str = "mar_pipeline.workers.worker_server") -> None:
         self.served = False
@@ -52,16 +52,16 @@ class Server:
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", module, str(theirs.fileno()), str(os.getpid())],
-                # torch then asks the driver, and not CUDA, whether there is a GPU: CUDA does not survive a fork. And
-                # numpy's OpenBLAS, with which nothing is computed here, starts no threads.
+                # With this, torch asks the driver and not CUDA whether there is a GPU: CUDA does not survive a fork.
+                # And numpy's OpenBLAS starts no threads.
                 env={**env, "PYTORCH_NVML_BASED_CUDA_CHECK": "1", "OPENBLAS_NUM_THREADS": "1"},
-                # `python -m` looks for modules in its working folder first: not in the user's.
+                # `python -m` imports from its working folder first: it must not be the user's.
                 cwd=ROOT.parent,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                # Ctrl-C is for us: we close it.
+                # Ctrl-C goes to this process, which closes the server.
                 start_new_session=True,
             )
 
@@ -76,10 +76,10 @@ class Server:
         running: set[Worker],
         transformers: bool = False,
     ) -> int:
-        """Have a worker run with these arguments; its exit code.
+        """Run a worker with these arguments and return its exit code.
 
         Its standard error goes to `log`, each line of its standard output to `on_line`. It is in `running` meanwhile,
-        and is killed if we are interrupted. Raises NoServer if it has not begun.
+        and is killed if this process is interrupted. Raises NoServer if it did not start.
         """
         (stdin, alive), (lines, stdout), (code, status) = os.pipe(), os.pipe(), os.pipe()
         worker = Worker()
@@ -102,7 +102,7 @@ class Server:
                 worker.pid, self.served = int(pid), True
                 for line in output:
                     on_line(line)
-                # Without an answer the server itself was killed, and the worker loses its input now.
+                # No exit code: the server was killed. Closing the worker's input ends it.
                 return int(state.readline() or -signal.SIGKILL)
             except BaseException:
                 worker.kill()
@@ -110,16 +110,16 @@ class Server:
             finally:
                 running.discard(worker)
 
-    def _send(self, transformers: bool, message: bytes, given: list[int]) -> None:
+    def _send(self, transformers: bool, message: bytes, descriptors: list[int]) -> None:
         if len(message) > LONGEST:
             raise NoServer
         try:
-            socket.send_fds(self._with_transformers() if transformers else self._torch, [message], given)
+            socket.send_fds(self._with_transformers() if transformers else self._torch, [message], descriptors)
         except OSError as error:  # the server has ended
             raise NoServer from error
 
     def _with_transformers(self) -> socket.socket:
-        """The socket of the process that has transformers too, which is asked for once."""
+        """The socket of the server that has transformers too; that server is started once."""
         with self._lock:
             if self._transformers is None:
                 ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -153,7 +153,7 @@ def run(
     running: set[Worker],
     transformers: bool,
 ) -> int:
-    """`Server.run` by this process's server, which starts with the first job. Raises NoServer if there can be none."""
+    """`Server.run` of this process's server, which starts with the first job. Raises NoServer if it cannot run."""
     global _server, _possible
     with _starting:
         if not _possible:
@@ -170,7 +170,7 @@ def run(
         with _starting:
             if _server is server:
                 close()
-            # One that has served was killed, and the next job gets a new one.
+            # A server that has served before was killed: the next job starts a new one.
             _possible = server.served
         raise
 

@@ -1,6 +1,6 @@
 """The worker, `python -m mar_pipeline.workers.worker JOB.json`: the one process that imports torch and transformers.
 
-It reads a JSON job, does its operation, and reports as `portable.protocol` says.
+It reads a JSON job, runs its operation, and reports as `portable.protocol` defines.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ OPERATIONS = {
 
 
 def _do(job: dict[str, Any], report: Report) -> Any:
-    """Import what the job's operation needs, and do it."""
+    """Import and run the job's operation."""
     module, name = OPERATIONS[job["op"]].split(":")
     return getattr(import_module(module), name)(job, report)
 
 
 def _as_message(error: BaseException, job: dict[str, Any]) -> dict[str, Any]:
-    """An error as the parent reads it."""
+    """An error as a message to the parent."""
     emulator = sys.modules.get("mar_pipeline.portable.emulator")
     if emulator is not None and isinstance(error, emulator.NotOneClass):
         error = StageError(str(error))
     if isinstance(error, MarError):
         return {"code": error.exit_code, "what": error.what, "why": error.why, "fix": error.fix}
-    # Libraries raise errors of their own where the disk is full.
+    # Libraries raise their own errors when the disk is full.
     return protocol.as_message(OSError(errno.ENOSPC, "") if disk_is_full(error) else error, job)
 
 
 def main() -> None:
-    """Do the job whose file is the first argument."""
+    """Run the job whose file is the first argument."""
     protocol.main(dict.fromkeys(OPERATIONS, _do), _as_message)
 
 
