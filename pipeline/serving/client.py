@@ -1,4 +1,4 @@
-"""Requests to a TorchServe on this machine, with the tokens that it asks for."""
+"""Requests to a TorchServe on this machine, with its tokens."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     import httpx
 
 KEY_FILE = "key_file.json"
-"""The name of the file that TorchServe writes its tokens to, in its working folder."""
+"""The file that TorchServe writes its tokens to, in its working folder."""
 
 
 class Client:
-    """A client of the TorchServe on `ports`, usable from many threads. `library` is the module httpx, `key_file`
-    where the server keeps its tokens, if it `has_keys`."""
+    """A thread-safe client of the TorchServe on `ports`. `library` is the module httpx, `key_file` the server's file of
+    tokens, if it `has_keys`."""
 
     def __init__(self, library: Any, ports: Ports, key_file: Path, *, has_keys: bool) -> None:
         self.ports, self.key_file, self._has_keys = ports, key_file, has_keys
@@ -38,7 +38,7 @@ class Client:
 
     @property
     def http(self) -> httpx.Client:
-        """One client for all requests. It knows no proxies."""
+        """One HTTP client for all requests, which ignores proxy variables."""
         if self._http is None:
             limits = self._httpx.Limits(max_connections=256)
             self._http = self._httpx.Client(trust_env=False, timeout=300.0, limits=limits)
@@ -58,8 +58,8 @@ class Client:
     def predict(
         self, name: str, body: Any, content_type: str | None = "application/json", *, path: str = "predictions"
     ) -> httpx.Response:
-        """Ask `name`. `body` is sent as it is if it is bytes, as JSON otherwise; `content_type=None` sends no such
-        header. `path` may be `explanations`."""
+        """A request to the model `name`. `body` is sent unchanged if it is bytes, else as JSON; `content_type=None`
+        omits the header. `path` may be `explanations`."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         headers = self.authorization("inference")
         if content_type is not None:
@@ -67,12 +67,12 @@ class Client:
         return self.http.post(f"{self.address}/{path}/{name}", content=content, headers=headers)
 
     def workers(self, name: str) -> list[str] | None:
-        """The states of the workers of `name`: None while the server does not answer, empty if it has no such model."""
-        # With authorization on, TorchServe takes each management call with "/token" in it for one that renews a token
-        # (TokenAuthorizationHandler.java), and refuses the management key: so a name is never spelt as it is.
-        spelt = f"%{ord(name[0]):02x}{name[1:]}"
+        """The states of the workers of `name`; None while the server does not answer, empty if it has no such model."""
+        # With authorization on, TorchServe treats a management call with "/token" in its path as a renewal of a token
+        # (TokenAuthorizationHandler.java) and rejects the management key. So the first letter is percent-encoded.
+        encoded = f"%{ord(name[0]):02x}{name[1:]}"
         try:
-            answer = self.manage("GET", f"/models/{spelt}", timeout=3.0)
+            answer = self.manage("GET", f"/models/{encoded}", timeout=3.0)
         except (OSError, ValueError, self._httpx.HTTPError):
             return None
         if answer.status_code == 404:

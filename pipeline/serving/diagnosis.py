@@ -1,6 +1,6 @@
-"""What TorchServe's logs say about a model that does not load. Pure: text in, text out.
+"""Explains from TorchServe's logs why a model does not load. Pure functions of text.
 
-A line of `model_log.log` is what a worker printed, of `ts_log.log` what the server did:
+`model_log.log` has the output of the workers, `ts_log.log` the server's own records:
 
     2026-11-24T12:07:47,172 [INFO ] W-9000-NAME_1.0-stdout MODEL_LOG - Traceback (most recent call last):
     2026-11-24T12:07:47,543 [DEBUG] W-9000-NAME_1.0 org...WorkerThread - ... WORKER_STARTED -> WORKER_STOPPED
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 _RECORD = re.compile(r"(?P<time>\d{4}-\d\d-\d\dT[\d:,]+) \[\w+ *\] (?P<thread>\S+) (?P<logger>\S+) - (?P<text>.*)")
 _EXCEPTION = re.compile(r"(?P<type>[A-Za-z_][\w.]*)(?:: (?P<message>.*))?$")
 
-# What TorchServe raises on top of the handler's own exception: it looks for a handler that cannot be imported
-# among its built-in ones, and ends a worker that answered a load with an error.
+# Exceptions that TorchServe raises after the handler's own: it looks for a handler that it cannot import among its
+# built-in ones, and ends a worker that fails to load.
 _ON_TOP = re.compile(
     r"No module named 'ts\.torch_handler\.|RuntimeError: 50[07] - (Unknown exception|System out of memory)"
 )
@@ -23,7 +23,7 @@ _ON_TOP = re.compile(
 
 @dataclass(frozen=True)
 class Record:
-    """One record of a log, with the lines that follow it (a Java stack trace, say)."""
+    """One record of a log, with its continuation lines, such as a Java stack trace."""
 
     time: str
     thread: str
@@ -39,38 +39,38 @@ class Death:
     why: str
     fix: str
     details: str
-    certain: bool = True  # False if another attempt might go better
+    certain: bool = True  # False if another attempt may succeed
 
 
-# Searched in the exception's line and, failing that, in everything the worker printed. The first that matches counts.
+# Searched in the exception's line, then in the whole traceback. The first match counts.
 _CAUSES: tuple[tuple[str, str, str], ...] = (
     (
-        # Without a manifest TorchServe takes the folder that it unpacks into for the handler.
+        # Without a manifest, TorchServe uses the name of the unpacked folder as the handler.
         r"No module named '[0-9a-f]{32}'|'NoneType' object has no attribute 'split'",
-        "It names no handler: it has no readable MAR-INF/MANIFEST.json, so it is no archive of torch-model-archiver.",
+        "It has no handler: its MAR-INF/MANIFEST.json is missing or unreadable, so it is not an archive.",
         "Build it again with `mar build`.",
     ),
     (
         r"no NeuronCore is free",
-        "Other workers, of this archive or of others, or other programs have the machine's NeuronCores.",
+        "Other workers, of this archive or of others, or other programs use the machine's NeuronCores.",
         "Serve fewer models or workers there, or a larger machine; `mar smoke FILE.mar` tries one by itself.",
     ),
     (
         # The sentences of handlers/runtimes/neuron_package.py.
         r"NeuronCore|torch-neuronx?\b",
-        "The archive was compiled for AWS Inferentia, and this machine or environment is not one that it runs on.",
-        "Do as the sentence says; docs/how-to/inferentia.md has what such a server needs.",
+        "The archive was compiled for AWS Inferentia, and cannot run on this machine or in this environment.",
+        "Follow the message above; docs/how-to/inferentia.md lists what such a server needs.",
     ),
     (
         r"ModuleNotFoundError: No module named '(?P<module>[\w.]+)'",
-        "The archive's code imports {module}, which the Python that serves it does not have.",
-        "Install it there (`{python} -m pip install` the package that holds {module}), or build with a handler "
-        "that does without it.",
+        "The archive's code imports {module}, which is not installed in the Python that serves it.",
+        "Install it there (`{python} -m pip install` the package of {module}), or build with a handler that "
+        "does not need it.",
     ),
     (
         r"Expected only one class in custom service code",
-        "TorchServe takes the one class of a handler file as the handler, and this file defines none or several.",
-        "Leave exactly one class in the handler file and move the others to a module beside it.",
+        "TorchServe uses the only class of a handler file as the handler, and this file defines none or several.",
+        "Keep exactly one class in the handler file and move the others to a module beside it.",
     ),
     (
         r"Expect handle method in class",
@@ -85,11 +85,11 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
     (
         r"CUDA out of memory|CUBLAS_STATUS_NOT_INITIALIZED",
         "The model does not fit into the GPU's free memory.",
-        "Use fewer workers (maxWorkers), a smaller dtype, or a GPU that nothing else uses.",
+        "Use fewer workers (maxWorkers), a smaller dtype, or a GPU that no other program uses.",
     ),
     (
         r"CUDA|NVIDIA driver|cuDNN|HIP error",
-        "The archive wants a GPU that this machine, or this build of torch, does not offer.",
+        "The archive needs a GPU, which this machine or this build of torch does not support.",
         "Build it with `hardware: cpu`, or serve it where `nvidia-smi` and torch see the GPU.",
     ),
     (
@@ -99,46 +99,46 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
     ),
     (
         r"SafetensorError|PytorchStreamReader|BadZipFile|EOFError|UnpicklingError|unexpected pos",
-        "A file of weights in the archive is cut short or damaged.",
+        "A weights file in the archive is truncated or damaged.",
         "Build it again with `mar build --force archive`.",
     ),
     (
         r"FileNotFoundError|IsADirectoryError|PermissionError",
         "The handler reads a file that is not in the archive, or may not read it.",
-        "Build it again with `mar build`; a file of yours belongs into the archive.",
+        "Build it again with `mar build`; files of your own have to be in the archive.",
     ),
     (
         r"huggingface\.co|HF_HUB_OFFLINE|offline mode|ConnectionError|MaxRetryError|LocalEntryNotFoundError",
-        "The handler wants to download something, and archives are served without the network.",
+        "The handler tries to download something, and archives are served without network access.",
         "Build it with `mar build`, which packs the tokenizer and the weights.",
     ),
     (
         r"ImportError",
-        "A package that the archive's code needs is installed in another version than the one it was written for.",
+        "A package that the archive's code needs is installed in a different version than it was written for.",
         "Compare `mar doctor` with the versions in the archive's provenance.json.",
     ),
-    (r"SyntaxError|IndentationError", "The handler file is not valid for this version of Python.", "Mend that line."),
+    (r"SyntaxError|IndentationError", "The handler file is not valid for this version of Python.", "Fix that line."),
 )
 _OTHER = ("The handler raised this while it loaded the model.", "Look at the traceback in {log}.")
 _SILENT = (
-    "It left no traceback: mostly the machine ran out of memory and killed it, or a native library crashed.",
+    "It left no traceback: usually the system ran out of memory and killed it, or a native library crashed.",
     "Look at `dmesg`, use fewer workers, or serve it on a larger machine.",
 )
 _SLOW = (
     "Loading the model took longer than its start-up time-out (startupTimeout, 120 s unless set).",
-    "Set startupTimeout to more seconds in the config and build again, or look at what the handler waits for.",
+    "Set startupTimeout to more seconds in the config and build again, or find out what the handler waits for.",
 )
 
 _REFUSALS: tuple[tuple[str, str, str], ...] = (
     (
         r"EOFException|ZipException|ZIP|GZIP|Gzip|not in .*format|Corrupted|TarException",
-        "The archive is cut short or is no archive at all.",
+        "The file is truncated or is not an archive.",
         "Copy it again, or build it again with `mar build`.",
     ),
     (
         r"Model not found at",
         "There is no such file or folder in the model store.",
-        "Build it with `mar build`, or take its name out of load_models in config.properties.",
+        "Build it with `mar build`, or remove its name from load_models in config.properties.",
     ),
     (
         r"No space left",
@@ -153,38 +153,38 @@ _REFUSALS: tuple[tuple[str, str, str], ...] = (
     (
         r"allowed URL",
         "allowed_urls in config.properties does not allow this URL.",
-        "Put the archive into the model store and name it in load_models.",
+        "Put the archive into the model store and add it to load_models.",
     ),
 )
 
 
 def records(log: str) -> list[Record]:
     """The records of a log, oldest first."""
-    found: list[Record] = []
+    parsed: list[Record] = []
     for line in log.splitlines():
         match = _RECORD.match(line)
         if match:
-            found.append(Record(match["time"], match["thread"], match["logger"], match["text"]))
-        elif found:
-            last = found[-1]
-            found[-1] = Record(last.time, last.thread, last.logger, f"{last.text}\n{line}")
-    return found
+            parsed.append(Record(match["time"], match["thread"], match["logger"], match["text"]))
+        elif parsed:
+            last = parsed[-1]
+            parsed[-1] = Record(last.time, last.thread, last.logger, f"{last.text}\n{line}")
+    return parsed
 
 
 def of_model(log: str, name: str) -> list[Record]:
-    """The records of the threads that look after the workers of `name`: the server's own and their output's."""
+    """The records of the server's threads for the workers of `name`, including the workers' output."""
     thread = re.compile(rf"W-\d+-{re.escape(name)}_[^_]*")
     return [record for record in records(log) if thread.fullmatch(record.thread)]
 
 
 def printed(model_log: str, name: str) -> str:
-    """What the workers of `name` printed."""
+    """The output of the workers of `name`."""
     return "\n".join(record.text for record in of_model(model_log, name))
 
 
 def deaths(server_log: str, name: str) -> int:
     """How often a worker of `name` died."""
-    # TorchServe's settings of its logs have it write each of these twice.
+    # TorchServe's log settings write each of these records twice.
     stops = {
         (record.time, record.thread)
         for record in of_model(server_log, name)
@@ -194,9 +194,9 @@ def deaths(server_log: str, name: str) -> int:
 
 
 def explain(server_log: str, model_log: str, name: str, *, python: str = "python", log: str = "the log") -> Death:
-    """Why the workers of `name` died last, as far as the logs tell."""
+    """Why a worker of `name` died last, by the logs."""
     output = printed(model_log, name)
-    # A worker says these first; what it printed since is about one attempt, the last perhaps without a traceback yet.
+    # A worker prints these lines first, so they separate attempts; the last may not have a traceback yet.
     attempts = [
         part
         for part in re.split(r"(?m)^(?:s_name_part0=|Listening on )", output)
@@ -213,8 +213,8 @@ def explain(server_log: str, model_log: str, name: str, *, python: str = "python
         for pattern, why, fix in _CAUSES:
             match = re.search(pattern, text)
             if match:
-                known = {"python": python, "log": log, **match.groupdict()}
-                return Death(line, why.format(**known), fix.format(**known), details)
+                values = {"python": python, "log": log, **match.groupdict()}
+                return Death(line, why.format(**values), fix.format(**values), details)
     return Death(line, _OTHER[0], _OTHER[1].format(log=log), details)
 
 
@@ -233,7 +233,7 @@ def cause(traceback: str) -> str:
 
 
 def refusal(server_log: str, archive: str) -> Death | None:
-    """Why TorchServe did not take `archive` (its name in the model store) at all; None if it says nothing of it."""
+    """Why TorchServe refused `archive` (its name in the model store); None if the log has no refusal of it."""
     for record in reversed(records(server_log)):
         if record.text.startswith("Failed to load model: ") and record.text.splitlines()[0].endswith(archive):
             lines = record.text.splitlines()
@@ -246,13 +246,13 @@ def refusal(server_log: str, archive: str) -> Death | None:
 
 
 def end(output: str, code: int | None) -> tuple[str, str, str]:
-    """What, why and what to do when the server itself ended with exit code `code`, by what it had printed."""
+    """What happened, why, and what to do when the server ended with exit code `code`, by its output."""
     bound = re.search(r"Failed to bind to address:? (\S+)", output)
     if bound or "Address already in use" in output:
         place = f" ({bound[1]})" if bound else ""
         return (
-            f"TorchServe ended: a port that it wanted was taken{place}.",
-            "Another program took it between the look and the start.",
+            f"TorchServe ended: a port that it needs is in use{place}.",
+            "Another program took it after the check and before the start.",
             "Start it again.",
         )
     if "OutOfMemoryError" in output or code == -9:
@@ -265,5 +265,5 @@ def end(output: str, code: int | None) -> tuple[str, str, str]:
     return (
         f"TorchServe ended by itself, with exit code {code}.",
         lines[-1][:300] if lines else "It printed nothing.",
-        "Look at `mar doctor`: mostly it is Java, memory, or a full disk.",
+        "See `mar doctor`: usually it is Java, memory, or a full disk.",
     )

@@ -13,7 +13,7 @@ _SERVER, _MODEL = "ts_log.log", "model_log.log"
 
 
 class WorkerDied(StageError):
-    """A model did not load. `details` is the worker's whole traceback or what the server said, `log` where it is."""
+    """A model did not load. `details` is the worker's traceback or the server's message, `log` the file that has it."""
 
     def __init__(self, what: str, why: str, fix: str, *, details: str, log: Path) -> None:
         super().__init__(what, why, fix)
@@ -22,8 +22,8 @@ class WorkerDied(StageError):
 
 
 class Logs:
-    """The logs in `folder`, of a server whose workers run on `python`. The folder `keep` gets a copy of them where an
-    error names them; by default a new one in the temporary folder."""
+    """The logs in `folder`, of a server whose workers run on `python`. If an error refers to them, they are copied to
+    the folder `keep`, by default a new one in the temporary folder."""
 
     def __init__(self, folder: Path, *, keep: Path | None, python: str) -> None:
         self.folder, self._keep, self._python = folder, keep, python
@@ -33,31 +33,31 @@ class Logs:
         return diagnosis.deaths(read(self.folder / _SERVER), name)
 
     def diagnose(self, name: str, log: str = "its log") -> diagnosis.Death:
-        """Why the workers of `name` died last."""
+        """Why a worker of `name` died last."""
         server_log, model_log = read(self.folder / _SERVER), read(self.folder / _MODEL)
         return diagnosis.explain(server_log, model_log, name, python=self._python, log=log)
 
     def death(self, name: str, what: str) -> WorkerDied:
-        """The error that says why `name` does what it does, the logs kept."""
+        """The error for a dead worker of `name`; copies the logs. `what` is the predicate of the message."""
         log = self.keep() / _MODEL
-        found = self.diagnose(name, str(log))
-        return WorkerDied(f"{name} {what}: {found.line}", found.why, found.fix, details=found.details, log=log)
+        reason = self.diagnose(name, str(log))
+        return WorkerDied(f"{name} {what}: {reason.line}", reason.why, reason.fix, details=reason.details, log=log)
 
     def refused(self, name: str, archive: str | None) -> WorkerDied:
-        """The error that says why the server does not have the model `name`, which is in the file or folder `archive`;
-        None if it was not to load it. The logs are kept."""
+        """The error for a model `name` that the server did not load; copies the logs. `archive` is its file or folder,
+        None if it is not in the model store."""
         refusal = diagnosis.refusal(read(self.folder / _SERVER), archive) if archive is not None else None
         line, why, fix, details = (
             (refusal.line, refusal.why, refusal.fix, refusal.details)
             if refusal
-            else ("no such model", "config.properties does not load it.", "Name it in load_models.", "")
+            else ("no such model", "config.properties does not load it.", "Add it to load_models.", "")
         )
         return WorkerDied(f"TorchServe refused {name}: {line}", why, fix, details=details, log=self.keep() / _SERVER)
 
     def last_word(self, name: str) -> str:
-        """A sentence with the last line that the workers of `name` printed; empty if there is none."""
+        """A sentence with the last line that the workers of `name` printed; "" if there is none."""
         lines = diagnosis.printed(read(self.folder / _MODEL), name).strip().splitlines()
-        return f"It last said: {lines[-1][:200]}" if lines else ""
+        return f"Its last output: {lines[-1][:200]}" if lines else ""
 
     def keep(self) -> Path:
         """A copy of the logs that outlives the server."""
@@ -66,7 +66,7 @@ class Logs:
 
 
 def read(path: Path) -> str:
-    """What a log holds; nothing, if it is not there."""
+    """The text of a log; "" if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:

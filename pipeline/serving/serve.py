@@ -1,4 +1,4 @@
-"""TorchServe on a built tree, in the foreground."""
+"""`mar serve`: TorchServe on an output folder, in the foreground."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .properties import SUFFIXES, Ports, listeners, loaded_archives, read_proper
 from .server import Server
 from .smoke import shown
 
-_GRACE = 15.0  # seconds that requests have to end after Ctrl-C
+_GRACE = 15.0  # seconds for requests to finish after Ctrl-C
 
 
 def serve(
@@ -28,12 +28,12 @@ def serve(
     ready_timeout: float = 600.0,
     keep: Path | None = None,
 ) -> int:
-    """Serve `out`/model-store with `out`/config/config.properties until Ctrl-C or SIGTERM; the exit code.
+    """Serve `out`/model-store with `out`/config/config.properties until Ctrl-C or SIGTERM; returns the exit code.
 
-    `ports` replace those of config.properties. `report` gets lines for the user: where it listens, where its tokens
-    are, a request to try, and later what a dying worker died of.
-    Raises InputError before anything is started if something is missing or a port is taken, WorkerDied if an
-    archive does not load, StageError if TorchServe ends by itself.
+    `ports` replace those of config.properties. `report` gets lines for the user: the address, the file of tokens, a
+    request to try, and later why a worker died.
+    Raises InputError before the start if something is missing or a port is in use, WorkerDied if an archive does not
+    load, StageError if TorchServe ends by itself.
     """
     config, store = out / "config" / "config.properties", out / "model-store"
     try:
@@ -44,12 +44,12 @@ def serve(
         raise InputError(
             f"There is nothing to serve in {out}: it has no config/config.properties.",
             "Nothing was built into this folder yet.",
-            "Run `mar build` first, or name the folder that you built into with --out.",
+            "Run `mar build` first, or set --out to the folder that you built into.",
         ) from None
     properties = read_properties(text)
     archives = [store / name for name in loaded_archives(properties) or _all(store)]
     if not archives:
-        raise InputError(f"The model store {store} is empty.", "", "Run `mar build`, which puts its archives there.")
+        raise InputError(f"The model store {store} is empty.", "", "Run `mar build`, which writes its archives there.")
     check_ports({**properties, **(ports.settings() if ports else {})})
     with (
         Server(archives, store=store.resolve(), config=text, ports=ports, jvm=(), grace=_GRACE, keep=keep) as server,
@@ -78,14 +78,14 @@ def _run(server: Server, archives: list[Path], report: Callable[[str], None], re
             now = server.logs.deaths(name)
             if now > before:
                 died[name] = now
-                time.sleep(0.5)  # its traceback comes through another pipe
+                time.sleep(0.5)  # its traceback comes through another pipe, and so later
                 error = server.logs.death(name, "died, and TorchServe starts it again")
                 report(f"{error}\n{error.details}")
     raise server.ended()
 
 
 def curl_line(server: Server, archive: Path) -> str:
-    """A command that asks `archive` its first sample, as it can be typed into a shell."""
+    """A shell command that sends the first sample of `archive` to the server."""
     try:
         samples = Archive(archive).json("samples.json")
     except (MarError, ValueError):
@@ -102,38 +102,38 @@ def curl_line(server: Server, archive: Path) -> str:
 
 
 def renew_line(server: Server) -> str:
-    """A command that makes a new inference token, as it can be typed into a shell."""
+    """A shell command that renews the inference token."""
     url = f"http://127.0.0.1:{server.ports.management}/token?type=inference"
     return f'curl -s "{url}" -H "Authorization: Bearer {_key(server, "API")}"'
 
 
 def _key(server: Server, kind: str) -> str:
-    """Shell that prints a token. It reads the file anew, so it stays right when the token is renewed, and no token
-    is in a terminal's scrollback."""
+    """Shell code that prints a token. It reads the file each time, so it works after a renewal, and the token does not
+    appear in the terminal."""
     file = shlex.quote(str(server.client.key_file))
     return f"""$(sed -n '/"{kind}"/,/}}/s/.*"key": "\\(.*\\)".*/\\1/p' {file})"""
 
 
 def check_ports(properties: dict[str, str]) -> None:
-    """Raise InputError if something listens already where TorchServe would."""
+    """Raises InputError if a port of TorchServe is in use."""
     for setting, (host, port) in listeners(properties).items():
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-            # As servers do: what a server that just ended leaves behind is no obstacle.
+            # As servers do: connections in TIME_WAIT do not matter.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, port))
             except OSError as error:
-                taken = error.errno == errno.EADDRINUSE
-                reason = "something listens there already" if taken else os.strerror(error.errno or 0)
+                in_use = error.errno == errno.EADDRINUSE
+                reason = "something listens there already" if in_use else os.strerror(error.errno or 0)
                 raise InputError(
                     f"TorchServe cannot listen on port {port} of {host}: {reason}.",
-                    "Mostly another TorchServe runs on this machine." if taken else "",
+                    "Usually another TorchServe runs on this machine." if in_use else "",
                     f"End it, or set another port in {setting} of config/config.properties.",
                 ) from None
 
 
 def _all(store: Path) -> list[str]:
-    """What `load_models=all` means."""
+    """The archives that `load_models=all` loads."""
     if not store.is_dir():
         return []
     return sorted(

@@ -1,7 +1,7 @@
-"""A real TorchServe: found, started, watched until its workers are READY, asked, and stopped without a trace.
+"""Starts a TorchServe, waits until its workers are READY, and stops it without leaving anything behind.
 
-Java is started directly rather than through the `torchserve` command. That one keeps a single process id per machine
-in /tmp/.model_server.pid, so two servers, or a server of another user, would be in each other's way.
+Java is started directly and not by the `torchserve` command: that one has a single process id file per machine,
+/tmp/.model_server.pid, so that two servers, or servers of two users, would conflict.
 """
 
 from __future__ import annotations
@@ -28,43 +28,42 @@ from .client import KEY_FILE, Client
 from .logs import Logs, read
 from .properties import LOOPBACK, Ports, config_properties, ports_of, read_properties, served_name
 
-# For a server that answers a few requests and goes: the first, fast compiler only, and the collector that starts
-# the fewest threads. Both cost throughput in the long run.
+# JVM options for a server that answers a few requests: only the fast first compiler, and the garbage collector with the
+# fewest threads. Both cost throughput in the long run.
 QUICK_START = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 _QUICK_SETTINGS = {
-    # Collecting system metrics starts a Python process of its own, at once and every minute.
+    # Collecting system metrics starts a Python process, at once and every minute.
     "disable_system_metrics": "true",
     "metrics_mode": "log",
     "number_of_netty_threads": "2",
     "netty_client_threads": "2",
-    # The keys outlast any test or benchmark (minutes; 60 by default).
+    # Minutes (default 60): the tokens outlast any test or benchmark.
     "token_expiration_min": "1440",
 }
 
 _SPINS = "3000"
-"""How long a thread of GNU OpenMP looks whether the others are done before it sleeps: some 30 us, where by itself it
-looks for 3 ms. A hundred times for each batch, it would keep a core from whoever it waits for: what a busy process
-beside a model costs either way is in benchmarks/busy.py."""
+"""GOMP_SPINCOUNT: how long a thread of GNU OpenMP spins before it sleeps. This is about 30 us; the default is 3 ms, a
+hundred times for each batch, which takes a core from other processes. benchmarks/busy.py measures both."""
 
 _KERNELS = "64"
-"""How many kernels oneDNN keeps in a worker, as handlers/runtimes/linear.py has it: for archives of other handlers."""
+"""The capacity of oneDNN's kernel cache in a worker, as in handlers/runtimes/linear.py: for other handlers."""
 
 _POLL = 0.15  # seconds
-_SILENCE = 5.0  # seconds; TorchServe may stop reading before a dying worker's last words, which the next one repeats
+_SILENCE = 5.0  # seconds; TorchServe may miss the last lines of a dying worker, which the next one repeats
 
 
 def free_ports() -> Ports:
-    """Five loopback ports that nothing listens on, from below the range that the system takes for outgoing
-    connections (32768 on Linux), so that none is taken between now and the server's start."""
+    """Five unused loopback ports, below the range for outgoing connections (from 32768 on Linux), so that they stay
+    free until the server starts."""
     with contextlib.ExitStack() as stack:
-        found: list[int] = []
-        while len(found) < 5:
+        ports: list[int] = []
+        while len(ports) < 5:
             port = random.randrange(20000, 32000)
             probe = stack.enter_context(socket.socket())
             with contextlib.suppress(OSError):
                 probe.bind((LOOPBACK, port))
-                found.append(port)
-    inference, management, metrics, grpc_inference, grpc_management = found
+                ports.append(port)
+    inference, management, metrics, grpc_inference, grpc_management = ports
     return Ports(
         inference=inference,
         management=management,
@@ -75,21 +74,19 @@ def free_ports() -> Ports:
 
 
 class Server:
-    """A TorchServe of our own, on loopback, with token authorization; a context manager.
+    """A TorchServe on loopback with token authorization; a context manager.
 
-    `archives` are .mar or .tar.gz files or folders (format no-archive), each served under its file's name. Instead,
-    `store` and `config` name a model store and the text of a config.properties that belong together, with the
-    archives in it that are to be served.
-    `settings` go into config.properties, `jvm` are options of the Java process, `env` is added to its environment,
-    which the workers inherit. `ports` are those of `config`, or free ones, unless given.
-    `grace` is the time in seconds that requests have to end at `stop()`; 0 kills at once, which is safe, as all that
-    the server writes is in a temporary folder.
-    `keep` is a folder that gets the logs when a model does not load (by default a new one in the temporary folder).
-    `python` is the interpreter that the workers run on, by default this one. It needs torchserve too, and what the
-    archives need.
-    Once it is started, `client` asks it, and `logs` are what it writes.
+    `archives` are .mar or .tar.gz files or folders (format no-archive), each served under its file name. With `store`
+    and `config`, the path of a model store and the text of its config.properties, they are the archives in that store.
+    `settings` are added to config.properties, `jvm` are options of the Java process, `env` is added to its environment,
+    which the workers inherit. `ports` default to those of `config`, else to free ones.
+    `grace` is the time in seconds that requests have to finish at `stop()`; 0 kills at once, which is safe, as the
+    server writes only to a temporary folder.
+    `keep` is a folder for the logs if a model does not load (by default a new one in the temporary folder).
+    `python` is the workers' interpreter, by default this one. It needs torchserve, and the archives' packages.
+    After the start, `client` sends requests, and `logs` reads the logs.
 
-    Raises InputError if Java, TorchServe or httpx is missing, or an archive is none.
+    Raises InputError if Java, TorchServe or httpx is missing, or a file is not an archive.
     """
 
     def __init__(
@@ -107,12 +104,12 @@ class Server:
         python: Path | None = None,
     ) -> None:
         for path in archives:
-            Archive(path)  # TorchServe would take an unreadable one for an empty one
+            Archive(path)  # TorchServe would treat an unreadable archive as an empty one
         self.archives = {served_name(path.name): path for path in archives}
         self.names = tuple(self.archives)
-        given = read_properties(config) if config is not None else {}
-        self.ports = ports or (ports_of(given) if config is not None else free_ports())
-        self._has_keys = given.get("disable_token_authorization", "false") != "true"
+        properties = read_properties(config) if config is not None else {}
+        self.ports = ports or (ports_of(properties) if config is not None else free_ports())
+        self._has_keys = properties.get("disable_token_authorization", "false") != "true"
         self.ready: dict[str, float] = {}  # seconds from the start to the first READY worker
         self._store, self._config, self._settings = store, config, dict(settings or {})
         self._jvm, self._env, self._grace = tuple(jvm), dict(env or {}), grace
@@ -134,7 +131,7 @@ class Server:
         self.stop()
 
     def start(self) -> None:
-        """Start the server; `wait_ready` waits until it answers."""
+        """Start the server, without waiting until it answers (`wait_ready`)."""
         try:
             self._start()
         except BaseException:
@@ -145,7 +142,7 @@ class Server:
         self._exit.enter_context(ending_on_signals())
         self.folder = Path(tempfile.mkdtemp(prefix="mar-serve-", dir=_short_temporary_folder()))
         self._exit.callback(shutil.rmtree, self.folder, ignore_errors=True)
-        # TorchServe reads an archive's name as a path from its working folder first, so that one holds nothing else.
+        # TorchServe first reads an archive's name as a path in its working folder, so that folder has to be empty.
         self.cwd, logs, temporary = (self.folder / name for name in ("run", "logs", "tmp"))
         for folder in (self.cwd, logs, temporary):
             folder.mkdir()
@@ -156,7 +153,7 @@ class Server:
         command = [
             str(self._java),
             f"-Dmodel_server_home={self._home}",
-            # Archives are unpacked here, and the workers' sockets lie here: two servers must not share it.
+            # For unpacked archives and the workers' sockets: two servers must not share it.
             f"-Djava.io.tmpdir={temporary}",
             *self._jvm,
             *("-cp", f"{self._home}/ts/frontend/*", "org.pytorch.serve.ModelServer"),
@@ -184,9 +181,9 @@ class Server:
         more = [*passed(), *self._env]
         if self._config is not None and self._store is not None:
             # The last value of a key counts.
-            given = ports_of(read_properties(self._config))
+            configured = ports_of(read_properties(self._config))
             changes = {"blacklist_env_vars": withheld(more), **self._settings}
-            changes |= self.ports.settings() if self.ports != given else {}
+            changes |= self.ports.settings() if self.ports != configured else {}
             return self._config + "\n" + "".join(f"{key}={value}\n" for key, value in changes.items())
         self._store = self.folder / "model-store"
         self._store.mkdir()
@@ -199,7 +196,7 @@ class Server:
         return config_properties(names, ports=self.ports, settings=settings, passed=more)
 
     def stop(self) -> None:
-        """End the server and all that it started. May be called twice."""
+        """End the server and all its processes. May be called twice."""
         try:
             if self._process is not None:
                 self.client.close()
@@ -214,7 +211,7 @@ class Server:
 
     @property
     def pid(self) -> int | None:
-        """The id of the Java process, and of the group that all of the server's processes are in."""
+        """The id of the Java process, and of the process group of the server."""
         return None if self._process is None else self._process.pid
 
     @property
@@ -224,10 +221,10 @@ class Server:
     # Readiness
 
     def wait_ready(self, names: Sequence[str] | None = None, timeout: float = 120.0) -> float:
-        """Wait until each of `names` (all by default) has a worker that is READY; the seconds since the start.
+        """Wait until each of `names` (by default all) has a READY worker; returns the seconds since the start.
 
-        Raises WorkerDied as soon as it is clear that a model will not load, StageError if the server ends or
-        `timeout` seconds go by.
+        Raises WorkerDied as soon as it is clear that a model will not load, StageError if the server ends or after
+        `timeout` seconds.
         """
         waiting = [name for name in (self.names if names is None else names) if name not in self.ready]
         deadline = time.monotonic() + timeout
@@ -239,7 +236,7 @@ class Server:
                 if state is not None and "READY" in state:
                     self.ready[name] = time.monotonic() - self._started
                 else:
-                    self._check(name, known=state != [])
+                    self._check(name, registered=state != [])
             waiting = [name for name in waiting if name not in self.ready]
             if waiting and time.monotonic() > deadline:
                 raise StageError(
@@ -251,27 +248,28 @@ class Server:
                 time.sleep(_POLL)
         return time.monotonic() - self._started
 
-    def _check(self, name: str, *, known: bool) -> None:
+    def _check(self, name: str, *, registered: bool) -> None:
         """Raise WorkerDied if `name` will not load."""
-        if not known:
+        if not registered:
             # Models are registered before the ports are opened, so this one was refused.
             raise self.logs.refused(name, self.archives[name].name if name in self.archives else None)
         count = self.logs.deaths(name)
         if not count:
             return
-        # The worker's last words come through a pipe of their own.
+        # The worker's last lines come through another pipe, and so later.
         time.sleep(5 * _POLL)
         since = time.monotonic() - self._first_death.setdefault(name, time.monotonic())
         if (count > 1 and since > _SILENCE) or self.logs.diagnose(name).certain:
             raise self.logs.death(name, "does not load")
 
     def ended(self) -> StageError:
-        """The error that says why the server is gone."""
+        """The error for a server that ended by itself."""
         code = self._process.poll() if self._process is not None else None
         return StageError(*diagnosis.end(read(self.folder / "output.txt"), code))
 
 
 def _short_temporary_folder() -> str:
-    """Where temporary folders go. A socket's path may have 107 characters, and the workers' lie below it."""
+    """The folder for temporary folders: a short path, since a socket's path below it may have 107 characters at
+    most."""
     usual = tempfile.gettempdir()
     return usual if len(usual) <= 60 else "/tmp"

@@ -64,14 +64,14 @@ RuntimeError: 507 - System out of memory
         (RAISED_FROM, "safetensors_rust.SafetensorError: Error while deserializing header", "damaged"),
         (ANSWERED, "MemoryError: no", "too little free memory"),
         (raised("RuntimeError: CUDA out of memory. Tried"), None, "GPU's free"),
-        (raised("AssertionError: Torch not compiled with CUDA enabled"), None, "a GPU that"),
+        (raised("AssertionError: Torch not compiled with CUDA enabled"), None, "a GPU, which"),
         (raised("OSError: [Errno 28] No space left on device"), None, "disk is full"),
         (
             raised("OSError: We couldn't connect to 'https://huggingface.co' to load the files"),
             None,
-            "without the network",
+            "without network access",
         ),
-        (raised("ModuleNotFoundError: No module named '0f78050d8f1f4800800f6f541ef9d985'"), None, "names no handler"),
+        (raised("ModuleNotFoundError: No module named '0f78050d8f1f4800800f6f541ef9d985'"), None, "has no handler"),
         (raised("MyError"), "MyError", "raised this"),
     ],
 )
@@ -151,7 +151,7 @@ def test_a_refused_archive_says_why(trace: str, line: str, fix: str) -> None:
             "java.io.IOException: Failed to bind to address: http://127.0.0.1:23838\n\tat org.pytorch.serve\n"
             "Caused by: io.netty.channel.unix.Errors$NativeIoException: bind(..) failed: Address already in use\n",
             1,
-            r"port that it wanted was taken \(http://127\.0\.0\.1:23838\)",
+            r"port that it needs is in use \(http://127\.0\.0\.1:23838\)",
         ),
         ("java.lang.OutOfMemoryError: Java heap space\n", 1, "out of memory"),
         ("", -9, "out of memory, or was killed"),

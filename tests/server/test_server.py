@@ -135,7 +135,7 @@ def test_the_server_reads_the_settings_as_they_were_meant(server: Server) -> Non
     [
         ("raises", "ValueError: the weights have the wrong shape", "while it loaded"),
         ("imports", "ModuleNotFoundError: No module named 'surely_not_installed'", "imports surely_not_installed"),
-        ("twoclass", "Expected only one class", "the one class of a handler file"),
+        ("twoclass", "Expected only one class", "the only class of a handler file"),
         ("memory", "MemoryError: too big", "too little free memory"),
     ],
 )
