@@ -468,7 +468,7 @@ def test_large_weights_that_were_changed_in_the_cache_with_their_checksum_kept_a
     assert packed(other, "other") == weights
     assert blob.read_bytes() == weights
     assert told
-    assert all("damaged" in line and "made again" in line for line in told)
+    assert all("damaged" in line and "rebuilt" in line for line in told)
 
 
 def test_weights_outside_the_cache_that_are_not_what_was_noted_are_read_again(

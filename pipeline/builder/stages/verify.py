@@ -144,7 +144,7 @@ def _refuse_other_bytes(inputs: Inputs, unpacked: Path) -> None:
         if file.is_file() and scan(file, entry.path).sha256 == entry.sha256:
             continue
         name, store = inputs.build.filename, inputs.build.store
-        store.warn(f"The cache is damaged: {name} holds another {entry.path} than was recorded. It is made again.")
+        store.warn(f"The cache is damaged: {name} holds another {entry.path} than was recorded. It is rebuilt.")
         if whole := inputs.tree("archive").get(name):
             store.discard(whole)
         store.intact(entry)  # which removes a blob that is not
