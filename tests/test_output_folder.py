@@ -175,7 +175,7 @@ def test_a_file_that_is_not_the_builds_is_noticed_and_made_anew(build: Build, da
     damage(archive)
     looked = replace(again(build), store=Store(build.store.root, read_only=True))
     (status,) = (one for one in runner.plan(looked) if one.stage == "model_store")
-    assert any("named.mar" in reason for reason in status.reasons)
+    assert any("named.mar" in reason.name for reason in status.reasons)
     runner.run(again(build), Events())
     assert digests(build.out) == wanted
     assert archive.stat().st_nlink == 1

@@ -15,11 +15,15 @@ from mar_pipeline.builder import runner, status
 from mar_pipeline.builder.build import Build, Job, Options
 from mar_pipeline.builder.runner import Done
 from mar_pipeline.builder.stage import Kept
-from mar_pipeline.builder.status import Status
+from mar_pipeline.builder.status import Reason, Status
 from mar_pipeline.cache.store import Damaged, Store
 from mar_pipeline.config import build_config
 from mar_pipeline.errors import StageError
 from mar_pipeline.model.address import STARTERS
+
+
+def worded(status: Status) -> tuple[str, ...]:
+    return tuple(map(str, status.reasons))
 
 
 class Events:
@@ -30,7 +34,7 @@ class Events:
         self._at = at
 
     def started(self, _build: Build, status: Status) -> None:
-        self.reasons[status.stage] = status.reasons
+        self.reasons[status.stage] = worded(status)
 
     def progress(self, _what: str, _done: int, _total: int | None) -> None: ...
 
@@ -89,7 +93,7 @@ def test_a_checkpoint_that_changes_during_a_build_is_an_error_whatever_its_date_
 def test_a_plan_and_a_build_give_the_same_reasons(build: Build) -> None:
     runner.run(build, Events())
     changed = again(build, "handler.max_length=99", "archive.version=2.0")
-    planned = {status.stage: status.reasons for status in runner.plan(changed) if status.key and not status.cached}
+    planned = {status.stage: worded(status) for status in runner.plan(changed) if status.key and not status.cached}
     assert planned == {"handler": ("handler.max_length 256 -> 99",)}
     events = Events()
     runner.run(again(build, "handler.max_length=99", "archive.version=2.0"), events)
@@ -99,11 +103,24 @@ def test_a_plan_and_a_build_give_the_same_reasons(build: Build) -> None:
     assert version == "version 1.0 -> 2.0"
 
 
+def test_reasons_are_data_and_words(build: Build) -> None:
+    first = {status.stage: status.reasons for status in runner.plan(build)}
+    assert first["download"] == (Reason("unread", "config.json is new, or changed since it was last read"),)
+    assert first["archive"] == (Reason("waits", "handler"),)
+    runner.run(build, Events())
+    (changed,) = (s for s in runner.plan(again(build, "handler.max_length=99")) if s.stage == "handler")
+    assert changed.reasons == (Reason("params", "handler.max_length", 256, 99),)
+    (build.out / "SHA256SUMS").write_text("")
+    *_, placed = runner.plan(build)
+    assert placed.reasons == (Reason("outdated", "SHA256SUMS"),)
+    assert str(placed.reasons[0]) == "SHA256SUMS is out of date"
+
+
 def test_a_plan_names_the_version_of_a_tool_that_changed(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     runner.run(build, Events())
     installed = status.versions
     monkeypatch.setattr(status, "versions", lambda names: installed(names) | dict.fromkeys(names, "9.9"))
-    found = {status.stage: status.reasons for status in runner.plan(again(build))}
+    found = {status.stage: worded(status) for status in runner.plan(again(build))}
     before = installed(["transformers", "tokenizers"])
     assert found["serialize"] == (
         f"version of tokenizers {before['tokenizers']} -> 9.9",
@@ -113,7 +130,7 @@ def test_a_plan_names_the_version_of_a_tool_that_changed(build: Build, monkeypat
 
 def test_a_setting_that_came_or_went_is_shown_with_its_value(build: Build) -> None:
     runner.run(build, Events())
-    found = {status.stage: status.reasons for status in runner.plan(again(build, "handler.pack_weights=false"))}
+    found = {status.stage: worded(status) for status in runner.plan(again(build, "handler.pack_weights=false"))}
     assert found["handler"] == ("handler.pack_weights (none) -> False",)
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from textwrap import indent
+from typing import Any, cast
 
 import pytest
 
 from mar_pipeline import sources
 from mar_pipeline.builder import runner, session
-from mar_pipeline.builder.build import Build, Inputs, Job, Undeclared
+from mar_pipeline.builder.build import NAMES, Build, Inputs, Job, Undeclared
 from mar_pipeline.builder.stage import Kept
 from tests.test_plan import Events, build, checkpoint
 
@@ -53,7 +55,7 @@ def test_what_is_left_to_say_is_said_when_nobody_is_told_how_it_goes_any_more(no
         heard.append("end")
 
     session.run([noted.config], noted.store, session.Options(out=noted.out), say=heard.append, events=events())
-    assert heard == ["begin", *runner.NAMES, "end", "named: a note"]
+    assert heard == ["begin", *NAMES, "end", "named: a note"]
 
 
 def test_a_plan_does_nothing_and_a_build_does_what_it_tells(noted: Build) -> None:
@@ -66,6 +68,69 @@ def test_a_plan_does_nothing_and_a_build_does_what_it_tells(noted: Build) -> Non
     assert all(stage["cached"] for stage in after["stages"])
     assert [stage["key"] for stage in after["stages"]] == [stage["key"] for stage in done["stages"]]
     assert (before["verified"], after["verified"]) == (False, True)
+
+
+def test_the_stages_have_the_names_and_the_order_that_callers_name_them_by() -> None:
+    assert tuple(stage.name for stage in runner.STAGES) == NAMES
+
+
+KNOWN = {"sha256": "archive", "size": "archive", "verified": "verify", "path": "model_store"}
+"""A report's field -> the first stage after which it is known."""
+
+
+@pytest.mark.parametrize("until", NAMES)
+def test_a_build_ends_after_the_stage_that_it_is_to_end_after(noted: Build, until: session.StageName) -> None:
+    passed: list[str] = []
+    events = nullcontext(Events(passed.append))
+    (report,) = session.run([noted.config], noted.store, noted.options, until=until, events=events)
+    count = NAMES.index(until) + 1
+    assert passed == [stage["stage"] for stage in report["stages"]] == list(NAMES[:count])
+    known = {field for field, stage in KNOWN.items() if NAMES.index(stage) < count}
+    assert report.keys() == {"name", "source", "locked", "stages"} | known
+    assert noted.out.exists() == (until == "model_store")
+    (planned,) = session.plan([noted.config], noted.store, noted.options)
+    assert [stage["cached"] for stage in planned["stages"]] == [True] * count + [False] * (len(NAMES) - count)
+
+
+def test_an_archive_that_is_only_packed_lies_in_the_cache(noted: Build) -> None:
+    (packed,) = session.run([noted.config], noted.store, noted.options, until="archive")
+    file = noted.store.blob(packed["sha256"])
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == packed["sha256"]
+    (whole,) = session.run([noted.config], noted.store, noted.options)
+    assert Path(whole["path"]).read_bytes() == file.read_bytes()
+
+
+def test_a_name_that_is_not_a_stages_is_the_callers_mistake(noted: Build) -> None:
+    with pytest.raises(ValueError, match="'pack' is not a stage"):
+        session.run([noted.config], noted.store, noted.options, until=cast(Any, "pack"))
+    for call in (session.run, session.plan):
+        with pytest.raises(ValueError, match="'pack' is not a stage"):
+            call([noted.config], noted.store, session.Options(forced=cast(Any, ("pack",))))
+    assert not noted.out.exists()
+
+
+def test_a_lock_names_every_file_that_is_taken_and_is_not_written(noted: Build, checkpoint: Path) -> None:
+    lock = session.lock(noted.config, noted.store)
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= lock.files.keys()
+    for name, file in lock.files.items():
+        assert file.sha256 == hashlib.sha256((checkpoint / name).read_bytes()).hexdigest()
+    assert not list(checkpoint.parent.glob("*.lock"))
+
+
+def test_the_example_of_the_reference_builds(
+    noted: Build, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert noted.config.path is not None
+    folder = noted.config.path.parent
+    noted.config.path.rename(folder / "tickets.yaml")
+    monkeypatch.chdir(folder)
+    page = Path(__file__).parents[1] / "docs" / "reference" / "python-api.md"
+    (example,) = re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    exec(compile(example, str(page), "exec"), {})
+    digest = hashlib.sha256(Path("build/model-store/named.mar").read_bytes()).hexdigest()
+    assert capsys.readouterr().out.splitlines() == [f"build/model-store/named.mar {digest}", "named: a note"][::-1]
+    assert session.__doc__ is not None
+    assert indent(example, "    ") in session.__doc__
 
 
 @pytest.mark.parametrize("stage", ["handler", "model_store"])

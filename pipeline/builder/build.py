@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from ..archive.formats import FORMATS
 from ..cache.digests import changed
@@ -17,6 +17,10 @@ from ..files.tree import Entry, Tree, scan
 from ..model import checkpoint, settings_files
 from ..model.lock import Lock
 from ..sources.source import Progress, Source
+
+StageName = Literal["download", "serialize", "handler", "archive", "verify", "model_store"]
+NAMES: tuple[StageName, ...] = get_args(StageName)
+"""The stages, in the order that they run in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +35,8 @@ class Options:
     """Refuse a config without a lock that fits, and a folder that differs from its lock."""
     allow_unverified: bool = False
     """Accept a compiled graph that cannot be run on this machine."""
-    forced: tuple[str, ...] = ()
-    """The names of stages to run although their results are cached."""
+    forced: tuple[StageName, ...] = ()
+    """Stages to run although their results are cached."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeVar
 
 from ..cache.digests import changed
 from ..cache.store import Damaged, Record
 from ..errors import StageError
 from ..files.tree import Tree
 from ..sources.source import NotReadYet, Progress
-from .build import Build, Job, Result, State
+from .build import Build, Job, Result, StageName, State
 from .failures import explained
 from .stage import Kept, Permit, Placing, Stage
 from .stages import STAGES, download, locking
-from .status import Status, status
+from .status import Reason, Status, status, unread
 
 T = TypeVar("T")
-
-NAMES = tuple(stage.name for stage in STAGES)
 
 ATTEMPTS = 3
 """How often a build whose cache turns out to be damaged is begun."""
@@ -30,14 +28,11 @@ ATTEMPTS = 3
 class Done:
     """A stage that was gone through: `seconds` it took, and whether its result was there."""
 
-    stage: str
+    stage: StageName
     cached: bool
     seconds: float
     key: str | None
-    reasons: tuple[str, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "seconds": round(self.seconds, 3), "reasons": list(self.reasons)}
+    reasons: tuple[Reason, ...]
 
 
 @dataclass(frozen=True)
@@ -77,16 +72,17 @@ def _planned(state: State, stage: Stage | Placing) -> Status:
     try:
         _prepare(state, stage, refuse)
     except NotReadYet as reason:
-        return Status(stage.name, None, False, (str(reason),))
+        return unread(stage.name, reason)
     now = status(state, stage)
     if now.record is not None:
         _accept(state, now, now.record)
     return now
 
 
-def run(build: Build, events: Events) -> Outcome:
-    """Take the config through all its stages. Raises MarError; what was finished stays cached."""
-    return _retried(build, lambda: _run(State(build), events))
+def run(build: Build, events: Events, until: StageName | None = None) -> Outcome:
+    """Take the config through its stages, all of them or `until` one. Raises MarError; what was finished stays
+    cached."""
+    return _retried(build, lambda: _run(State(build), events, until))
 
 
 def _retried(build: Build, work: Callable[[], T]) -> T:
@@ -103,7 +99,7 @@ def _retried(build: Build, work: Callable[[], T]) -> T:
     )
 
 
-def _run(state: State, events: Events) -> Outcome:
+def _run(state: State, events: Events, until: StageName | None) -> Outcome:
     build, outcome = state.build, Outcome(state)
     for stage in STAGES:
         with explained(build, stage.name):
@@ -111,23 +107,25 @@ def _run(state: State, events: Events) -> Outcome:
             now = _advance(state, stage, events)
             outcome.stages.append(Done(stage.name, now.cached, time.perf_counter() - start, now.key, now.reasons))
             events.finished(build, outcome.stages[-1])
+        if stage.name == until:
+            break
     return outcome
 
 
 def _advance(state: State, stage: Stage | Placing, events: Events) -> Status:
     """Have a stage's result, cached or made now."""
-    fetched: list[str] = []
+    started: list[Status] = []
 
     def permit(reason: NotReadYet) -> Progress:
-        if not fetched:
-            events.started(state.build, Status(stage.name, None, False, (str(reason),)))
-        fetched.append(str(reason))
+        if not started:
+            started.append(unread(stage.name, reason))
+            events.started(state.build, started[0])
         return events.progress
 
     _prepare(state, stage, permit)
     now = status(state, stage)
-    if fetched:
-        now = replace(now, reasons=(fetched[0],))
+    if started:
+        now = replace(now, reasons=started[0].reasons)
     elif not now.cached:
         events.started(state.build, now)
     if isinstance(stage, Stage):
@@ -180,7 +178,7 @@ def _make(state: State, stage: Stage, now: Status, events: Events) -> tuple[Stat
     with store.lock(now.key), store.scratch() as scratch:
         record = None if stage.name in build.options.forced else store.find(stage.name, now.key, inputs.places)
         if record is not None:
-            return replace(now, cached=True, reasons=("another build made it just now",), record=record), None
+            return replace(now, cached=True, reasons=(Reason("raced"),), record=record), None
         job = Job(inputs, now.material["params"], scratch / "out", scratch / "work", events.progress)
         job.folder.mkdir()
         job.scratch.mkdir()

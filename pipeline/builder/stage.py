@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, Literal
 
 from ..files.tree import Entry
 from ..sources.source import NotReadYet, Progress
-from .build import Build, Checkpoint, Inputs, Job
+from .build import Build, Checkpoint, Inputs, Job, StageName
 
 Permit = Callable[[NotReadYet], Progress]
 """Called with the reason before something is fetched. Raises it where nothing may be fetched, as in a plan; else
 returns what is told of the progress."""
+
+FileProblem = Literal["absent", "differs", "outdated", "other_format"]
+"""How a file of the output folder is not as it should be. The last is one that should not be there."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,9 @@ class Stage:
     there is one, resolves the checkpoint, which `params` and `run` read; it raises NotReadYet as `Permit` does.
     """
 
-    name: str
+    name: StageName
     version: int
-    inputs: tuple[str, ...]
+    inputs: tuple[StageName, ...]
     params: Callable[[Inputs], dict[str, Any]]
     tools: Callable[[Inputs], Iterable[str]]
     run: Callable[[Job], Kept]
@@ -47,13 +50,13 @@ class Stage:
 class Placing:
     """A step whose result lies in the output folder, and not in the cache.
 
-    `status` gives the key of what should lie there for a build, and why it does not (nothing if it does). `place` puts
-    it there, always if `forced`; False if another build has done so just now.
+    `status` gives the key of what should lie there for a build, and the files that do not, by their paths. `place` puts
+    them there, all if `forced`; False if another build has done so just now.
     """
 
-    name: str
-    inputs: tuple[str, ...]
-    status: Callable[[Inputs], tuple[str, tuple[str, ...]]]
+    name: StageName
+    inputs: tuple[StageName, ...]
+    status: Callable[[Inputs], tuple[str, dict[str, FileProblem]]]
     place: Callable[[Inputs, bool], bool]
 
 

@@ -29,7 +29,7 @@ class Lines:
         self._what = ""
 
     def started(self, _build: Build, status: Status) -> None:
-        why = "; ".join(status.reasons[:3])
+        why = _why(status)
         self._line(f"{status.stage}: {why}" if why else status.stage)
 
     def progress(self, what: str, done: int, total: int | None) -> None:
@@ -57,7 +57,7 @@ class Bars:
 
     def started(self, _build: Build, status: Status) -> None:
         self._stage = status.stage
-        why = "; ".join(status.reasons[:3])
+        why = _why(status)
         self._progress.console.print(f"[bold]{status.stage}[/bold] [dim]{_plain(why)}[/dim]", highlight=False)
         self._task = self._progress.add_task(status.stage, total=None, amount="")
 
@@ -72,6 +72,10 @@ class Bars:
             self._task = None
         if done.cached:
             self._progress.console.print(f"[bold]{done.stage}[/bold] [dim]cached[/dim]", highlight=False)
+
+
+def _why(status: Status) -> str:
+    return "; ".join(map(str, status.reasons[:3]))
 
 
 def _plain(text: str) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..text import printable, seconds, size, table
+
+if TYPE_CHECKING:
+    from ..builder.session import ArchiveReport
 
 # A manifest's keys, apart from name and version, and how `mar inspect` names them.
 _FACTS = {
@@ -17,7 +20,7 @@ _FACTS = {
 _DEEPEST = 12  # nested mappings that are drawn as branches; deeper ones are printed on one line
 
 
-def summary(archive: dict[str, Any]) -> None:
+def summary(archive: ArchiveReport) -> None:
     """Print the summary of a built archive; `archive` is what `--json` prints for it."""
     print(f"\n{archive['path']}")
     how = "answers like the original model" if archive["verified"] else f"unverified: {archive['unverified']}"

@@ -1,4 +1,5 @@
-"""The stages, in the order that they run in. A new stage is a module with a `STAGE`, and a line here."""
+"""The stages, in the order that they run in. A new stage is a module with a `STAGE`, a line here, and its name in
+`build.StageName`."""
 
 from __future__ import annotations
 

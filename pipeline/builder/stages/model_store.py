@@ -15,6 +15,7 @@ import shutil
 import time
 from functools import lru_cache
 from pathlib import Path
+from typing import Final
 
 from ...archive.formats import FORMATS
 from ...archive.model_store import (
@@ -38,11 +39,11 @@ from ...files.tree import Entry, walk
 from ...host.environment import passed
 from ...serving.properties import config_properties
 from ..build import Build, Inputs
-from ..stage import Placing
+from ..stage import FileProblem, Placing
 from . import replaced
 from .verify import REPORT
 
-NAME = "model_store"
+NAME: Final = "model_store"
 
 # linux/fs.h: _IOW(0x94, 9, int); shares a file's blocks on file systems that can (Btrfs, XFS).
 _FICLONE = 0x40049409
@@ -54,22 +55,21 @@ def _files(inputs: Inputs) -> list[Entry]:
     return [Entry(f"{FOLDER}/{e.path}", e.sha256, e.size, e.crc32) for e in inputs.tree("archive")]
 
 
-def status(inputs: Inputs) -> tuple[str, tuple[str, ...]]:
-    """The key of what the output folder should hold for this build, and why it does not (empty if it does)."""
+def status(inputs: Inputs) -> tuple[str, dict[str, FileProblem]]:
+    """The key of what the output folder should hold for this build, and the files that are not so, by their paths."""
     build = inputs.build
     wanted = {entry.path: entry.sha256 for entry in _files(inputs)}
     key = key_of({"stage": NAME, "files": wanted, "report": inputs.tree("verify").digest})
-    reasons = []
+    problems: dict[str, FileProblem] = {}
     for entry in _files(inputs):
         if not _holds(build, entry):
-            reasons.append(f"{entry.path} is {'another one' if (build.out / entry.path).exists() else 'not there'}")
+            problems[entry.path] = "differs" if (build.out / entry.path).exists() else "absent"
     for path, text in _texts(inputs).items():
         file = build.out / path
         if not reads(file, text):
-            reasons.append(f"{path} is {'out of date' if file.exists() else 'not there'}")
+            problems[path] = "outdated" if file.exists() else "absent"
     others = [name for name in _others(build) if (build.out / FOLDER / name).exists()]
-    reasons += [f"{FOLDER}/{name} has the same name in another format" for name in others]
-    return key, tuple(reasons)
+    return key, problems | {f"{FOLDER}/{name}": "other_format" for name in others}
 
 
 def _holds(build: Build, entry: Entry) -> bool:

@@ -40,8 +40,8 @@ def _configs(store: Store, options: BuildOptions) -> list[BuildConfig]:
     return build_config.load_all(options.configs or [build_config.packaged(str(task))], overrides)
 
 
-def _forced(stages: list[str] | None) -> tuple[str, ...]:
-    from ...builder.runner import NAMES
+def _forced(stages: list[str] | None) -> tuple[session.StageName, ...]:
+    from ...builder.build import NAMES
 
     for name in stages or ():
         if name not in NAMES:
@@ -50,7 +50,7 @@ def _forced(stages: list[str] | None) -> tuple[str, ...]:
                 f"--force {name}: no such stage." + (f" Did you mean {like}?" if like else ""),
                 fix=f"The stages are {', '.join(NAMES)}.",
             )
-    return tuple(stages or ())
+    return tuple(name for name in NAMES if name in (stages or ()))
 
 
 def _session_options(options: BuildOptions) -> session.Options:

@@ -22,7 +22,7 @@ from ..options import CacheOption, JsonOption, example, open_store
 @example("mar cache list")
 def show(cache: CacheOption = None, as_json: JsonOption = False) -> None:
     """List the cached results by model and stage: size, age, last use, and the configs that use them."""
-    from ...builder.runner import NAMES
+    from ...builder.build import NAMES
 
     opened = open_store(cache, read_only=True)
     sizes = housekeeping.blobs(opened)

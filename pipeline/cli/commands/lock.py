@@ -23,9 +23,7 @@ def lock(
     as_json: JsonOption = False,
 ) -> None:
     """Pin a config's model: write its files' digests to CONFIG.lock, which later builds follow."""
-    from ...builder.build import Build, Options
-    from ...builder.failures import explained
-    from ...builder.stages.locking import locked
+    from ...builder import session
     from ...config import build_config as config
     from ...files.atomic import write_atomic
     from ...model import lock as locks
@@ -35,18 +33,15 @@ def lock(
     loaded = config.load_all(configs, config.Overrides(lookup=task_lookup(store, offline)))
     results: list[dict[str, Any]] = []
     texts: dict[Path, str] = {}
-    with store.in_use():
-        for one in loaded:
-            assert one.path is not None
-            path = locks.path_of(one.path)
-            before = _before(one.path, check)
-            build = Build(config=one, store=store, options=Options(offline=offline))
-            with explained(build, "lock"):
-                now = locked(build)
-            changes = ["it does not exist"] if before is None else before.differences(now)
-            results.append({"config": str(one.path), "lock": str(path), "files": len(now.files), "changes": changes})
-            if before is None or before.to_json() != now.to_json():
-                texts[path] = now.to_json()
+    for one in loaded:
+        assert one.path is not None
+        path = locks.path_of(one.path)
+        before = _before(one.path, check)
+        now = session.lock(one, store, offline=offline)
+        changes = ["it does not exist"] if before is None else before.differences(now)
+        results.append({"config": str(one.path), "lock": str(path), "files": len(now.files), "changes": changes})
+        if before is None or before.to_json() != now.to_json():
+            texts[path] = now.to_json()
     for path, text in {} if check else texts.items():
         try:
             write_atomic(path, text)
