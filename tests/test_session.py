@@ -18,6 +18,9 @@ from mar_pipeline import sources
 from mar_pipeline.builder import runner, session
 from mar_pipeline.builder.build import NAMES, Build, Inputs, Job, Undeclared
 from mar_pipeline.builder.stage import Kept
+from mar_pipeline.errors import StageError
+from mar_pipeline.sources.folder import Folder
+from mar_pipeline.sources.source import NotReadYet
 from tests.test_plan import Events, build, checkpoint
 
 __all__ = ["build", "checkpoint"]
@@ -175,6 +178,15 @@ def test_the_checkpoint_is_resolved_once_a_plan_and_once_a_build(
     assert len(listings) == 1
     session.run([noted.config], noted.store, noted.options)
     assert len(listings) == 2
+
+
+def test_a_folder_that_changes_each_time_it_is_read_is_an_error(noted: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    def restless(_folder: Folder, _files: Any) -> dict[str, Any]:
+        raise NotReadYet("model.safetensors is new, or changed since it was last read")
+
+    monkeypatch.setattr(Folder, "identity", restless)
+    with pytest.raises(StageError, match=r"checkpoint changed while it was read: model\.safetensors is new"):
+        session.run([noted.config], noted.store, noted.options)
 
 
 READS: dict[str, Callable[[Inputs], object]] = {

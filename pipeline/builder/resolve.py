@@ -1,4 +1,4 @@
-"""What a config means for the checkpoint that was found: settings resolved, contradictions refused."""
+"""What a config means for its checkpoint: settings are resolved, and contradictions refused."""
 
 from __future__ import annotations
 
@@ -33,46 +33,45 @@ def is_adapter(inputs: Inputs) -> bool:
 
 
 def merging(inputs: Inputs) -> tuple[str, ...]:
-    """The distributions whose version decides what an adapter and its base model make together."""
+    """The distributions whose version decides how an adapter is merged into its base model; empty without one."""
     return ("peft",) if is_adapter(inputs) else ()
 
 
 def _adapter(inputs: Inputs) -> dict[str, Any]:
-    """An adapter's own config; empty if the checkpoint is none."""
+    """An adapter's own config; empty if the checkpoint is not an adapter."""
     return inputs.read_json("download", f"{ADAPTER}/{ADAPTER_CONFIG}")
 
 
 def max_length(inputs: Inputs) -> int:
     """Tokens of the longest input, special ones counted. Raises InputError if the model takes fewer."""
     limit = positions(_config(inputs), inputs.read_json("download", "tokenizer_config.json"))
-    asked = inputs.config.handler.longest
-    if asked is None:
+    setting = inputs.config.handler.longest
+    if setting is None:
         return min(limit or DEFAULT_MAX_LENGTH, DEFAULT_MAX_LENGTH)
-    if limit is not None and asked > limit:
+    if limit is not None and setting > limit:
         raise InputError(
-            f"handler.max_length is {asked}, and {inputs.config.model.name} takes {limit} tokens at most.",
+            f"handler.max_length is {setting}, and {inputs.config.model.name} takes {limit} tokens at most.",
             fix=f"Set handler.max_length to {limit} or less; longer texts are split into windows, or cut.",
         )
-    return asked
+    return setting
 
 
 def lengths(inputs: Inputs) -> list[int]:
     """Tokens of each of the lengths that are compiled, from the shortest to `max_length`."""
-    asked = inputs.config.handler.max_length
-    longest = max_length(inputs)
-    return list(asked) if isinstance(asked, list) else [longest]
+    setting, longest = inputs.config.handler.max_length, max_length(inputs)
+    return list(setting) if isinstance(setting, list) else [longest]
 
 
 def check_task(inputs: Inputs) -> None:
-    """Raises InputError if the checkpoint is fine-tuned for another task."""
+    """Raises InputError if the checkpoint was fine-tuned for another task, or no handler serves it."""
     config, task = _config(inputs), inputs.config.task
     trained = adapter.task_of(_adapter(inputs))
-    found = trained or task_of(config)
-    if found is not None and found != task and not inputs.config.handler.allow_untrained_head:
+    own = trained or task_of(config)
+    if own is not None and own != task and not inputs.config.handler.allow_untrained_head:
         name = "an adapter" if trained else f"a {', '.join(map(str, config['architectures']))}: a model"
         raise InputError(
-            f"{inputs.config.model.name} is {name} for {found.name}, not for {task.name}.",
-            fix=f"Use --task {found.name}, or a model that was fine-tuned for {task.name}.",
+            f"{inputs.config.model.name} is {name} for {own.name}, not for {task.name}.",
+            fix=f"Use --task {own.name}, or a model that was fine-tuned for {task.name}.",
         )
     if config.get("is_encoder_decoder"):
         raise InputError(
@@ -86,44 +85,47 @@ def labels(inputs: Inputs) -> dict[int, str] | None:
     handler, task = inputs.config.handler, inputs.config.task
     if not task.labelled:
         return None
-    asked = handler.labels
-    number = len(asked) if asked else handler.num_labels
+    names = handler.labels
+    number = len(names) if names else handler.num_labels
     own = _own_labels(inputs, number)
     if number and number != len(own) and not handler.allow_untrained_head:
-        key = "handler.labels" if asked else "handler.num_labels"
-        names = ", ".join(list(own.values())[:6]) + (", ..." if len(own) > 6 else "")
+        key = "handler.labels" if names else "handler.num_labels"
+        first = ", ".join(list(own.values())[:6]) + (", ..." if len(own) > 6 else "")
         raise InputError(
-            f"{number} labels are asked for ({key}), and the checkpoint has {len(own)}: {names}.",
+            f"{number} labels are asked for ({key}), and the checkpoint has {len(own)}: {first}.",
             fix=f"Leave it out to take the checkpoint's, or use {len(own)}.",
         )
-    if asked:
-        return dict(asked)
+    if names:
+        return dict(names)
     if number and number != len(own):
         return {index: f"LABEL_{index}" for index in range(number)}
     return own
 
 
-def _own_labels(inputs: Inputs, asked: int | None) -> dict[int, str]:
-    """Those of the checkpoint: of the head that came with an adapter, else as config.json has them. How many a pickled
-    head has only its loading tells: then it is as many as are `asked` for."""
+def _own_labels(inputs: Inputs, number: int | None) -> dict[int, str]:
+    """The checkpoint's labels: of the head that came with an adapter, else as config.json has them. A pickled head's
+    size is unknown until it is loaded; `number` is assumed."""
     own = labels_of(_config(inputs))
     file = inputs.find("download", f"{ADAPTER}/{ADAPTER_WEIGHTS}")
-    number = adapter.labels(tensors(file, ADAPTER_WEIGHTS)) if file else asked if is_adapter(inputs) else None
+    if not file and not is_adapter(inputs):
+        return own
+    if file:
+        number = adapter.labels(tensors(file, ADAPTER_WEIGHTS))
     return own if number in (None, len(own)) else {index: f"LABEL_{index}" for index in range(number)}
 
 
 def tolerance(inputs: Inputs) -> float:
-    """The most by which an answer's score may differ from the original's."""
-    asked, hardware = inputs.config.verify.tolerance, inputs.config.handler.hardware
+    """The largest allowed difference of a score from the original's (absolute)."""
+    setting, hardware = inputs.config.verify.tolerance, inputs.config.handler.hardware
     casts = hardware in CHIPS and inputs.config.hardware.casts != "none"
-    return asked if asked is not None else of_scores(dtype(inputs), hardware, casts=casts)
+    return setting if setting is not None else of_scores(dtype(inputs), hardware, casts=casts)
 
 
 def dtype(inputs: Inputs) -> str:
-    """The type of the weights that are served; of the checkpoint's own, its name."""
-    asked: str = inputs.config.handler.dtype
-    if asked != "auto":
-        return asked
+    """The dtype of the weights that are served: the setting, or the checkpoint's own."""
+    setting: str = inputs.config.handler.dtype
+    if setting != "auto":
+        return setting
     config = _config(inputs)
     return str(config.get("dtype", config.get("torch_dtype")) or "float32").removeprefix("torch.")
 

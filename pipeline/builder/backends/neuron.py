@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 TOOLS = ("transformers", "tokenizers")
 
-# What `hardware.auto_cast` is to Inf1's compiler, which casts all if it is not told (neuron-cc's --fast-math).
+# `hardware.auto_cast` in the words of Inf1's compiler, which casts all by default (neuron-cc's --fast-math).
 _FAST_MATH = {"none": "none", "matmul": "fp32-cast-matmult", "all": "all"}
 
 
@@ -62,23 +62,23 @@ def batch(config: BuildConfig) -> int:
 
 def _without_chip(config: BuildConfig) -> bool:
     """Whether to compile by the CPU backend; Inf1's compiler never needs the chip."""
-    asked = config.hardware.cpu_backend
-    wanted = not has_chip() if asked is None else asked
-    return wanted and config.handler.hardware == "neuronx"
+    setting = config.hardware.cpu_backend
+    is_wanted = not has_chip() if setting is None else setting
+    return is_wanted and config.handler.hardware == "neuronx"
 
 
 def _args(config: BuildConfig) -> list[str]:
     """The compiler's command line, with the casts and the target machine that the settings name."""
     hardware, own = config.hardware, list(config.hardware.compiler_args or [])
     if config.handler.hardware == "neuron":
-        told = option(own, "--fast-math") or option(own, "--fp32-cast")
-        return own if told else ["--fast-math", _FAST_MATH[hardware.auto_cast], *own]
-    made = [] if option(own, "--auto-cast") else ["--auto-cast", hardware.auto_cast]
+        is_set = option(own, "--fast-math") or option(own, "--fp32-cast")
+        return own if is_set else ["--fast-math", _FAST_MATH[hardware.auto_cast], *own]
+    more = [] if option(own, "--auto-cast") else ["--auto-cast", hardware.auto_cast]
     if hardware.auto_cast_type and not option(own, "--auto-cast-type"):
-        made += ["--auto-cast-type", hardware.auto_cast_type]
+        more += ["--auto-cast-type", hardware.auto_cast_type]
     if not option(own, "--target"):
-        made += ["--target", target(config)]
-    return [*made, *own]
+        more += ["--target", target(config)]
+    return [*more, *own]
 
 
 def target(config: BuildConfig) -> str:
@@ -101,7 +101,7 @@ def serialize(job: Job) -> Iterable[Entry]:
     chip = CHIPS[handler.hardware]
     if settings["dtype"] == "float16":
         raise InputError(
-            "The checkpoint is in float16, which is no type to compile from.",
+            "The checkpoint is in float16, which the compiler does not take.",
             fix="Set handler.dtype: float32 (and hardware.auto_cast: all for speed), or bfloat16.",
         )
     python = toolchain.started(hardware.python)
@@ -127,7 +127,7 @@ def serialize(job: Job) -> Iterable[Entry]:
         "out": str(compiled),
     }
     try:
-        found = work(
+        done = work(
             "compile",
             ask,
             scratch=job.scratch,
@@ -138,19 +138,19 @@ def serialize(job: Job) -> Iterable[Entry]:
         )
     except StageError as error:
         raise _with_the_compilers_words(job, error) from None
-    if "inspection" in found:
-        wrong = toolchain.trouble(chip, python, found["inspection"])
+    if "inspection" in done:
+        wrong = toolchain.trouble(chip, python, done["inspection"])
         assert wrong is not None
         raise InputError(*wrong)
     for length in settings["lengths"]:
         with (compiled / f"model-{length}.pt").open("rb") as graph:
             write_repeatable(graph, job.folder / f"model-{length}.pt")
-    (job.folder / FACTS).write_text(json.dumps(found["facts"], indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    (job.folder / FACTS).write_text(json.dumps(done["facts"], indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return []
 
 
 _LARGEST = 1 << 20
-"""Bytes of a file of the compiler's that is kept where it failed: its logs, and not what it works on."""
+"""Bytes up to which a file of a compiler that failed is kept: its logs, but not its work files."""
 
 
 def _with_the_compilers_words(job: Job, error: StageError) -> StageError:

@@ -1,7 +1,7 @@
 """Archive: by torch-model-archiver's rules and with its manifest, but written by `archive.writer`.
 
-The archiver itself copies everything twice, through a folder that all its runs share, and no two of its archives are
-the same bytes. Its own functions are asked for all that is not writing.
+The archiver copies everything twice, through a folder that all its runs share, and no two of its archives have the same
+bytes. So only its functions for names and the manifest are used.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ def params(inputs: Inputs) -> dict[str, Any]:
 
 
 def source(inputs: Inputs) -> dict[str, Any]:
-    """Where the model came from: a Hub repository at a commit, an address, a starter, or a folder, which its files'
-    digests tell and not its name: that is the builder's own business, and another one would give another archive. Its
-    licence, its base model, and the code of its own that runs, where it has them."""
+    """Where the model came from: a Hub repository at a commit, an address, a starter, or a folder; and its licence, its
+    base model, and the code of its own that runs, where it has them. A folder's path is left out, since it would
+    make other archives of the same files."""
     model, *base = [
         _with_license(part.source.provenance(), license_of(inputs.build, inputs.checkpoint, number))
         for number, part in enumerate(inputs.checkpoint.parts)
@@ -71,9 +71,9 @@ def _with_license(source: dict[str, Any], licence: str | None) -> dict[str, Any]
 
 
 def provenance(inputs: Inputs) -> dict[str, Any]:
-    """What the archive was made of. Every file's SHA-256 but its own and the manifest's, which name what is here."""
+    """What the archive was made of, with the SHA-256 of every file but provenance.json and the manifest."""
     files = {entry.path: entry.sha256 for name in ("serialize", "handler") for entry in inputs.tree(name)}
-    # A graph that could not be run where it was compiled.
+    # Whether the graph could be run where it was compiled.
     untried = inputs.read_json("serialize", FACTS).get("tried", True) is False
     return {
         "format": 1,
@@ -140,7 +140,7 @@ def run(job: Job) -> Kept:
 
 
 def _folder(members: list[Member], target: Path, job: Job, tick: Tick) -> list[Entry]:
-    """An archive that is a folder: what lies in the store already is not written again. Raises writer.Wrong,
+    """Write an archive that is a folder; the entries of files that are in the store already. Raises writer.Wrong,
     Damaged."""
     kept = []
     for member in members:
@@ -159,13 +159,13 @@ def _entries(inputs: Inputs) -> list[Entry]:
     """The files that go into the archive. Raises InputError for a name that an archive cannot hold."""
     from model_archiver.model_packaging_utils import ModelExportUtils
 
-    found = [entry for name in ("serialize", "handler") for entry in inputs.tree(name)]
+    entries = [entry for name in ("serialize", "handler") for entry in inputs.tree(name)]
     ours = [PROVENANCE, MANIFEST]
     left_out = {"__MACOSX", "__pycache__"}  # as in the archiver's `archive_dir`
     writer.refuse(
-        [*ours, *(entry.path for entry in found)], lambda folder: ModelExportUtils.directory_filter(folder, left_out)
+        [*ours, *(entry.path for entry in entries)], lambda folder: ModelExportUtils.directory_filter(folder, left_out)
     )
-    return found
+    return entries
 
 
 def _manifest(job: Job, seconds: int) -> str:

@@ -45,8 +45,8 @@ def parts(build: Build, permit: Permit, *, to_lock: bool = False) -> tuple[Part,
 
 
 def _base_of(build: Build, base: Base) -> tuple[ModelSource, str | None]:
-    """The model that an adapter was trained on, and its revision: what the config says, else what the adapter says.
-    Raises InputError."""
+    """The model that an adapter was trained on, and its revision, by the config or else by the adapter. Raises
+    InputError."""
     config = build.config
     name = config.handler.base_model or base.name
     if not name:
@@ -54,7 +54,7 @@ def _base_of(build: Build, base: Base) -> tuple[ModelSource, str | None]:
             f"{config.model.name} is an adapter whose adapter_config.json names no base model.",
             fix="Set handler.base_model to the model that it was trained on.",
         )
-    # A revision of the model that the adapter names is none of another.
+    # The adapter's revision applies only to the base model that the adapter names.
     revision = config.handler.base_revision or (base.revision if name == base.name else None)
     folders = [Path()] if config.path is None else [config.path.parent, Path()]
     foreign = config.model.path is None and not config.handler.base_model
@@ -63,20 +63,20 @@ def _base_of(build: Build, base: Base) -> tuple[ModelSource, str | None]:
     elif config.model.path is not None and not config.handler.base_model:
         folders.insert(0, config.model.path)
     try:
-        found = find(name, folders)
+        source = find(name, folders)
     except ValueError as error:
         raise InputError(
             f"The base model of {config.model.name} cannot be found: {error}.",
-            "An adapter names its base as the machine had it that it was trained on.",
+            "An adapter names its base model by where it was on the machine that trained it.",
             "Set handler.base_model to where it is now: a folder, or a Hub id.",
         ) from None
-    if foreign and found.kind != "hub":
+    if foreign and source.kind != "hub":
         raise InputError(
-            f"{config.model.name} names {name} for its base model, which is none of the Hub's.",
-            "What comes from elsewhere is not to say what this machine reads and whom it asks.",
-            "Set handler.base_model to it, if that is meant.",
+            f"{config.model.name} names the base model {name}, which is not a Hub id.",
+            "A model from elsewhere must not choose what this machine reads, or whom it asks.",
+            "If that is meant, set handler.base_model to it.",
         )
-    return found, revision or found.revision
+    return source, revision or source.revision
 
 
 def _source(build: Build, number: int, model: ModelSource, revision: str | None) -> Source:
@@ -101,7 +101,7 @@ def _select(build: Build, source: Source, permit: Permit, *, tokenizer: bool = T
 
 
 def _read(source: Source, permit: Permit, ask: Callable[[], T]) -> T:
-    """What `ask` reads of a source, which may fetch from then on if it has to, and `permit` lets it."""
+    """What `ask` reads of a source; if `permit` allows the fetch that it takes, the source may fetch from then on."""
     try:
         return ask()
     except NotReadYet as reason:
@@ -111,7 +111,7 @@ def _read(source: Source, permit: Permit, ask: Callable[[], T]) -> T:
 
 
 def _refuse_moving_code(build: Build, model: ModelSource, revision: str | None, setting: str) -> None:
-    """Raises InputError where the code that would run can be another one tomorrow."""
+    """Raises InputError if the model's own code is to run, and is not pinned."""
     if not build.config.handler.trust_remote_code or build.lock is not None or is_commit(revision):
         return
     if model.kind not in ("folder", "starter"):

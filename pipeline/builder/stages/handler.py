@@ -18,14 +18,14 @@ from .samples import samples
 
 def _sources(task: str) -> dict[str, str]:
     """Archive path -> source text: the task's handler at the root, the shared modules in `handlers/`."""
-    found = {}
+    texts = {}
     for path, file in resolve.handler_sources().items():
         text = file.read_text(encoding="utf-8")
         if path == f"{task}.py":
-            found[path] = text
+            texts[path] = text
         elif path.removesuffix(".py") not in TASKS:
-            found[f"handlers/{path}"] = text
-    return found
+            texts[f"handlers/{path}"] = text
+    return texts
 
 
 def params(inputs: Inputs) -> dict[str, Any]:

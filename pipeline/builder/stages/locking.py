@@ -1,4 +1,4 @@
-"""Locks in a build: the one that fits a config, the checkpoint held against it, and a new one."""
+"""Locks in a build: the lock that fits a config, how a checkpoint differs from it, and a new lock."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from .download import parts
 
 
 def fitting(config: BuildConfig, *, strict: bool, say: Callable[[str], None]) -> lock.Lock | None:
-    """The lock of a config; None if there is none, or one of another model, which it will `say`. Raises InputError for
-    both if `strict`, and if it cannot be read."""
-    found = lock.read(config.path)
-    if found is None:
+    """The lock beside a config; None if there is none, or if it is of another model, which `say` gets a note of. Raises
+    InputError for both if `strict`, and if it cannot be read."""
+    beside = lock.read(config.path)
+    if beside is None:
         if strict:
             raise InputError(
-                f"{config.path} is to be built as it is locked, and has no lock.",
+                f"{config.path} has no lock, and only a locked model is to be built.",
                 fix=f"Write it, and keep it beside the config: mar lock {config.path}",
             )
         return None
-    stale = found.stale(config.model.name, config.handler.choosing_files)
+    stale = beside.stale(config.model.name, config.handler.choosing_files)
     if stale and strict:
         assert config.path is not None
         raise InputError(
-            f"{lock.path_of(config.path)} is not of what is to be built: {'; '.join(stale)}.",
-            "The config was changed since, or the command line says something else.",
+            f"{lock.path_of(config.path)} is the lock of another model: {'; '.join(stale)}.",
+            "The config has changed since it was locked, or the command line overrides it.",
             f"If that is meant, lock it again: mar lock {config.path}",
         )
     if stale:
         say(f"{lock.path_of(config.path)} is not used: {'; '.join(stale)}." if config.path else "")
-    return None if stale else found
+    return None if stale else beside
 
 
 def drift(build: Build, checkpoint: Checkpoint, tree: Tree) -> list[str]:
@@ -70,8 +70,8 @@ def license_of(build: Build, checkpoint: Checkpoint, number: int) -> str | None:
 
 
 def locked(build: Build) -> lock.Lock:
-    """The lock of what the config's model is now. What the Hub tells digests of is not fetched for them. Raises
-    InputError too where only a cache tells what there is, StageError."""
+    """The lock of what the config's model is now. Files whose digests the Hub lists are not fetched. Raises InputError,
+    also where only a cache can be asked, and StageError."""
     resolved = parts(build, lambda _reason: _silent, to_lock=True)
     files: dict[str, lock.File] = {}
     for part in resolved:

@@ -34,11 +34,11 @@ def samples(inputs: Inputs) -> list[Any]:
 
 
 LONGEST = 1024
-"""Tokens of a model for which a sample is made that is longer still: on more it would take minutes."""
+"""The max_length up to which one sample is longer than the model takes. Above it, verifying would take minutes."""
 
 
 def _long(sample: dict[str, Any], field: str, tokenizer: Any, limit: int) -> dict[str, Any]:
-    """A sample of half as many tokens again in `field` as the model takes, no two parts alike: it is cut, or read in
+    """A sample with 1.5 times the tokens that the model takes in `field`, no two parts alike: it is cut, or read in
     windows."""
     text, number = sample[field], 1
     while len(tokenizer.encode(text)) <= limit * 3 // 2:
@@ -48,7 +48,7 @@ def _long(sample: dict[str, Any], field: str, tokenizer: Any, limit: int) -> dic
 
 
 def _greedy(sample: Any, task: Task) -> Any:
-    """A request for a text as one that gives the same text twice."""
+    """A request for text generation without sampling, so that it gives the same text each time."""
     if isinstance(sample, str):
         sample = {task.fields[-1]: sample}
     if "instances" in sample:

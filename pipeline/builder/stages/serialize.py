@@ -1,4 +1,4 @@
-"""Serialize: weights or a graph, made by a backend; the tokenizer's files and config.json are the same for all."""
+"""Serialize: a backend writes weights or a graph; the tokenizer's files and config.json are the same for all."""
 
 from __future__ import annotations
 
@@ -38,36 +38,36 @@ def run(job: Job) -> Kept:
     _config(job)
     # What transformers saves names folders of this machine.
     settings_files.sanitize(job.folder, config.model.name, trusted=config.handler.trust_remote_code)
-    # Code of the model's own, which is taken from its source only where it is trusted.
+    # The model's own code: the checkpoint has it only if it is trusted.
     return Kept([*kept, *(entry for entry in job.inputs.tree("download") if entry.path.endswith(".py"))])
 
 
 def _tokenizer(job: Job) -> None:
-    """The tokenizer's own files, with tokenizer.json among them, and every special token named: the handlers read what
-    transformers makes of them, and have no classes with defaults."""
+    """The tokenizer's files. The handlers read tokenizer.json and have no tokenizer classes with defaults, so where the
+    checkpoint has no such file, or it leaves special tokens out, transformers writes it."""
     checkpoint = job.lay_out("download")
     for name in SIDE_FILES:
         if (checkpoint / name).exists():
             shutil.copyfile(checkpoint / name, job.folder / name)
     whole = (job.folder / "tokenizer.json").exists()
     if not whole or tokenizer.leaves_tokens_out(job.folder):
-        made = job.scratch / "tokenizer"
-        made.mkdir()
+        saved = job.scratch / "tokenizer"
+        saved.mkdir()
         names = work(
             "tokenizer",
             {
                 "checkpoint": str(checkpoint),
-                "out": str(made),
+                "out": str(saved),
                 "trust_remote_code": job.config.handler.trust_remote_code,
             },
             scratch=job.scratch,
             progress=job.progress,
         )
         if whole:
-            tokenizer.add_special_tokens(job.folder, made)
+            tokenizer.add_special_tokens(job.folder, saved)
         else:
             for name in names:
-                shutil.copyfile(made / name, job.folder / name)
+                shutil.copyfile(saved / name, job.folder / name)
     if job.config.handler.do_lower_case is not None:
         tokenizer.set_lower_case(job.folder, job.config.handler.do_lower_case)
     if job.config.handler.hardware in COMPILED:
@@ -75,8 +75,7 @@ def _tokenizer(job: Job) -> None:
 
 
 def _config(job: Job) -> None:
-    """config.json: the backend's, or the checkpoint's, with the labels that the model has: the config's, or those of a
-    head that came with an adapter."""
+    """config.json: the backend's, or the checkpoint's, with the labels that the model is served with."""
     target = job.folder / CONFIG
     if not target.exists():
         shutil.copyfile(job.lay_out("download") / CONFIG, target)

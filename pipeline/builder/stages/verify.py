@@ -1,5 +1,5 @@
-"""Verify: the finished archive answers its samples and tokenizes texts of every kind; so does the original model;
-the two must agree."""
+"""Verify: the finished archive and the original model answer the same samples and tokenize the same texts; they must
+agree."""
 
 from __future__ import annotations
 
@@ -137,8 +137,8 @@ def _answers(
 
 
 def _refuse_other_bytes(inputs: Inputs, unpacked: Path) -> None:
-    """Hold every file of the archive against the SHA-256 that its stage recorded: it was packed by CRC-32. Raises
-    Damaged, when what is wrong is gone from the cache."""
+    """Check every file of the archive by the SHA-256 that its stage recorded; packing checked only its CRC-32. Raises
+    Damaged, after removing what is wrong from the cache."""
     for entry in (entry for stage in ("serialize", "handler") for entry in inputs.tree(stage)):
         file = unpacked / entry.path
         if file.is_file() and scan(file, entry.path).sha256 == entry.sha256:
@@ -156,14 +156,14 @@ def _refuse_other_bytes(inputs: Inputs, unpacked: Path) -> None:
 def _agreed(name: str, expected: list[Any], got: dict[str, Any], tolerance: float) -> float:
     """The largest difference between two scores. Raises MismatchError if one is too large, or anything else differs."""
     answers = {"": got["single"], " in a batch": got["batched"]}
-    found: list[Difference] = []
+    wrong: list[Difference] = []
     for index, wanted in enumerate(expected):
         for how, given in answers.items():
-            found += differences(f"sample {index + 1}{how}", wanted, given[index], tolerance)
-    if found:
+            wrong += differences(f"sample {index + 1}{how}", wanted, given[index], tolerance)
+    if wrong:
         raise MismatchError(
-            f"{name} does not answer like the original: {len(found)} differences (tolerance {tolerance:g}).",
-            table(found, "original model", "archive"),
+            f"{name} does not answer like the original: {len(wrong)} differences (tolerance {tolerance:g}).",
+            table(wrong, "original model", "archive"),
         )
     return max(largest(expected, given) for given in answers.values())
 
@@ -186,7 +186,7 @@ def _refuse_bad_samples(requests: list[Any], got: dict[str, Any]) -> None:
             raise InputError(
                 f"The archive's handler refused a sample request ({status}): {json.dumps(answer, ensure_ascii=False)}",
                 f"The request was {json.dumps(request, ensure_ascii=False)[:200]}.",
-                "Mend verify.samples: they are requests in the task's format.",
+                "Fix verify.samples: they are requests in the task's format.",
             )
 
 
