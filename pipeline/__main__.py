@@ -44,12 +44,14 @@ def run(arguments: list[str] | None = None) -> int:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # a usage error of the parser
             error.show()
             return int(error.exit_code)
+        from .sources import redacted
         from .workers.client import WorkerCrash
 
         if isinstance(error, WorkerCrash):
             console.line(error)
         else:
-            traceback.print_exc()
+            # It may be sent to others.
+            sys.stderr.write(redacted(traceback.format_exc()))
         last = str(error).strip().rpartition("\n")[2]
         if isinstance(error, ImportError) or last.startswith(("ImportError", "ModuleNotFoundError")):
             console.line(

@@ -7,13 +7,19 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
+from mar_pipeline import __main__ as main
+from mar_pipeline import errors
 from mar_pipeline.errors import InputError
 from mar_pipeline.host import doctor, environment, process
 from mar_pipeline.host import java as runtime
+from mar_pipeline.model.address import ModelSource
 from mar_pipeline.serving.properties import config_properties, read_properties
+from mar_pipeline.sources import KINDS, redacted
+from mar_pipeline.sources.objects.services import SERVICES
 from mar_pipeline.workers import client
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,6 +41,8 @@ CREDENTIALS = """
     LC_DB_PWD TORCH_hub_token NEURON_Api_Key
     PYTHON_KEYRING_BACKEND HF_TOKEN_PATH_ XHOME PATH_ MODEL_SIGNING_KEY_PASSWORD A_NAME_THAT_NOBODY_KNOWS
 """.split()  # noqa: SIM905
+
+DECLARED = {name for kind in KINDS.values() for name in kind.credentials}
 
 NEEDED = """
     PATH HOME USER LANG LC_ALL TZ TMPDIR LD_LIBRARY_PATH LD_PRELOAD JAVA_HOME OMP_NUM_THREADS GOMP_SPINCOUNT
@@ -187,3 +195,29 @@ def test_the_list_in_the_documents_is_the_one_that_holds() -> None:
     text = (ROOT / "docs" / "reference" / "environment-variables.md").read_text(encoding="utf-8")
     assert [name for name in environment.NAMES if f"`{name}`" not in text] == []
     assert [prefix for prefix in environment.PREFIXES if f"`{prefix}*`" not in text] == []
+
+
+def test_every_source_declares_its_credentials_and_none_of_them_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(KINDS) == set(get_args(get_type_hints(ModelSource)["kind"]))
+    assert all(isinstance(kind.credentials, tuple) for kind in KINDS.values())
+    assert all(service.credentials for service in SERVICES.values())
+    assert {"HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "AZURE_STORAGE_ACCOUNT_KEY", "MLFLOW_TRACKING_TOKEN"} <= DECLARED
+    assert [name for name in DECLARED if re.fullmatch(environment.allowed(), name)] == []
+    for name in DECLARED:
+        monkeypatch.setenv(name, "a secret")
+    assert not DECLARED & environment.environment().keys()
+
+
+def test_a_traceback_shows_no_secret(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG")
+    monkeypatch.setenv("FSSPEC_GS_TOKEN", "anon")
+    assert redacted("anon wJalrXUtnFEMI/K7MDENG") == "anon $AWS_SECRET_ACCESS_KEY"
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("signed with wJalrXUtnFEMI/K7MDENG")
+
+    monkeypatch.setattr(main, "app", fail)
+    assert main.run([]) == errors.UNEXPECTED
+    shown = capsys.readouterr().err
+    assert "RuntimeError: signed with $AWS_SECRET_ACCESS_KEY" in shown
+    assert "wJalr" not in shown

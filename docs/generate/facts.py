@@ -31,6 +31,17 @@ def variables() -> str:
     return markdown.table(["group", "variables"], [*rows, ["Everything that begins with", prefixes]])
 
 
+def credentials() -> str:
+    """The variables that hold each source's secrets."""
+    kinds = {
+        "the Hugging Face Hub": project.KINDS["hub"].credentials,
+        **{service.name: service.credentials for service in project.SERVICES.values()},
+        "an MLflow registry": project.KINDS["mlflow"].credentials,
+    }
+    rows = [[name, ", ".join(f"`{one}`" for one in names)] for name, names in kinds.items()]
+    return markdown.table(["source", "variables"], rows)
+
+
 def _groups() -> dict[str, list[str]]:
     """NAMES as it is written: a comment, and the names below it."""
     source = inspect.getsource(project.environment)

@@ -13,7 +13,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "reference/commands.md": {"commands": commands.page},
     "reference/settings.md": {"settings": settings.page},
     "reference/exit-codes.md": {"exit codes": facts.exit_codes},
-    "reference/environment-variables.md": {"variables": facts.variables},
+    "reference/environment-variables.md": {"variables": facts.variables, "credentials": facts.credentials},
     "reference/limits.md": {"limits": facts.limits},
     "reference/advisories.md": {"advisories": facts.advisories},
     "explanation/verification.md": {"tolerances": facts.tolerances},

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from ..cache.store import Store
 from ..model.address import ModelSource
 from ..model.lock import Locked
+from .objects.services import SERVICES
 from .source import Source
 
 
@@ -43,15 +46,44 @@ def _mlflow(store: Store, offline: bool, model: ModelSource, _revision: str | No
     return Mlflow(store, model.name, no_network=offline, locked=locked)
 
 
-KINDS: dict[str, Callable[[Store, bool, ModelSource, str | None, Locked | None], Source]] = {
-    "starter": _folder,
-    "folder": _folder,
-    "hub": _hub,
-    "url": _url,
-    "mlflow": _mlflow,
-}
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of source: `open` makes one for a model. `credentials` are the environment variables that hold its
+    secrets, which no process of a model gets (`host.environment`)."""
+
+    open: Callable[[Store, bool, ModelSource, str | None, Locked | None], Source]
+    credentials: tuple[str, ...]
+
+
+KINDS = {
+    "starter": Kind(open=_folder, credentials=()),
+    "folder": Kind(open=_folder, credentials=()),
+    "hub": Kind(open=_hub, credentials=("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")),
+    "url": Kind(
+        open=_url,
+        credentials=tuple(dict.fromkeys(name for each in SERVICES.values() for name in each.credentials)),
+    ),
+    "mlflow": Kind(
+        open=_mlflow,
+        credentials=(
+            "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "DATABRICKS_TOKEN", "DATABRICKS_CLIENT_SECRET",
+        ),
+    ),
+}  # fmt: skip
+
+_SHORTEST = 6
+"""Characters of a secret that is one: a shorter value would blot out words."""
+
+
+def redacted(text: str) -> str:
+    """The text with the names of variables in place of the secrets that they hold."""
+    for name in sorted({name for kind in KINDS.values() for name in kind.credentials}):
+        value = os.environ.get(name, "")
+        if len(value) >= _SHORTEST:
+            text = text.replace(value, f"${name}")
+    return text
 
 
 def of(store: Store, offline: bool, model: ModelSource, revision: str | None, locked: Locked | None = None) -> Source:
     """The source of a model: what a lock says of it, where there is one, need not be asked for."""
-    return KINDS[model.kind](store, offline, model, revision or model.revision, locked)
+    return KINDS[model.kind].open(store, offline, model, revision or model.revision, locked)

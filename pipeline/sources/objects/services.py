@@ -16,13 +16,14 @@ Kind = Literal["disk", "denied", "absent", "network", "wrong", "other"]
 @dataclass(frozen=True, kw_only=True)
 class Service:
     """What to say of a store. `settings` are where credentials come from, `public` what does without them, and
-    `address` what leads to another server."""
+    `address` what leads to another server. `credentials` are the variables that hold them."""
 
     name: str
     extra: str
     settings: str
     public: str
     address: str
+    credentials: tuple[str, ...]
 
 
 S3 = Service(
@@ -31,6 +32,14 @@ S3 = Service(
     settings="AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
     public="FSSPEC_S3_ANON=true",
     address="AWS_ENDPOINT_URL",
+    credentials=(
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "FSSPEC_S3_KEY",
+        "FSSPEC_S3_SECRET",
+        "FSSPEC_S3_TOKEN",
+    ),
 )
 _GOOGLE = Service(
     name="Google Cloud Storage",
@@ -38,6 +47,7 @@ _GOOGLE = Service(
     settings="GOOGLE_APPLICATION_CREDENTIALS",
     public="FSSPEC_GS_TOKEN=anon",
     address="STORAGE_EMULATOR_HOST",
+    credentials=("GOOGLE_APPLICATION_CREDENTIALS", "FSSPEC_GS_TOKEN"),
 )
 _AZURE = Service(
     name="Azure Blob Storage",
@@ -45,6 +55,12 @@ _AZURE = Service(
     settings="AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or AZURE_STORAGE_CONNECTION_STRING",
     public="AZURE_STORAGE_ANON=true",
     address="AZURE_STORAGE_CONNECTION_STRING",
+    credentials=(
+        "AZURE_STORAGE_ACCOUNT_KEY",
+        "AZURE_STORAGE_SAS_TOKEN",
+        "AZURE_STORAGE_CONNECTION_STRING",
+        "AZURE_CLIENT_SECRET",
+    ),
 )
 SERVICES = {"s3": S3, "gs": _GOOGLE, "gcs": _GOOGLE, "az": _AZURE, "abfs": _AZURE, "abfss": _AZURE}
 
