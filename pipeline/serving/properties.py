@@ -143,34 +143,22 @@ def config_properties(
 
 
 def escape(value: str) -> str:
-    """A value as a properties file writes it."""
+    """A value as a properties file writes it. KServe's wrapper undoes no escapes, so none is written but these."""
     return value.replace("\\", "\\\\").replace("\n", "\\n")
 
 
 def read_properties(text: str) -> dict[str, str]:
-    """What Java's Properties makes of `text`: the last value of a key counts (java.util.Properties.load)."""
-    found: dict[str, str] = {}
-    lines = iter(text.splitlines())
-    for line in lines:
-        logical = line.lstrip(" \t\f")
-        if not logical or logical[0] in "#!":
-            continue
-        while (len(logical) - len(logical.rstrip("\\"))) % 2:
-            logical = logical[:-1] + next(lines, "").lstrip(" \t\f")
-        match = re.match(r"((?:\\.|[^\\=: \t\f])*)[ \t\f]*[=:]?[ \t\f]*(.*)", logical, re.DOTALL)
-        assert match is not None  # every part of the pattern may be empty
-        found[_plain(match[1])] = _plain(match[2])
-    return found
+    """What Java's Properties makes of `text`: the last value of a key counts. Raises InputError where Java does."""
+    import javaproperties
 
-
-def _plain(text: str) -> str:
-    def one(match: re.Match[str]) -> str:
-        code = match[1]
-        return (
-            chr(int(code[1:], 16)) if len(code) == 5 else {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}.get(code, code)
-        )
-
-    return re.sub(r"\\(u[0-9a-fA-F]{4}|.)", one, text, flags=re.DOTALL)
+    try:
+        return dict(javaproperties.loads(text))
+    except javaproperties.InvalidUEscapeError as error:
+        raise InputError(
+            f"config.properties cannot be read: {error.escape} is not a character's number.",
+            "Behind \\u Java expects four digits of a hexadecimal number, and TorchServe ends if there are none.",
+            "Write a backslash as two.",
+        ) from None
 
 
 def loaded_archives(properties: Mapping[str, str]) -> list[str] | None:

@@ -107,11 +107,19 @@ def test_a_name_that_load_models_would_misread_is_refused(name: str) -> None:
         ("a=x\\\\\nb=1", {"a": "x\\", "b": "1"}),
         ("a\\=b=\\u0041\\t.", {"a=b": "A\t."}),
         ("a=1\na=2", {"a": "2"}),
+        ("a=\\ud83d\\ude00", {"a": "\U0001f600"}),
+        ("a=1\rb=2\r\nc=x\x0by\u2028z\x85", {"a": "1", "b": "2", "c": "x\x0by\u2028z\x85"}),
+        ("\fa\f=\f1", {"a": "1"}),
     ],
-    ids=["separators", "comments", "continued", "backslash", "escapes", "twice"],
+    ids=["separators", "comments", "continued", "backslash", "escapes", "twice", "two halves", "lines", "form feeds"],
 )
 def test_properties_are_read_as_java_does(text: str, found: dict[str, str]) -> None:
     assert read_properties(text) == found
+
+
+def test_a_number_that_java_would_not_read_is_refused() -> None:
+    with pytest.raises(InputError, match=r"cannot be read: \\uNotHe? is not"):
+        read_properties("a=C:\\uNotHere")
 
 
 def test_all_stands_for_whatever_is_in_the_store() -> None:
