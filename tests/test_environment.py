@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import get_args, get_type_hints
 
+import psutil
 import pytest
 
 from mar_pipeline import __main__ as main
@@ -221,3 +224,18 @@ def test_a_traceback_shows_no_secret(monkeypatch: pytest.MonkeyPatch, capsys: py
     shown = capsys.readouterr().err
     assert "RuntimeError: signed with $AWS_SECRET_ACCESS_KEY" in shown
     assert "wJalr" not in shown
+
+
+def test_a_process_group_has_its_living_processes_and_no_others() -> None:
+    leader = subprocess.Popen(["sh", "-c", "sleep 60 & echo; wait"], stdout=subprocess.PIPE, start_new_session=True)
+    assert leader.stdout is not None
+    with leader:
+        leader.stdout.readline()
+        members = process.group_members(leader.pid)
+        assert leader.pid in members
+        assert len(members) == 2
+        assert os.getpid() not in members
+        os.killpg(leader.pid, signal.SIGKILL)
+        while process.group_members(leader.pid):  # until then it is no zombie
+            time.sleep(0.01)
+        assert leader.pid in psutil.pids()

@@ -60,14 +60,15 @@ def end_group(process: subprocess.Popen[bytes], grace: float) -> None:
 
 
 def group_members(group: int) -> list[int]:
-    """The living processes of a process group (Linux; elsewhere none are seen)."""
+    """The living processes of a process group."""
+    import psutil
+
+    dead = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
     found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, IndexError, ValueError):
-            # After the name, which may hold anything, come state, parent and group (proc(5)).
-            state, _, pgrp = stat.read_text().rpartition(")")[2].split()[:3]
-            if int(pgrp) == group and state not in "ZX":
-                found.append(int(stat.parent.name))
+    for pid in psutil.pids():
+        with contextlib.suppress(OSError, psutil.Error):
+            if os.getpgid(pid) == group and psutil.Process(pid).status() not in dead:
+                found.append(pid)
     return found
 
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -121,3 +122,20 @@ def test_offline_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     check = named(doctor.hugging_face())["Hugging Face Hub"]
     assert check.status == "warn"
     assert "offline" in check.found
+
+
+def test_little_memory_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    def available(gigabytes: float) -> None:
+        monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=gigabytes * 1e9))
+
+    available(1.5)
+    check = doctor.memory()
+    assert check.status == "warn"
+    assert check.found.startswith("1.5 GB free")
+    available(64e3)
+    # No more than the container's limit.
+    limits = {"memory.max": "9000000000\n", "memory.current": "4000000000\n"}
+    monkeypatch.setattr(Path, "read_text", lambda self, **_: limits[self.name])
+    assert doctor.memory().found.startswith("5.0 GB free")
+    limits["memory.max"] = "max\n"
+    assert doctor.memory().found.startswith("64,000.0 GB free")
