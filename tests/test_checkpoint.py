@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors import SafetensorError, safe_open
 
+from mar_pipeline.audit.tensors import tensors as in_archives
 from mar_pipeline.errors import InputError
 from mar_pipeline.model import checkpoint
 from mar_pipeline.tasks import TASKS
@@ -30,6 +32,41 @@ def test_the_header_of_a_whole_file_is_read(tmp_path: Path) -> None:
 def test_a_file_that_is_cut_short_is_found_without_reading_it(tmp_path: Path, cut: int) -> None:
     with pytest.raises(InputError, match=r"^adapter/m\.safetensors is not a complete safetensors file"):
         checkpoint.tensors(safetensors(tmp_path / "m.safetensors", cut), "adapter/m.safetensors")
+
+
+ODD = {
+    "a gap": {"a": [0, 4], "b": [8, 12]},
+    "an overlap": {"a": [0, 8], "b": [4, 12]},
+    "backwards": {"a": [0, 16], "b": [16, 12]},
+    "fractions": {"a": [0.0, 12.0]},
+    "texts": {"a": ["0", "12"]},
+    "three offsets": {"a": [0, 4, 12]},
+    "none": {"a": None},
+}
+
+
+@pytest.mark.parametrize("offsets", ODD.values(), ids=ODD)
+def test_tensors_that_safetensors_does_not_read_are_refused(tmp_path: Path, offsets: dict[str, Any]) -> None:
+    file = tmp_path / "m.safetensors"
+    header = json.dumps({name: {"dtype": "U8", "shape": [4], "data_offsets": at} for name, at in offsets.items()})
+    file.write_bytes(struct.pack("<Q", len(header)) + header.encode() + bytes(12))
+    with pytest.raises(SafetensorError):
+        safe_open(file, "np")
+    with pytest.raises(InputError, match="no whole safetensors file"):
+        checkpoint.tensors(file, "m.safetensors")
+    with file.open("rb") as stream, pytest.raises(ValueError, match="no safetensors file"):
+        in_archives(stream)
+
+
+def test_a_header_is_never_longer_than_the_format_has_it(tmp_path: Path) -> None:
+    file = tmp_path / "m.safetensors"
+    with file.open("wb") as stream:
+        stream.write(struct.pack("<Q", 100_000_001))
+        stream.truncate(1 << 30)
+    with pytest.raises(SafetensorError):
+        safe_open(file, "np")
+    with pytest.raises(InputError, match="length makes no sense"):
+        checkpoint.tensors(file, "m.safetensors")
 
 
 def test_json_that_is_nested_without_end_is_an_error_and_no_fault(tmp_path: Path) -> None:

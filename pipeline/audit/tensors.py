@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import IO
 
 from ..archive.reader import Archive
 from ..files.tree import CHUNK
+from ..model.checkpoint import header
 from ..text import some
 
 SUFFIX = ".safetensors"
-_LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
 
 
 @dataclass(frozen=True)
@@ -27,22 +26,14 @@ class Tensor:
 
 def tensors(stream: IO[bytes]) -> dict[str, Tensor]:
     """The tensors of a safetensors file by name, read sequentially. Raises ValueError if the file is malformed."""
-    length = int.from_bytes(stream.read(8), "little")
-    if not 2 <= length <= _LONGEST_HEADER:
-        raise ValueError("not a safetensors file: its header has an invalid length")
-    by_name: dict[str, Tensor] = {}
     try:
-        header = json.loads(stream.read(length))
-        entries = [(*one["data_offsets"], name, one) for name, one in header.items() if name != "__metadata__"]
-        at = 0
-        for begin, end, name, one in sorted(entries, key=lambda entry: entry[:3]):
-            if begin != at:
-                raise ValueError("not a safetensors file: its tensors overlap, or leave gaps")
-            by_name[name] = Tensor(str(one["dtype"]), tuple(one["shape"]), _sha256(stream, end - begin))
-            at = end
-    except (KeyError, TypeError, AttributeError, RecursionError):
-        raise ValueError("not a safetensors file: its header does not list tensors") from None
-    return by_name
+        return {
+            name: Tensor(str(one["dtype"]), tuple(one["shape"]), _sha256(stream, end - begin))
+            for name, one in header(stream).items()
+            for begin, end in [one["data_offsets"]]
+        }
+    except ValueError as error:
+        raise ValueError(f"not a safetensors file: {error}") from None
 
 
 def _sha256(stream: IO[bytes], left: int) -> str:
@@ -51,7 +42,7 @@ def _sha256(stream: IO[bytes], left: int) -> str:
         sha.update(chunk)
         left -= len(chunk)
     if left:
-        raise ValueError("not a safetensors file: it ends before its last tensor")
+        raise ValueError("it ends before its last tensor")
     return sha.hexdigest()
 
 

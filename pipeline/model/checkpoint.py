@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ..errors import InputError
 from ..tasks import TASKS, Task
@@ -61,27 +60,48 @@ def read_json(file: Path) -> dict[str, Any]:
     return value
 
 
+_LONGEST_HEADER = 100_000_000
+"""The format's limit of a header, in bytes."""
+
+
+def header(stream: IO[bytes], size: int | None = None) -> dict[str, Any]:
+    """The header of a safetensors file, read from its start: name -> {dtype, shape, data_offsets}, in the order of their
+    data (https://github.com/huggingface/safetensors#format). Raises ValueError if it is damaged, or describes a file of
+    another `size`."""
+    length = int.from_bytes(stream.read(8), "little")
+    if size is not None and length > size - 8:
+        raise ValueError("its header is longer than the file")
+    if not 2 <= length <= _LONGEST_HEADER:
+        raise ValueError("its header has an invalid length")
+    end = 0
+    try:
+        tensors = json.loads(stream.read(length))
+        tensors.pop("__metadata__", None)
+        places = sorted((*one["data_offsets"], name) for name, one in tensors.items())
+        for begin, behind, name in places:
+            if not type(begin) is type(behind) is int or not end == begin <= behind:
+                raise ValueError("its tensors overlap, or leave gaps")
+            end = behind
+            str(tensors[name]["dtype"]), tuple(tensors[name]["shape"])
+    except (KeyError, TypeError, AttributeError, RecursionError):
+        raise ValueError("its header does not list tensors") from None
+    if size is not None and 8 + length + end != size:
+        raise ValueError(f"it should have {8 + length + end:,} bytes, but has {size:,}")
+    return {name: tensors[name] for *_, name in places}
+
+
 def tensors(file: Path, name: str) -> dict[str, Any]:
-    """The header of a safetensors file: tensor name -> {dtype, shape, data_offsets}. Errors show `name` as the file's
-    name. Raises InputError if the file is damaged or truncated (https://github.com/huggingface/safetensors#format)."""
+    """The `header` of a safetensors file. Errors show `name` as the file's name. Raises InputError if the file is damaged
+    or truncated."""
     try:
         with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            size = file.stat().st_size
-            header = json.loads(stream.read(length)) if length <= size - 8 else None
-        if not isinstance(header, dict):
-            raise ValueError("its header is longer than the file")
-        header.pop("__metadata__", None)
-        end = max((item["data_offsets"][1] for item in header.values()), default=0)
-        if 8 + length + end != size:
-            raise ValueError(f"it should have {8 + length + end:,} bytes, but has {size:,}")
-    except (ValueError, KeyError, TypeError, RecursionError, struct.error) as error:
+            return header(stream, file.stat().st_size)
+    except ValueError as error:
         raise InputError(
             f"{name} is not a complete safetensors file: {error}.",
             "A download or a copy was cut short, or it is a Git LFS pointer.",
             "Fetch the file again (`git lfs pull` in a clone).",
         ) from None
-    return header
 
 
 def refuse_other_weights(config: bytes, names: Collection[str]) -> None:
