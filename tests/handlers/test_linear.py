@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -98,3 +99,38 @@ def test_weights_stay_in_the_mapping_of_their_file(mode: str, tmp_path: Path, mo
 
 def test_the_ways_are_really_timed() -> None:
     assert linear.speed_up(model(), (1, 9), shared=False) in ("torch", "oneDNN", "packed")
+
+
+class Clock:
+    """Processor time that passes as its ways run, each for its seconds; it stands still while `still` says so of the
+    number of the call."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, still: Callable[[int], bool]) -> None:
+        self.now, self.calls, self.still = 5.0, 0, still
+        monkeypatch.setattr(linear.time, "thread_time", lambda: self.now)
+
+    def way(self, seconds: float) -> Callable[[torch.Tensor], None]:
+        def run(_: torch.Tensor) -> None:
+            self.calls += 1
+            self.now += 0.0 if self.still(self.calls) else seconds
+
+        return run
+
+
+@pytest.mark.parametrize("every", [2, 3, 5])
+def test_a_round_in_which_the_clock_stood_still_is_left_out(monkeypatch: pytest.MonkeyPatch, every: int) -> None:
+    clock = Clock(monkeypatch, lambda call: (call // 3) % every == 1)
+    ways = {"torch": clock.way(2.0), "oneDNN": clock.way(1.0), "packed": clock.way(3.0)}
+    assert linear._times(ways, torch.ones(1, 1)) == {"torch": 2.0, "oneDNN": 1.0, "packed": 3.0}
+
+
+def test_a_clock_that_stands_still_leaves_the_choice_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, lambda _: True)
+    assert linear._times({"torch": clock.way(1.0)}, torch.ones(1, 1)) == {"torch": float("inf")}
+    assert linear.speed_up(model(), (1, 9), shared=False) == "torch"
+
+
+@pytest.mark.parametrize("unknown", ["torch", "oneDNN", "packed"])
+def test_a_way_that_was_never_timed_leaves_the_choice_to_torch(monkeypatch: pytest.MonkeyPatch, unknown: str) -> None:
+    choose(monkeypatch, {"torch": 2.0, "oneDNN": 1.0, "packed": 1.0, unknown: float("inf")})
+    assert linear.speed_up(model(), (1, 9), shared=False) == "torch"
