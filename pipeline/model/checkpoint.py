@@ -65,9 +65,9 @@ _LONGEST_HEADER = 100_000_000
 
 
 def header(stream: IO[bytes], size: int | None = None) -> dict[str, Any]:
-    """The header of a safetensors file, read from its start: name -> {dtype, shape, data_offsets}, in the order of their
-    data (https://github.com/huggingface/safetensors#format). Raises ValueError if it is damaged, or describes a file of
-    another `size`."""
+    """The header of a safetensors file, read from its start: name -> {dtype, shape, data_offsets}, in the order of
+    their data (https://github.com/huggingface/safetensors#format). Raises ValueError if it is damaged, or describes a
+    file of another `size`."""
     length = int.from_bytes(stream.read(8), "little")
     if size is not None and length > size - 8:
         raise ValueError("its header is longer than the file")
@@ -91,8 +91,8 @@ def header(stream: IO[bytes], size: int | None = None) -> dict[str, Any]:
 
 
 def tensors(file: Path, name: str) -> dict[str, Any]:
-    """The `header` of a safetensors file. Errors show `name` as the file's name. Raises InputError if the file is damaged
-    or truncated."""
+    """The `header` of a safetensors file. Errors show `name` as the file's name. Raises InputError if the file is
+    damaged or truncated."""
     try:
         with file.open("rb") as stream:
             return header(stream, file.stat().st_size)
