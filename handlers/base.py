@@ -165,7 +165,9 @@ class Handler:
                     check(self.model)
                 at = "an input"
                 self.begin(request, context, index)
-                request.seconds = windows.work(request, self.pace) if explained else self.seconds(request.inputs)
+                request.seconds = (
+                    windows.explanation_seconds(request, self.pace) if explained else self.seconds(request.inputs)
+                )
                 requests[index] = request
             except Problem as problem:
                 replies[index] = _refuse(context, index, problem)

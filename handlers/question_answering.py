@@ -21,7 +21,7 @@ from handlers.text.windows import Cut, cut, cut_all
 
 class QuestionAnswering(Handler):
     """{"question", "context", "top_k"?, "max_answer_length"?, "handle_impossible_answer"?} -> {"answer", "score",
-    "start", "end"}, or a list of them, best first, for a top_k above 1. A span is widened to whole words."""
+    "start", "end"}, or for a top_k above 1 a list of them, best first. Spans are widened to whole words."""
 
     task = Task("question_answering", "AutoModelForQuestionAnswering", ("start_logits", "end_logits"))
 
@@ -34,7 +34,7 @@ class QuestionAnswering(Handler):
             texts = (one["question"], one["context"])
             return cut(self.tokenizer, texts, self.max_length, stride, self.pace.allowed, "context")
         except ValueError:
-            raise Problem(f"the question fills the model's {self.max_length} tokens", "question", 413) from None
+            raise Problem(f"the question takes all of the model's {self.max_length} tokens", "question", 413) from None
 
     def words(self, count: int) -> dict[str, Any]:
         return {"question": "the", "context": "the " * count}
@@ -46,12 +46,12 @@ class QuestionAnswering(Handler):
         owners: list[int] = []
         for index, one in enumerate(inputs):
             try:
-                wholes[index], found = one.get("cut") or self._cut(one)
+                wholes[index], own = one.get("cut") or self._cut(one)
             except Problem as problem:
                 answers[index] = problem
                 continue
-            windows += found
-            owners += [index] * len(found)
+            windows += own
+            owners += [index] * len(own)
         spans: list[dict[tuple[int, int], float]] = [{} for _ in inputs]
         nothing = [1.0] * len(inputs)
         for run in self.batches([len(window) for window in windows]):
@@ -65,10 +65,10 @@ class QuestionAnswering(Handler):
                 owner = owners[index]
                 length = len(windows[index])
                 ends = (out["start_logits"][row, :length], out["end_logits"][row, :length])
-                found_here, none = self._spans(windows[index], wholes[owner], ends, inputs[owner])
-                for score, start, end in found_here:
+                candidates, none = self._spans(windows[index], wholes[owner], ends, inputs[owner])
+                for score, start, end in candidates:
                     spans[owner][start, end] = max(score, spans[owner].get((start, end), 0.0))
-                # What is not among the best of the windows so far will not be among those of all.
+                # A span that is not among the best so far cannot be among the best of all windows.
                 spans[owner] = dict(nlargest(self._most(inputs[owner]), spans[owner].items(), key=lambda span: span[1]))
                 nothing[owner] = min(nothing[owner], none)
         for index, one in enumerate(inputs):
@@ -77,20 +77,20 @@ class QuestionAnswering(Handler):
         return answers
 
     def target(self, one: dict[str, Any], clock: Clock = UNHURRIED) -> Target:
-        """The sum of the logits of an answer's two ends: of `target`, where it first stands, or the best."""
+        """The sum of an answer's start and end logits: of the first occurrence of `target`, or of the best answer."""
         if "target" in one:
             start = one["context"].find(one["target"])
             if start < 0:
-                raise Problem("the context does not hold this answer", "target")
+                raise Problem("the context does not contain this answer", "target")
             answer = {"answer": one["target"], "start": start, "end": start + len(one["target"])}
         else:
-            (found,) = self.answer([{**one, "top_k": 1}], clock)
-            if isinstance(found, Problem):
-                raise found
-            answer = found
+            (result,) = self.answer([{**one, "top_k": 1}], clock)
+            if isinstance(result, Problem):
+                raise result
+            answer = result
         _, windows = one.get("cut") or self._cut(one)
-        # The model's own answer may be of a word that goes on in the next window: then the one that has most of it.
-        held: list[tuple[int, Encoding, int, int]] = []
+        # The model's own answer may end in a word that continues in the next window: use the window with most of it.
+        overlaps: list[tuple[int, Encoding, int, int]] = []
         for window in windows:
             inside = [
                 index
@@ -100,12 +100,12 @@ class QuestionAnswering(Handler):
             if inside:
                 start = max(answer["start"], window.offsets[inside[0]][0])
                 end = min(answer["end"], window.offsets[inside[-1]][1])
-                held.append((end - start, window, inside[0], inside[-1]))
+                overlaps.append((end - start, window, inside[0], inside[-1]))
         if "target" in one:
-            held = [each for each in held if each[0] == answer["end"] - answer["start"]]
-        if not held:
-            raise Problem("the answer fits in no window of the model's", "target")
-        _, window, first, last = max(held, key=lambda each: each[0])
+            overlaps = [each for each in overlaps if each[0] == answer["end"] - answer["start"]]
+        if not overlaps:
+            raise Problem("the answer does not fit into one of the model's windows", "target")
+        _, window, first, last = max(overlaps, key=lambda each: each[0])
         return Target(answer["answer"], window, ("question", "context"), _ends(first, last))
 
     def _most(self, one: dict[str, Any]) -> int:
@@ -117,7 +117,7 @@ class QuestionAnswering(Handler):
         context = torch.tensor([sequence == 1 for sequence in window.sequence_ids])
         null = window.ids.index(self.tokenizer.cls) if self.tokenizer.cls in window.ids else None
         longest = int(one.get("max_answer_length", self.settings.get("max_answer_length", 30)))
-        # Of the whole context: a window's edge may cut a word, and has offsets of its own.
+        # Word boundaries of the whole context: a window's edge may cut a word.
         words = [
             (whole.word_to_chars(word, 1) if sequence == 1 and word is not None else None) or place
             for sequence, word, place in zip(window.sequence_ids, window.word_ids, window.offsets)
@@ -128,15 +128,15 @@ class QuestionAnswering(Handler):
         if one.get("handle_impossible_answer", False):
             spans = {**spans, (0, 0): nothing}
         ranked = sorted(spans.items(), key=lambda span: -span[1])[: self._most(one)]
-        found = [
+        answers = [
             {"answer": one["context"][start:end], "score": score, "start": start, "end": end}
             for (start, end), score in ranked
         ]
         if self._most(one) > 1:
-            return found
-        return found[0] if found else {"answer": "", "score": 0.0, "start": 0, "end": 0}
+            return answers
+        return answers[0] if answers else {"answer": "", "score": 0.0, "start": 0, "end": 0}
 
 
 def _ends(first: int, last: int) -> Callable[[Any], torch.Tensor]:
-    """Takes the logits of a span's ends, added, out of a model's outputs."""
+    """A function of a model's outputs: the sum of the start logit of `first` and the end logit of `last`."""
     return lambda out: out.start_logits[:, first] + out.end_logits[:, last]

@@ -18,19 +18,19 @@ from handlers.text import windows
 
 
 class SequenceClassification(Handler):
-    """{"text", "text_pair"?, "top_k"?} -> {"label", "score"}, or a list of them, best first, for a top_k above 1."""
+    """{"text", "text_pair"?, "top_k"?} -> {"label", "score"}, or for a top_k above 1 a list of them, best first."""
 
     task = Task("seq_classification", "AutoModelForSequenceClassification", per_token=False)
 
     def prepare(self) -> None:
         config = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
-        # One label that nothing is said of is a probability, as it is to transformers' own pipeline.
+        # Without a problem_type, a single label is a probability, as in transformers' pipeline.
         alone = "multi_label_classification" if len(self.labels) == 1 else "single_label_classification"
         self.kind = config.get("problem_type") or alone
 
     def begin(self, request: Request, _context: Any, _index: int) -> None:
         encodings = self._encode(request.inputs)
-        windows.hold(request, [len(encoding) for encoding in encodings], self.pace.allowed, "text")
+        windows.check_tokens(request, [len(encoding) for encoding in encodings], self.pace.allowed, "text")
         request.inputs = [
             {**one, "encoding": encoding, "tokens": len(encoding), "longest": len(encoding)}
             for one, encoding in zip(request.inputs, encodings)
@@ -41,10 +41,10 @@ class SequenceClassification(Handler):
 
     def answer(self, inputs: list[dict[str, Any]], clock: Clock = UNHURRIED) -> list[Any]:
         encodings = [one.get("encoding") or self._encode([one])[0] for one in inputs]
-        answers: list[Any] = [Problem("the text has no token of the model's", "text") for _ in inputs]
-        known = [index for index, encoding in enumerate(encodings) if len(encoding)]
-        for run in self.batches([len(encodings[index]) for index in known]):
-            chosen = [known[place] for place in run]
+        answers: list[Any] = [Problem("the text has no tokens", "text") for _ in inputs]
+        nonempty = [index for index, encoding in enumerate(encodings) if len(encoding)]
+        for run in self.batches([len(encodings[index]) for index in nonempty]):
+            chosen = [nonempty[place] for place in run]
             try:
                 logits = self.run([encodings[index] for index in chosen], clock)["logits"]
             except Late as late:
@@ -58,7 +58,7 @@ class SequenceClassification(Handler):
     def target(self, one: dict[str, Any], clock: Clock = UNHURRIED) -> Target:
         encoding = one.get("encoding") or self._encode([one])[0]
         if not len(encoding):
-            raise Problem("the text has no token of the model's", "text")
+            raise Problem("the text has no tokens", "text")
         if "target" not in one:
             logits = self.run([encoding], clock)["logits"][0]
             label = int(logits.argmax())
@@ -67,7 +67,8 @@ class SequenceClassification(Handler):
         return Target(self.labels[label], encoding, ("text", "text_pair"), lambda out: out.logits[:, label])
 
     def _scores(self, logits: torch.Tensor) -> torch.Tensor:
-        """Logits [batch, labels] to scores: as they are for regression, each label for itself, or of all labels one."""
+        """Scores from logits [batch, labels]: unchanged for regression, a sigmoid for each label, or a softmax over
+        all."""
         if self.kind == "regression":
             return logits
         return logits.sigmoid() if self.kind == "multi_label_classification" else logits.softmax(-1)
@@ -75,11 +76,11 @@ class SequenceClassification(Handler):
     def _best(self, scores: torch.Tensor, one: dict[str, Any]) -> Any:
         count = min(int(one.get("top_k", self.settings.get("top_k", 1))), len(self.labels))
         values, places = scores.topk(count)
-        found = [{"label": self.labels[int(place)], "score": float(value)} for value, place in zip(values, places)]
+        ranked = [{"label": self.labels[int(place)], "score": float(value)} for value, place in zip(values, places)]
         many = int(one.get("top_k", self.settings.get("top_k", 1))) > 1
-        return found if many else found[0]
+        return ranked if many else ranked[0]
 
 
 def _texts(one: dict[str, Any]) -> str | tuple[str, str]:
-    """A text, or two. An empty second one is none, as to transformers' tokenizers."""
+    """A text, or a pair. An empty second text is ignored, as by transformers' tokenizers."""
     return (one["text"], one["text_pair"]) if one.get("text_pair") else one["text"]

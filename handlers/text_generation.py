@@ -1,4 +1,4 @@
-"""Text generation: what follows a prompt."""
+"""Text generation: the continuation of a prompt."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from handlers.text.chat import Chat
 class TextGeneration(Handler):
     """{"prompt" or "messages", "parameters"?, "stream"?} -> {"generated_text", "tokens", "finish_reason"}.
 
-    Parameters of a request come before the archive's `generation` settings, these before the checkpoint's
-    generation_config; do_sample is off unless one of the first two says so, so that a model answers the same twice.
+    Parameters of a request override the archive's `generation` settings, which override the checkpoint's
+    generation_config. do_sample of the latter is ignored, so that answers are deterministic by default.
     """
 
     task = Task("text_generation", "AutoModelForCausalLM", generates=True)
@@ -45,7 +45,7 @@ class TextGeneration(Handler):
     def begin(self, request: Request, context: Any, index: int) -> None:
         streamed = [one for one in request.inputs if one.get("stream")]
         if streamed and request.form != "one":
-            raise Problem("only a request of one prompt can be streamed", "stream")
+            raise Problem("only a request with one prompt can be streamed", "stream")
         for number, one in enumerate(request.inputs):
             try:
                 request.inputs[number] = {**one, **self._read(one, explain=request.explain)}
@@ -53,7 +53,7 @@ class TextGeneration(Handler):
                 raise problem.at(request.place(number)) from None
         if request.explain:
             return
-        self._hold(request)
+        self._check_time(request)
         if streamed:
             request.inputs[0]["stream"] = request.stream = Stream(context, index)
 
@@ -68,7 +68,7 @@ class TextGeneration(Handler):
             self.model.generate([rows[index] for index in run], batch, self.tokenizer.pad, lambda: clock.over)
         for index, (one, row) in enumerate(zip(inputs, rows)):
             if row.finish is None:
-                continue  # its run was not begun, or did not end in time
+                continue  # its run was not started, or did not finish in time
             answers[index] = {
                 "generated_text": (one["written"] if row.parameters.return_full_text else "") + row.text,
                 "tokens": len(row.new),
@@ -84,16 +84,16 @@ class TextGeneration(Handler):
         return together(sizes, self.max_length, self.pace.run)
 
     def _run_seconds(self, inputs: Sequence[dict[str, Any]], run: Sequence[int]) -> float:
-        """What a run takes: its padded prompts, and a step for each token of the longest text."""
+        """Seconds of a run: its padded prompts, and a step for each token of the longest text."""
         longest = max(len(inputs[index]["encoding"]) for index in run)
         return len(run) * longest * self.pace.token + self._steps(inputs, run) * self.steps.seconds(len(run))
 
     def _steps(self, inputs: Sequence[dict[str, Any]], run: Sequence[int]) -> int:
-        found: int = max(inputs[index]["chosen"].max_new_tokens for index in run)
-        return found
+        steps: int = max(inputs[index]["chosen"].max_new_tokens for index in run)
+        return steps
 
-    def _hold(self, request: Request) -> None:
-        """Raises Problem if a request takes longer than it may."""
+    def _check_time(self, request: Request) -> None:
+        """Raises Problem if a request takes longer than allowed."""
         tokens = sum(len(one["encoding"]) + one["chosen"].max_new_tokens for one in request.inputs)
         seconds, allowed = self.seconds(request.inputs), self.pace.request
         if seconds <= allowed or tokens <= FLOOR:
@@ -104,7 +104,7 @@ class TextGeneration(Handler):
         new = int((allowed - (seconds - steps)) / step)
         each = " each" if len(request.inputs) > 1 else ""
         raise Problem(
-            f"{tokens} tokens, of prompts and to come, take this server {seconds:.0f} s or so, and a request may take "
+            f"{tokens} tokens in prompts and new ones take this server about {seconds:.0f} s, and a request may take "
             f"{allowed:g} s: " + (f"{new} new tokens{each} fit" if new > 0 else "send fewer, or shorter, prompts"),
             "parameters.max_new_tokens" if request.form == "one" and new > 0 else "",
             413,
@@ -114,10 +114,10 @@ class TextGeneration(Handler):
         self.pace.token, self.steps = measured(self.model, self.tokenizer, self.max_length)
 
     def allowance(self) -> str:
-        return f"{self.pace.request / self.steps.one:.0f} new tokens behind one prompt"
+        return f"{self.pace.request / self.steps.one:.0f} new tokens after one prompt"
 
     def target(self, one: dict[str, Any], clock: Clock = UNHURRIED) -> Target:
-        """The logit of the next token: of `target`'s first, or the most likely one."""
+        """The logit of the next token: the first token of `target`, or the most likely one."""
         encoding = one.get("encoding") or self._read(one, explain=True)["encoding"]
         if "target" in one:
             token = self.tokenizer.encode([one["target"]], None, special=False)[0].ids[0]
@@ -126,22 +126,22 @@ class TextGeneration(Handler):
         return Target(self.tokenizer.decode([token]), encoding, ("prompt",), lambda out: out.logits[:, -1, token])
 
     def _read(self, one: dict[str, Any], *, explain: bool = False) -> dict[str, Any]:
-        """What an input is to the model: the prompt as it is `written`, its `encoding`, the parameters that are
-        `chosen`. Raises Problem."""
-        # A template writes the special tokens itself.
+        """An input for the model: the prompt as `written`, its `encoding`, the parameters `chosen` for it, and its
+        number of tokens. Raises Problem."""
+        # A chat template adds the special tokens itself.
         chat = "messages" in one
         written = self.chat.prompt(one["messages"]) if chat else one["prompt"]
         (encoding,) = self.tokenizer.encode([written], None, special=not chat)
-        asked = one.get("parameters", {})
-        parameters = Parameters.of(self.defaults, asked)
+        own = one.get("parameters", {})
+        parameters = Parameters.of(self.defaults, own)
         room = self.max_length - len(encoding)
         if not len(encoding):
-            raise Problem("the prompt has no token of the model's", "prompt")
+            raise Problem("the prompt has no tokens", "prompt")
         if room < (0 if explain else 1):
             raise Problem(
-                f"the prompt has {len(encoding)} tokens, and the model takes {self.max_length}", "prompt", 413
+                f"the prompt has {len(encoding)} tokens, and the model allows {self.max_length}", "prompt", 413
             )
-        if asked.get("max_new_tokens", 0) > room:
+        if own.get("max_new_tokens", 0) > room:
             raise Problem(
                 f"the prompt has {len(encoding)} tokens, which leaves room for {room} of {self.max_length}",
                 "parameters.max_new_tokens",

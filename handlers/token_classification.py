@@ -1,4 +1,4 @@
-"""Token classification: the entities of a text, at their characters' places."""
+"""Token classification: the entities of a text, with their character offsets."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from handlers.text.windows import Cut, cut, cut_all
 class TokenClassification(Handler):
     """{"text", "aggregation_strategy"?} -> [{"label", "score", "text", "start", "end"}].
 
-    A text that is longer than the model is read in windows that overlap; a token is labelled by the window in which it
-    has the most text on both sides.
+    A text that is longer than the model's input is read in overlapping windows; a token is labelled in the window in
+    which it has the most context on both sides.
     """
 
     task = Task("token_classification", "AutoModelForTokenClassification")
@@ -33,16 +33,16 @@ class TokenClassification(Handler):
         return cut(self.tokenizer, one["text"], self.max_length, self._stride(), self.pace.allowed, "text")
 
     def _stride(self) -> int:
-        asked = int(self.settings.get("stride", self.max_length // 4))
-        return min(asked, self.max_length - self.tokenizer.specials - 1)
+        stride = int(self.settings.get("stride", self.max_length // 4))
+        return min(stride, self.max_length - self.tokenizer.specials - 1)
 
     def answer(self, inputs: list[dict[str, Any]], clock: Clock = UNHURRIED) -> list[Any]:
         windows: list[Encoding] = []
         owners: list[int] = []
         for index, one in enumerate(inputs):
-            _, found = one.get("cut") or self._cut(one)
-            windows += found
-            owners += [index] * len(found)
+            _, own = one.get("cut") or self._cut(one)
+            windows += own
+            owners += [index] * len(own)
         scores: list[torch.Tensor] = [torch.empty(0)] * len(windows)
         late: set[int] = set()
         for run in self.batches([len(window) for window in windows]):
@@ -65,8 +65,9 @@ class TokenClassification(Handler):
         return answers
 
     def target(self, one: dict[str, Any], clock: Clock = UNHURRIED) -> Target:
-        """The label `target`, or the best that is not O, of the token at character `at`, or of the one surest of it."""
-        wanted = self.label(one["target"]) if "target" in one else None
+        """The logit of the label `target`, by default of the best one that is not O, at the token of character `at`, by
+        default at the token where that label is most likely."""
+        chosen = self.label(one["target"]) if "target" in one else None
         others = [label for label, name in enumerate(self.labels) if name != "O"] or list(range(len(self.labels)))
         best: tuple[float, Encoding, int, int] | None = None
         for window in (one.get("cut") or self._cut(one))[1]:
@@ -75,21 +76,21 @@ class TokenClassification(Handler):
                 start, end = window.offsets[index]
                 if special or ("at" in one and not start <= one["at"] < end):
                     continue
-                label = max(others, key=lambda number: float(scores[index, number])) if wanted is None else wanted
+                label = max(others, key=lambda number: float(scores[index, number])) if chosen is None else chosen
                 if best is None or float(scores[index, label]) > best[0]:
                     best = (float(scores[index, label]), window, index, label)
         if best is None:
-            raise Problem("there is no token at this place", "at" if "at" in one else "text")
+            raise Problem("there is no token at this position", "at" if "at" in one else "text")
         _, window, index, label = best
         return Target(self.labels[label], window, ("text",), lambda out: out.logits[:, index, label])
 
     def _pieces(self, text: str, windows: list[tuple[Encoding, torch.Tensor]], stride: int) -> list[Piece]:
-        """The text's tokens in order, each out of the window that sees most around it."""
+        """The text's tokens in order, each from the window with the most context around it."""
         pieces: list[Piece] = []
-        overlap = 0  # tokens at the window's start that the one before it holds too
+        overlap = 0  # tokens at the window's start that are in the window before it too
         for encoding, scores in windows:
             tokens = [index for index, special in enumerate(encoding.special_tokens_mask) if not special]
-            # Of the shared tokens the later half is better off here; the earlier half stays with the window before.
+            # Take the later half of the shared tokens from this window, the earlier half from the one before.
             keep = overlap // 2
             if overlap:
                 del pieces[len(pieces) - (overlap - keep) :]
@@ -104,6 +105,6 @@ class TokenClassification(Handler):
         elif self.tokenizer.subword_prefix:
             continues = len(encoding.tokens[index]) != end - start
         else:
-            # Byte-level and unigram tokenizers do not mark what goes on; a space in front does, as transformers has it.
+            # Byte-level and unigram tokenizers do not mark continuations: as in transformers, a space starts a word.
             continues = start > 0 and " " not in text[start - 1 : start + 1]
         return Piece(start, end, scores, continues)

@@ -1,7 +1,7 @@
-"""Which tokens an answer comes from: integrated gradients over a model's input embeddings, by captum.
+"""Explains an answer by its tokens: integrated gradients over the model's input embeddings, by captum.
 
-The importances of a text add up to the difference between what the model makes of it (`value`) and of the same text
-with every ordinary token padded out (`baseline`), but for `delta`, which the approximation leaves
+The importances of a text add up to the difference between the model's output for it (`value`) and for the same text
+with padding in place of every ordinary token (`baseline`), except for `delta`, the error of the approximation
 (https://arxiv.org/abs/1703.01365).
 """
 
@@ -19,23 +19,23 @@ from ..protocol.problem import Problem
 from .pace import Clock, Late, Pace
 
 STEPS = 50
-"""Points on the way from the baseline to the text where a request does not say."""
+"""The default number of points on the path from the baseline to the text."""
 
 AT_ONCE = 16
-"""Of them, run as one batch, or fewer where a run would take too long."""
+"""The most points in one batch; fewer if a run would take too long."""
 
 WORK = 65_536
-"""Tokens times steps of one request at most, on the fastest machine: 50 steps of 1,300 tokens."""
+"""The most tokens times steps of one request, on a fast machine: 50 steps of 1,300 tokens."""
 
 EXPLAINED = 3
-"""How many times as long as a token of an answer one of a step takes, which goes through the model forward and back,
-without what makes answers fast."""
+"""The cost of a token of a step relative to one of an answer: a step runs the model forward and backward, without the
+optimizations for answers."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """What of a model's answer is explained: its `name`, and `choose`, which takes it out of the model's outputs as
-    [batch]. `fields` are the request's fields that the encoding's first and second text are."""
+    """The part of an answer to explain: its `name`, and `choose`, which returns its value [batch] from the model's
+    outputs. `fields` are the request's fields of the encoding's first and second text."""
 
     name: str
     encoding: Encoding
@@ -54,7 +54,7 @@ def check(runtime: Any) -> None:
 def explain(
     runtime: Any, tokenizer: Any, target: Target, texts: dict[str, Any], steps: int, pace: Pace, clock: Clock
 ) -> dict[str, Any]:
-    """The explanation of a target, by a runtime that `check` lets through. Raises Late if the time does not last."""
+    """The explanation of a target, for a runtime that passed `check`. Raises Late if there is not enough time."""
     from captum.attr import LayerIntegratedGradients
 
     model = runtime.model
@@ -64,7 +64,7 @@ def explain(
     def forward(*tensors: torch.Tensor) -> torch.Tensor:
         if not clock.begins(EXPLAINED * pace.token * tensors[0].numel()):
             raise Late
-        # The class's own forward: a compiled one would be compiled again, with the hooks that read the gradients.
+        # The class's own forward: a compiled one would be recompiled for the gradient hooks.
         out = type(model).forward(model, **dict(zip(runtime.inputs, tensors)), return_dict=True)
         return target.choose(out).float()
 
@@ -72,14 +72,14 @@ def explain(
     empty = torch.where(special, inputs[0], torch.full_like(inputs[0], tokenizer.pad))
     gradients = LayerIntegratedGradients(forward, model.get_input_embeddings())
     with torch.inference_mode(False), torch.enable_grad():
-        found = gradients.attribute(
+        attributions = gradients.attribute(
             inputs[0],
             baselines=empty,
             additional_forward_args=tuple(inputs[1:]),
             n_steps=steps,
             internal_batch_size=max(1, int(min(AT_ONCE, steps, pace.run / EXPLAINED / inputs[0].numel()))),
         )
-    importances = found.detach().float().sum(-1)[0].tolist()
+    importances = attributions.detach().float().sum(-1)[0].tolist()
     with torch.inference_mode():
         value, baseline = float(forward(*inputs)), _without(model, forward, inputs, empty)
     return {
@@ -95,8 +95,8 @@ def explain(
 def _without(
     model: Any, forward: Callable[..., torch.Tensor], inputs: list[torch.Tensor], empty: torch.Tensor
 ) -> float:
-    """What the model makes of the text with the embeddings of `empty`. Its ids stay: some models count their positions
-    by them, which are no part of what is explained."""
+    """The target's value with the embeddings of `empty`. The input ids stay: some models compute positions from them,
+    which are not explained."""
     table = model.get_input_embeddings()
     instead = table(empty)
     hook = table.register_forward_hook(lambda *_: instead)
@@ -107,7 +107,7 @@ def _without(
 
 
 def _place(target: Target, index: int) -> tuple[str, int, int] | None:
-    """The field of a token and its characters there; None for a special token."""
+    """The field of a token and its character offsets; None for a special token."""
     sequence = target.encoding.sequence_ids[index]
     if sequence is None or target.encoding.special_tokens_mask[index]:
         return None
@@ -115,17 +115,17 @@ def _place(target: Target, index: int) -> tuple[str, int, int] | None:
 
 
 def _tokens(target: Target, importances: list[float]) -> list[dict[str, Any]]:
-    found = []
+    tokens = []
     for index, importance in enumerate(importances):
         place = _place(target, index)
         where = {"field": place[0], "start": place[1], "end": place[2]} if place else {}
-        found.append({"token": target.encoding.tokens[index], **where, "importance": importance})
-    return found
+        tokens.append({"token": target.encoding.tokens[index], **where, "importance": importance})
+    return tokens
 
 
 def _words(target: Target, importances: list[float], texts: dict[str, Any]) -> list[dict[str, Any]]:
-    """Tokens of one word together, as the tokenizer splits words."""
-    found: list[dict[str, Any]] = []
+    """The importances of words, which are the sums over their tokens, with the tokenizer's word boundaries."""
+    words: list[dict[str, Any]] = []
     last: Any = None
     for index, importance in enumerate(importances):
         place = _place(target, index)
@@ -134,9 +134,9 @@ def _words(target: Target, importances: list[float], texts: dict[str, Any]) -> l
         field, start, end = place
         word = (field, target.encoding.word_ids[index])
         if word == last and word[1] is not None:
-            found[-1]["end"] = max(found[-1]["end"], end)
-            found[-1]["importance"] += importance
+            words[-1]["end"] = max(words[-1]["end"], end)
+            words[-1]["importance"] += importance
         else:
-            found.append({"field": field, "start": start, "end": end, "importance": importance})
+            words.append({"field": field, "start": start, "end": end, "importance": importance})
         last = word
-    return [{"text": texts[word["field"]][word["start"] : word["end"]], **word} for word in found]
+    return [{"text": texts[word["field"]][word["start"] : word["end"]], **word} for word in words]

@@ -1,4 +1,4 @@
-"""One row of a batch that is being generated: its own parameters, its own random numbers, its own end."""
+"""One row of a batch that is being generated, with its own parameters, random numbers and end."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ import torch
 from ..text.tokenization import Tokenizer
 
 MAX_NEW_TOKENS = 64
-"""Where neither the request nor the archive says how many."""
+"""The default if neither the request nor the archive sets it."""
 
 
 def never() -> bool:
-    """For a text that nobody waits for."""
+    """The default of `over` in a runtime's `generate`: no time limit."""
     return False
 
 
 @dataclass
 class Parameters:
-    """How to go on with a prompt; the names and meanings are transformers'. `seed` None draws a new one."""
+    """Parameters of a generation, with the names and meanings of transformers. Without a `seed`, a random one is
+    used."""
 
     max_new_tokens: int = MAX_NEW_TOKENS
     do_sample: bool = False
@@ -35,7 +36,7 @@ class Parameters:
 
     @classmethod
     def of(cls, *layers: dict[str, Any]) -> Parameters:
-        """From mappings, later ones first in rank; names that are none of ours are left aside."""
+        """From mappings, later ones overriding earlier ones; unknown names are ignored."""
         values: dict[str, Any] = {}
         for layer in layers:
             values.update({name: value for name, value in layer.items() if name in cls.__dataclass_fields__})
@@ -48,18 +49,18 @@ class Parameters:
         return cls(**values)
 
 
-def penalized(logits: torch.Tensor, seen: torch.Tensor, penalty: float) -> torch.Tensor:
-    """Logits [vocabulary] with those of the `seen` tokens divided by the penalty, or multiplied where negative
+def penalized(logits: torch.Tensor, tokens: torch.Tensor, penalty: float) -> torch.Tensor:
+    """Logits [vocabulary], those of `tokens` divided by the penalty, or multiplied if negative
     (https://arxiv.org/abs/1909.05858)."""
     if penalty == 1.0:
         return logits
-    score = logits[seen]
-    return logits.scatter(0, seen, torch.where(score < 0, score * penalty, score / penalty))
+    score = logits[tokens]
+    return logits.scatter(0, tokens, torch.where(score < 0, score * penalty, score / penalty))
 
 
 def narrowed(logits: torch.Tensor, temperature: float, top_k: int, top_p: float) -> torch.Tensor:
-    """Logits [vocabulary] over the temperature, with all but the `top_k` best (0: all), and of these all but the best
-    that hold `top_p` of the probability, at minus infinity."""
+    """Logits [vocabulary] divided by the temperature. Minus infinity for all but the `top_k` best (0: all), and for all
+    but the best that together have the probability `top_p`."""
     logits = logits / temperature
     if 0 < top_k < logits.numel():
         logits = logits.masked_fill(logits < logits.topk(top_k).values[-1], -torch.inf)
@@ -73,19 +74,19 @@ def narrowed(logits: torch.Tensor, temperature: float, top_k: int, top_p: float)
 
 @dataclass
 class Row:
-    """A prompt's tokens and what has been written behind them."""
+    """The tokens of a prompt, and those that were generated after it."""
 
     prompt: list[int]
     parameters: Parameters
     tokenizer: Tokenizer
     ends: frozenset[int]
-    """Tokens that end a text."""
+    """End-of-text tokens."""
     new: list[int] = field(default_factory=list)
     finish: str | None = None
-    """"stop" at the text's own end or at a stop word, "length" at the limit, None while it goes on."""
+    """Why it ended: "stop" at an end-of-text token or a stop word, "length" at the limit; None until it ends."""
     text: str = ""
     send: Callable[[str], None] | None = None
-    """Gets each part of the text as soon as nothing can change it any more."""
+    """Called with each part of the text as soon as it is final."""
 
     def __post_init__(self) -> None:
         self._sent = 0
@@ -97,20 +98,20 @@ class Row:
             self._random.manual_seed(self.parameters.seed)
 
     def choose(self, logits: torch.Tensor) -> int:
-        """The next token, out of logits [vocabulary]."""
+        """The next token, by logits [vocabulary]."""
         chosen = self.parameters
         logits = logits.float()
         if chosen.repetition_penalty != 1.0:
-            seen = torch.tensor(self.prompt + self.new, device=logits.device).unique()  # type: ignore[no-untyped-call]
-            logits = penalized(logits, seen, chosen.repetition_penalty)
+            previous = torch.tensor(self.prompt + self.new, device=logits.device).unique()  # type: ignore[no-untyped-call]
+            logits = penalized(logits, previous, chosen.repetition_penalty)
         if not chosen.do_sample:
             return int(logits.argmax())
-        # On the CPU, where one seed gives one text whatever the device is.
+        # On the CPU, so that a seed gives the same text on every device.
         odds = narrowed(logits, chosen.temperature, chosen.top_k, chosen.top_p).softmax(-1).cpu()
         return int(torch.multinomial(odds, 1, generator=self._random))
 
     def accept(self, token: int) -> None:
-        """Add a token, and see whether the text ends with it."""
+        """Add a token, and check whether the text ends with it."""
         self.new.append(token)
         if token in self.ends:
             self.finish = "stop"
@@ -128,26 +129,26 @@ class Row:
             self._send(self.send, text if self.finish else self._certain(text))
 
     def _written(self) -> str:
-        """The new text. Some tokenizers drop the space of a first word, so it is read behind the prompt's."""
+        """The new text. Some tokenizers drop the space before a first word, so the prompt is decoded with it."""
         return self.tokenizer.decode(self.prompt + self.new)[self._before :]
 
     def _cut(self, text: str) -> str | None:
-        """The text up to its first stop word; None if it holds none."""
+        """The text up to its first stop word; None if it has none."""
         places = [place for word in self.parameters.stop if (place := text.find(word)) >= 0]
         return text[: min(places)] if places else None
 
     def _certain(self, text: str) -> str:
-        """The text so far, less what may still turn out to be half a character or the begin of a stop word."""
+        """The final part of the text so far: without an incomplete character, or a possible start of a stop word."""
         if self.tokenizer.is_byte(self.new[-1]):
-            # A run of single bytes is decoded as a whole: one that fits no character spoils those before it.
+            # Byte tokens in a row are decoded together: an invalid one changes the characters before it.
             return text[: self._sent]
         text = text.rstrip("\ufffd")
-        kept = len(text)
+        length = len(text)
         for word in self.parameters.stop:
             longest = min(len(word) - 1, len(text))
             part = next((size for size in range(longest, 0, -1) if text.endswith(word[:size])), 0)
-            kept = min(kept, len(text) - part)
-        return text[:kept]
+            length = min(length, len(text) - part)
+        return text[:length]
 
     def _send(self, send: Callable[[str], None], text: str) -> None:
         if len(text) > self._sent:

@@ -1,4 +1,5 @@
-"""What a generator takes, measured at loading: a token of a prompt, and a step, which makes a token for each row."""
+"""Measures a generator at load time: seconds for a prompt token, and for a step, which generates a token for each
+row."""
 
 from __future__ import annotations
 
@@ -10,33 +11,33 @@ from ..text.tokenization import Tokenizer
 from .generation import Parameters, Row
 
 _ROWS = 8
-"""Of a trial with several."""
+"""Rows of a trial with several."""
 
 _NEW = 4
-"""Tokens that each row of a trial gets; the first one takes its prompt too."""
+"""Tokens to generate for each row of a trial; the time of the first includes the prompt."""
 
 _SECONDS = 0.5
-"""That the prompt of a trial takes at most."""
+"""The longest time for the prompt of a trial."""
 
 
 @dataclass
 class Steps:
-    """Seconds that a step takes: `one` with one row, and `more` with each further one."""
+    """Seconds of a step: `one` for one row, and `more` for each further row."""
 
     one: float = 0.0
     more: float = 0.0
 
     def seconds(self, rows: int) -> float:
-        """What a step with so many rows takes."""
+        """The seconds of a step with so many rows."""
         return self.one + (rows - 1) * self.more
 
 
 class _Timed(Row):
-    """A row that notes how long each of its tokens takes. It samples, which takes longest."""
+    """A row that records the time of each token. It samples, the slowest way to choose tokens."""
 
     def __init__(self, prompt: list[int], tokenizer: Tokenizer) -> None:
-        asked = {"max_new_tokens": _NEW, "do_sample": True, "top_p": 0.9, "repetition_penalty": 1.1, "seed": 0}
-        super().__init__(prompt, Parameters.of(asked), tokenizer, frozenset())
+        parameters = {"max_new_tokens": _NEW, "do_sample": True, "top_p": 0.9, "repetition_penalty": 1.1, "seed": 0}
+        super().__init__(prompt, Parameters.of(parameters), tokenizer, frozenset())
         self.times: list[float] = []
         self._last = time.perf_counter()
 
@@ -48,18 +49,18 @@ class _Timed(Row):
 
 
 def measured(model: Any, tokenizer: Tokenizer, max_length: int) -> tuple[float, Steps]:
-    """Seconds a token of a prompt, and a step's. Raises ValueError if the model has no room for a trial."""
+    """Seconds for a token of a prompt, and for steps. Raises ValueError if the model has no room for a trial."""
     most = max_length - _NEW
     if most < 1:
         raise ValueError(f"{max_length} tokens leave no room for {_NEW} new ones")
     text = " ".join(["the"] * max_length)
 
     def generate(rows: int, prompt: int) -> tuple[float, float]:
-        """Seconds until the first token, and of a step."""
+        """Seconds until the first token, and for a step."""
         (encoding,) = tokenizer.encode([text], prompt)
-        made = [_Timed(list(encoding.ids), tokenizer) for _ in range(rows)]
-        model.generate(made, tokenizer.batch([encoding] * rows), tokenizer.pad)
-        first, *steps = made[-1].times
+        timed = [_Timed(list(encoding.ids), tokenizer) for _ in range(rows)]
+        model.generate(timed, tokenizer.batch([encoding] * rows), tokenizer.pad)
+        first, *steps = timed[-1].times
         return first, min(steps)
 
     short = min(8, most)
@@ -68,6 +69,6 @@ def measured(model: Any, tokenizer: Tokenizer, max_length: int) -> tuple[float, 
     prompt = min(most, 128, max(short, int(short * _SECONDS / max(first, 1e-9))))
     first, step = generate(1, prompt)
     token = max(first - step, first / 10) / prompt
-    # With rows enough, a row takes what a token of a prompt does.
+    # With many rows, a row takes as long as a token of a prompt.
     several = generate(_ROWS, short)[1] if first < 2 * _SECONDS else step + (_ROWS - 1) * token
     return token, Steps(step, max(0.0, several - step) / (_ROWS - 1))

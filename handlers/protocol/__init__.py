@@ -1,1 +1,1 @@
-"""Requests and responses: parsing, schema, tensors, streams. It never imports torch."""
+"""Requests and responses: parsing, schema, tensors, streams. Does not import torch."""

@@ -1,4 +1,4 @@
-"""A request's own fault."""
+"""Errors in requests."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from typing import Any
 
 
 class Problem(Exception):
-    """Why one request cannot be answered, and which of its fields is at fault; `status` is the HTTP code."""
+    """Why a request cannot be answered: the message, the path of the field that caused it, and the HTTP status."""
 
     def __init__(self, message: str, field: str = "", status: int = 400) -> None:
         super().__init__(message)
         self.message, self.field, self.status = message, field, status
 
     def at(self, place: str) -> Problem:
-        """The same of an input at a place in its request, such as [1]."""
+        """The same problem for the input at `place` in its request, such as [1]."""
         if not place:
             return self
         return Problem(self.message, f"{place}.{self.field}" if self.field else place, self.status)
 
     def answer(self) -> dict[str, Any]:
-        """The body that the request gets."""
+        """The body of the response."""
         return {"error": {"message": self.message, **({"field": self.field} if self.field else {})}}

@@ -1,4 +1,4 @@
-"""Bodies of requests, parsed and checked one by one. What is wrong with one is a `Problem` of that one."""
+"""Parses and checks request bodies one by one. An error in one raises a `Problem` for that request only."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from .schema import EXPLAINED, INPUTS, MAX_CHARACTERS_TOGETHER, MAX_INPUTS, PLAI
 
 @dataclass
 class Request:
-    """One request: its `inputs`, each a mapping with the task's fields, and the `form` that the answer is to have:
-    "one" answer, "many" as a list, or KServe's "instances" (v1) and "tensors" (v2, with the request's `id`)."""
+    """One request: its `inputs`, each a mapping with the task's fields, and the `form` of its answer: "one", "many" (a
+    list), or KServe's "instances" (v1) and "tensors" (v2, with the request's `id`)."""
 
     inputs: list[dict[str, Any]]
     form: str = "one"
     id: Any = None
     stream: Any = None
-    """Where parts of the answer go, if they were asked for."""
+    """The stream for parts of the answer, if the request asks for one."""
     answers: list[Any] = field(default_factory=list)
     explain: bool = False
-    """Whether it asks for explanations."""
+    """Whether the request is for explanations."""
     seconds: float = 0.0
-    """What it takes by itself, as reckoned."""
+    """The estimated time for this request alone."""
 
     def place(self, number: int) -> str:
-        """Where in the request the input of that number stands."""
+        """The path of the input with that number in the request."""
         return _place(self.form, number)
 
     def answer(self, model: str) -> Any:
-        """The body of the response of the served `model`."""
+        """The response body; `model` is the served model's name."""
         if self.form == "instances":
             return {"predictions": self.answers}
         if self.form == "tensors":
@@ -42,16 +42,16 @@ class Request:
 
 
 _LISTS = {"many": "", "instances": "instances", "tensors": "inputs"}
-"""Form -> where its list of inputs stands."""
+"""Form -> the field with its list of inputs."""
 
 
 def _place(form: str, number: int) -> str:
-    # inputs[1] is a tensor, inputs.row[1] the input that takes the second value of each.
+    # inputs[1] is a tensor, inputs.row[1] the input made of the second value of each tensor.
     return "" if form == "one" else f"{_LISTS[form]}{'.row' if form == 'tensors' else ''}[{number}]"
 
 
 def parse(row: dict[str, Any], task: str, *, explain: bool = False) -> Request:
-    """The request in one of TorchServe's rows, for an explanation of its answers if `explain`. Raises Problem."""
+    """The request in one of TorchServe's rows; with `explain`, a request for explanations. Raises Problem."""
     rule = EXPLAINED[task] if explain else INPUTS[task]
     request = _parsed(_value(_body(row, rule), task), task, rule)
     request.explain = explain
@@ -62,7 +62,7 @@ def _parsed(value: Any, task: str, rule: dict[str, Any]) -> Request:
     if isinstance(value, dict) and "instances" in value and "instances" not in rule["properties"]:
         unknown = sorted(value.keys() - {"instances"})
         if unknown:
-            raise Problem(f"{unknown[0]} is no field beside instances", unknown[0])
+            raise Problem(f"{unknown[0]} is not allowed beside instances", unknown[0])
         return Request(_inputs(value["instances"], task, rule, "instances"), "instances")
     if tensors.is_tensors(value):
         check(value, TENSORS, "")
@@ -78,14 +78,14 @@ def _body(row: dict[str, Any], rule: dict[str, Any]) -> Any:
         if row.get(name) is not None:
             others = sorted(row.keys() - {name})
             if others:
-                raise Problem(f"a form, or an address, has no other field beside {name}", others[0][:100])
+                raise Problem(f"no other form field or URL parameter is allowed beside {name}", others[0][:100])
             return row[name]
     fields = row.keys() - {"body", "data"}
-    # `curl -d` calls whatever it sends a form: it comes cut at each & and =, with spaces for +, and cannot be restored.
+    # `curl -d` sends everything as a form: TorchServe splits it at & and = and decodes +, and it cannot be restored.
     if not fields & rule["properties"].keys():
-        said = f"a form with none of the fields {', '.join(rule['properties'])}" if fields else "the request is empty"
-        raise Problem(f"{said}; JSON needs the header Content-Type: application/json, which curl -d does not send")
-    # A form (curl -F text=...) comes as a field each.
+        what = f"the form has none of the fields {', '.join(rule['properties'])}" if fields else "the request is empty"
+        raise Problem(f"{what}; JSON needs the header Content-Type: application/json, which curl -d does not set")
+    # The fields of a form (curl -F text=...).
     return {name: _text(value, name) for name, value in row.items()}
 
 
@@ -99,12 +99,12 @@ def _text(value: Any, name: str = "") -> Any:
 
 
 _BEGUN = re.compile(r"""\s*(\[\s*\{|[\[{]\s*["'])""")
-"""How JSON begins, and hardly any text: a list of objects, or a bracket and a quotation mark."""
+"""The beginning of JSON, unlikely in plain text: a list of objects, or a bracket and a quotation mark."""
 
 
 def _value(body: Any, task: str) -> Any:
-    """A JSON value: parsed already by its header, or JSON or plain text as bytes, or as a string (of text/*, or one
-    that was JSON). What has a bracket first, but is not JSON nor begins like it, is plain text where that is enough."""
+    """The JSON value of a body: one that TorchServe has parsed already (by the Content-Type), or JSON or plain text as
+    bytes or string. A body that begins with a bracket but not like JSON is plain text, if the task accepts that."""
     if not isinstance(body, (bytes, bytearray, memoryview, str)):
         return body
     text = _text(body)
@@ -129,11 +129,11 @@ def _inputs(values: Any, task: str, rule: dict[str, Any], form: str) -> list[dic
     if not values:
         raise Problem("the list of inputs is empty", name)
     if len(values) > MAX_INPUTS:
-        raise Problem(f"{len(values)} inputs, and a request may have {MAX_INPUTS}", name, 413)
+        raise Problem(f"{len(values)} inputs; a request may have {MAX_INPUTS}", name, 413)
     inputs = [_input(value, task, rule, _place(form, index)) for index, value in enumerate(values)]
     characters = sum(len(text) for one in inputs for text in one.values() if isinstance(text, str))
     if characters > MAX_CHARACTERS_TOGETHER:
-        raise Problem(f"{characters} characters, and a request may have {MAX_CHARACTERS_TOGETHER}", name, 413)
+        raise Problem(f"{characters} characters; a request may have {MAX_CHARACTERS_TOGETHER}", name, 413)
     return inputs
 
 
@@ -159,7 +159,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 def check(value: Any, rule: dict[str, Any], where: str) -> None:
-    """Hold a value against the part of JSON Schema that `schema` uses. Raises Problem at the first field at fault."""
+    """Check a value with the part of JSON Schema that `schema` uses. Raises Problem for the first invalid field."""
     if "anyOf" in rule:
         for one in rule["anyOf"]:
             if isinstance(value, _TYPES[one["type"]]):
@@ -170,7 +170,7 @@ def check(value: Any, rule: dict[str, Any], where: str) -> None:
             raise Problem(f"expected one of {', '.join(rule['enum'])}", where)
         return None
     kind = rule["type"]
-    # JSON has one kind of number: 2.0 is an integer to JSON Schema.
+    # In JSON Schema, 2.0 is an integer.
     whole = kind == "integer" and isinstance(value, float) and value.is_integer()
     if not (isinstance(value, _TYPES[kind]) or whole) or (isinstance(value, bool) and kind != "boolean"):
         raise Problem(f"expected {_A[kind]}", where)
@@ -199,10 +199,10 @@ _A = {
 
 def _check_object(value: dict[str, Any], rule: dict[str, Any], where: str) -> None:
     path = f"{where}." if where else ""
-    known = rule.get("properties", value)
+    properties = rule.get("properties", value)
     for name in value:
-        if name not in known:
-            raise Problem(f"unknown field; there are {', '.join(known)}", f"{path}{name}"[:100])
+        if name not in properties:
+            raise Problem(f"unknown field; the fields are {', '.join(properties)}", f"{path}{name}"[:100])
     for name in rule.get("required", ()):
         if name not in value:
             raise Problem("the field is missing", f"{path}{name}")
@@ -210,25 +210,25 @@ def _check_object(value: dict[str, Any], rule: dict[str, Any], where: str) -> No
     if ways and sum(name in value for name in ways) != 1:
         raise Problem(f"expected either {' or '.join(ways)}", where)
     for name, item in value.items() if "properties" in rule else ():
-        check(item, known[name], f"{path}{name}")
+        check(item, properties[name], f"{path}{name}")
 
 
 def _check_size(value: list[Any], rule: dict[str, Any], where: str) -> None:
     if len(value) < rule.get("minItems", 0):
         raise Problem("the list is empty", where)
     if len(value) > rule.get("maxItems", len(value)):
-        raise Problem(f"{len(value)} items, and there may be {rule['maxItems']}", where, 413)
+        raise Problem(f"{len(value)} items; {rule['maxItems']} are allowed", where, 413)
 
 
 def _check_string(value: str, rule: dict[str, Any], where: str) -> None:
     if len(value) < rule.get("minLength", 0) or not re.search(rule.get("pattern", ""), value):
         raise Problem("the text is empty", where)
     if len(value) > rule.get("maxLength", len(value)):
-        raise Problem(f"{len(value)} characters, and a text may have {rule['maxLength']}", where, 413)
+        raise Problem(f"{len(value)} characters; a text may have {rule['maxLength']}", where, 413)
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
-        raise Problem("half of a surrogate pair (\\ud800 to \\udfff) is no character", where) from None
+        raise Problem("half of a surrogate pair (\\ud800 to \\udfff) is not a character", where) from None
 
 
 def _check_number(value: float, rule: dict[str, Any], where: str) -> None:

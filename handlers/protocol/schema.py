@@ -1,4 +1,4 @@
-"""The requests and answers of each task, as JSON Schema (2020-12). Requests are checked against these very tables."""
+"""The requests and answers of each task, as JSON Schema (2020-12). `requests` checks with the same tables."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 from .tensors import KINDS
 
 MAX_INPUTS = 256
-"""Inputs in one request at most: a longer list would hold up everybody else's."""
+"""The most inputs in one request: a longer list would delay all other requests."""
 
 MAX_CHARACTERS = 200_000
-"""Of one text: some 50,000 tokens of English. `text.windows` holds the tokens themselves, where all of them are
-read."""
+"""The most characters of one text: some 50,000 tokens of English. `text.windows` limits the tokens of texts that are
+read as a whole."""
 
 MAX_CHARACTERS_TOGETHER = 1_000_000
-"""Of all texts of one request: a second of a tokenizer's work. JSON Schema cannot say it."""
+"""The most characters of all texts of one request: a second of a tokenizer's work. Not expressible in JSON Schema."""
 
 TEXT = {"type": "string", "minLength": 1, "maxLength": MAX_CHARACTERS, "pattern": r"\S"}
 SCORE = {"type": "number"}
@@ -71,7 +71,7 @@ INPUTS: dict[str, dict[str, Any]] = {
         "oneOf": [{"required": ["prompt"]}, {"required": ["messages"]}],
     },
 }
-"""Task -> the form of one input."""
+"""Task -> the schema of one input."""
 
 _TARGET = {"target": {"type": "string", "minLength": 1}, "steps": {"type": "integer", "minimum": 1, "maximum": 500}}
 EXPLAINED: dict[str, dict[str, Any]] = {
@@ -80,7 +80,7 @@ EXPLAINED: dict[str, dict[str, Any]] = {
     "question_answering": _object({"question": TEXT, "context": TEXT}, _TARGET),
     "text_generation": _object({"prompt": TEXT}, _TARGET),
 }
-"""Task -> the form of one input to explain: `target` is a label, an answer or what a text goes on with."""
+"""Task -> the schema of one input to explain: `target` is a label, an answer, or the continuation of a text."""
 
 PLAIN: dict[str, str | None] = {
     "seq_classification": "text",
@@ -88,16 +88,16 @@ PLAIN: dict[str, str | None] = {
     "question_answering": None,
     "text_generation": "prompt",
 }
-"""Task -> the field that a bare string stands for, where one is enough."""
+"""Task -> the field that a plain string sets; None if a task needs more than one."""
 
 _LABELLED = _object({"label": {"type": "string"}, "score": SCORE})
 _SPAN = {"start": {"type": "integer", "minimum": 0}, "end": {"type": "integer", "minimum": 0}}
-_FOUND = _object({"answer": {"type": "string"}, "score": SCORE, **_SPAN})
+_ANSWER = _object({"answer": {"type": "string"}, "score": SCORE, **_SPAN})
 _ENTITY = _object({"label": {"type": "string"}, "score": SCORE, "text": {"type": "string"}, **_SPAN})
 ANSWERS: dict[str, dict[str, Any]] = {
     "seq_classification": {"anyOf": [_LABELLED, {"type": "array", "items": _LABELLED}]},
     "token_classification": {"type": "array", "items": _ENTITY},
-    "question_answering": {"anyOf": [_FOUND, {"type": "array", "items": _FOUND}]},
+    "question_answering": {"anyOf": [_ANSWER, {"type": "array", "items": _ANSWER}]},
     "text_generation": _object(
         {
             "generated_text": {"type": "string"},
@@ -118,14 +118,16 @@ _TENSOR = _object(
     },
     {"parameters": {"type": "object"}},
 )
-_WANTED = _object({"name": {"type": "string"}}, {"parameters": {"type": "object"}})
+_OUTPUT = _object({"name": {"type": "string"}}, {"parameters": {"type": "object"}})
 TENSORS = _object(
     {"inputs": {"type": "array", "items": _TENSOR, "minItems": 1}},
-    {"id": _ID, "parameters": {"type": "object"}, "outputs": {"type": "array", "items": _WANTED}},
+    {"id": _ID, "parameters": {"type": "object"}, "outputs": {"type": "array", "items": _OUTPUT}},
 )
-_TENSORS_BACK = _object({"model_name": {"type": "string"}, "outputs": {"type": "array", "items": _TENSOR}}, {"id": _ID})
+_TENSOR_RESPONSE = _object(
+    {"model_name": {"type": "string"}, "outputs": {"type": "array", "items": _TENSOR}}, {"id": _ID}
+)
 """KServe's v2 protocol (https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol): a tensor
-for each field, and one of answers, each as JSON."""
+for each field, and a tensor with each answer as JSON."""
 
 
 _IMPORTANCE = {"importance": SCORE, "field": {"type": "string"}, **_SPAN}
@@ -145,8 +147,8 @@ EXPLANATION = _object(
 
 
 def schema(task: str) -> dict[str, Any]:
-    """{"request": ..., "response": ..., "explain": ..., "explanation": ...} of a task: what `schema.json` in an archive
-    holds. The latter two are of one input; their lists and envelopes are those of the former."""
+    """{"request": ..., "response": ..., "explain": ..., "explanation": ...} of a task: the content of `schema.json`
+    in an archive. The latter two are for one input; lists and envelopes are as in the former."""
     forms = [INPUTS[task]] + ([TEXT] if PLAIN[task] else [])
     one = {"anyOf": forms}
     many = {"type": "array", "items": one, "minItems": 1, "maxItems": MAX_INPUTS}
@@ -166,7 +168,7 @@ def schema(task: str) -> dict[str, Any]:
                 answer,
                 {"type": "array", "items": answer},
                 _object({"predictions": {"type": "array", "items": answer}}),
-                _TENSORS_BACK,
+                _TENSOR_RESPONSE,
                 error,
             ],
         },

@@ -1,4 +1,4 @@
-"""Parts of an answer, sent to its client while the rest is still being made."""
+"""Sends parts of an answer to the client while the rest is being generated."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ KIND = "application/x-ndjson"
 
 
 class Stream:
-    """Where the parts of one request's text go: a line of JSON each, {"text": ...}. The last line is the whole answer.
+    """The stream of one request's text: a JSON line for each part, {"text": ...}. The last line is the whole answer.
 
-    TorchServe marks a response as unfinished by a header (ts/handler_utils/utils.py), and takes parts of some of a
-    batch's requests only, so a neighbour that does not stream is not touched.
+    TorchServe marks an intermediate response by a header (ts/handler_utils/utils.py), and accepts parts for single
+    requests of a batch, so other requests of the batch are not affected.
     """
 
     def __init__(self, context: Any, index: int) -> None:
         self.context, self.index, self.sent = context, index, False
-        # Without a server there is nobody to send to, and the whole answer has to do.
+        # Without a server, only the whole answer is returned.
         self._live = getattr(context, "cl_socket", None) is not None
         if self._live:
             context.set_response_content_type(index, KIND)
@@ -34,7 +34,7 @@ class Stream:
         send_intermediate_predict_response(line, mine, "Intermediate response", 200, self.context)
 
     def last(self, answer: Any) -> Any:
-        """The answer as the response's last line; as it is where nothing is streamed."""
+        """The answer as the last line of the response; unchanged if nothing is streamed."""
         return _line(answer) if self._live else answer
 
 

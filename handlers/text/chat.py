@@ -1,4 +1,4 @@
-"""Chat messages to a prompt, by the tokenizer's own template and without transformers."""
+"""Renders chat messages to a prompt by the tokenizer's own template, without transformers."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ logger = logging.getLogger(__name__)
 
 
 class Chat:
-    """The chat template of an unpacked archive: chat_template.jinja, or what tokenizer_config.json says."""
+    """The chat template of an unpacked archive, from chat_template.jinja or tokenizer_config.json."""
 
     def __init__(self, model_dir: Path, settings: dict[str, Any]) -> None:
         named = {name: word for name, word in settings.items() if name.endswith("_token")}
         for group in ("extra_special_tokens", "model_specific_special_tokens"):
-            # A model's own, by name. Where they are a list, they have none.
+            # The model's own tokens by name; a list has no names.
             named.update(settings[group] if isinstance(settings.get(group), dict) else {})
         words = {name: word.get("content") if isinstance(word, dict) else word for name, word in named.items()}
-        # Some settings are called as tokens are: add_bos_token is a switch, and no word of a template.
+        # add_bos_token and the like are switches, not tokens.
         self.words = {name: word for name, word in words.items() if isinstance(word, str) and word}
         self._template: Any = None
-        self._missing = "this model's tokenizer has no chat template: give a prompt"
+        self._missing = "this model's tokenizer has no chat template: send a prompt"
         try:
             source = _source(model_dir, settings)
             self._template = _compiled(source) if source else None
         except Exception as error:
-            # The model answers prompts none the less. What the error quotes is the archive's, and nobody's message.
+            # Prompts still work. The error quotes the archive, not a request, so it may be logged.
             logger.warning(
                 "the chat template cannot be read: %s: %s", type(error).__name__, " ".join(str(error).split())[:300]
             )
-            self._missing = "this model's chat template cannot be read, the server's log says why: give a prompt"
+            self._missing = "this model's chat template cannot be read (see the server's log): send a prompt"
 
     def prompt(self, messages: list[dict[str, Any]]) -> str:
-        """What the model is to go on with: the messages, and the mark of an answer's begin.
+        """The prompt for a conversation: the messages, and the start of the answer.
 
-        Raises Problem if there is no template, or if it does not take these messages.
+        Raises Problem if there is no template, or if it rejects these messages.
         """
         if self._template is None:
             raise Problem(self._missing, "messages")
         try:
-            # All that transformers' render_jinja_template gives: what is None is defined, and not the same as left out.
-            given = {"messages": messages, "tools": None, "documents": None, "add_generation_prompt": True}
-            return str(self._template.render({**self.words, **given}))
+            # All variables of transformers' render_jinja_template: None is defined, which a template can test.
+            variables = {"messages": messages, "tools": None, "documents": None, "add_generation_prompt": True}
+            return str(self._template.render({**self.words, **variables}))
         except Exception as error:
-            # Its own refusal, or what goes wrong in it on messages that it was not written for.
-            raise Problem(f"the chat template refuses these messages: {error}"[:300], "messages") from None
+            # The template's own error, or one in it for messages that it does not support.
+            raise Problem(f"the chat template rejects these messages: {error}"[:300], "messages") from None
 
 
 def _source(model_dir: Path, settings: dict[str, Any]) -> Any:
@@ -61,7 +61,7 @@ def _source(model_dir: Path, settings: dict[str, Any]) -> Any:
 
 
 def _compiled(source: str) -> Any:
-    """A template in a sandbox, with the words that transformers gives to templates (utils/chat_template_utils.py)."""
+    """A template in a sandbox, with the filters and functions of transformers (utils/chat_template_utils.py)."""
     from importlib.metadata import version
 
     from jinja2 import TemplateError, nodes
@@ -70,14 +70,14 @@ def _compiled(source: str) -> Any:
 
     release = version("jinja2")
     if [int(part) for part in release.split(".")[:3] if part.isdigit()] < [3, 1, 6]:
-        # CVE-2025-27516: there a template gets out of the sandbox, and reads the server's environment.
-        raise ImportError(f"jinja2 {release} runs what a template says: 3.1.6 or newer is needed")
+        # CVE-2025-27516: a template can leave the sandbox and read the server's environment.
+        raise ImportError(f"jinja2 {release} does not sandbox templates safely: 3.1.6 or newer is needed")
 
     class Generation(Extension):
-        """{% generation %}...{% endgeneration %}, the marks of what an assistant said: for training only, so the
-        contents are written as they stand. A scope of its own, as transformers has it."""
+        """{% generation %}...{% endgeneration %}, which marks the assistant's turns for training: the contents are
+        rendered unchanged, in their own scope, as in transformers."""
 
-        tags = {"generation"}  # noqa: RUF012 (the base class has it so)
+        tags = {"generation"}  # noqa: RUF012 (as in the base class)
 
         def parse(self, parser: Any) -> nodes.Node:
             line = next(parser.stream).lineno

@@ -1,4 +1,4 @@
-"""Tokens with label scores to entities: the aggregation strategies that transformers' users know."""
+"""Aggregates token scores to entities, with transformers' aggregation strategies."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import torch
 
 @dataclass
 class Piece:
-    """A token or a word: its characters' place in the text, and the probability of each label, [labels]."""
+    """A token or a word: its character offsets, and the probability of each label, [labels]."""
 
     start: int
     end: int
     scores: torch.Tensor
     continues: bool
-    """Whether it goes on with the word of the piece before."""
+    """Whether it continues the word of the piece before."""
 
 
 def entities(pieces: list[Piece], labels: list[str], strategy: str, text: str) -> list[dict[str, Any]]:
-    """The entities of a text, in order; what is labelled O is left out.
+    """The entities of a text in order, without those labelled O.
 
-    `none` gives each token, `simple` joins tokens of one label; `first`, `average` and `max` give every token of a word
-    one label before that: its first token's, the mean of all, or the surest one's.
+    `none` returns each token, `simple` joins tokens of the same label. `first`, `average` and `max` first give all
+    tokens of a word one label: by the scores of its first token, their mean, or the token with the highest score.
     """
     if strategy in ("first", "average", "max"):
         pieces = [_word(group, strategy) for group in _words(pieces)]
@@ -64,7 +64,7 @@ def _word(group: list[Piece], strategy: str) -> Piece:
 
 
 def _split(label: str) -> tuple[bool, str]:
-    """Whether an entity begins here, and its name: B- and I- tell, without them a label goes on."""
+    """Whether a label begins an entity, and its name: B- begins one; I- or no prefix continues one."""
     return (label.startswith("B-"), label[2:]) if label.startswith(("B-", "I-")) else (False, label)
 
 
@@ -80,6 +80,6 @@ def _groups(tagged: list[Tagged]) -> list[list[Tagged]]:
 
 
 def _joined(group: list[Tagged]) -> Tagged:
-    # The name behind the first dash, whatever stands before it: transformers names groups so.
+    # The part after the first dash, whatever the prefix is, as in transformers.
     name = group[0][0].split("-", 1)[-1]
     return name, sum(piece[1] for piece in group) / len(group), group[0][2], group[-1][3]

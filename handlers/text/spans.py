@@ -1,4 +1,4 @@
-"""Start and end logits to answers."""
+"""Selects answer spans from start and end logits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import pad
 
 Span = Tuple[float, int, int]
-"""Score, first character, character after the last."""
+"""Score, start and end (exclusive) in characters."""
 
 
 def best(
@@ -21,13 +21,13 @@ def best(
     longest: int,
     most: int,
 ) -> tuple[list[Span], float]:
-    """The `most` best spans of one window in whole words, best first, and the score of "there is no answer".
+    """The `most` best spans of one window in whole words, best first, and the score of "no answer".
 
-    `start` and `end` are logits [tokens], `context` [tokens] says which tokens can be chosen, `words` has the
-    characters of each token's word, and `null` is the token that stands for no answer (the class token), if there is
-    one. A span of tokens, `longest` at most, has the product of the probabilities of its two ends, over the context and
-    `null`, as transformers 4's question-answering pipeline has it; a span of words that of its best tokens. There are
-    no spans without a character.
+    `start` and `end` are logits [tokens], `context` [tokens] is a mask of the tokens that may be chosen, `words` has
+    the character offsets of each token's word, and `null` is the index of the token for "no answer" (the class token),
+    if there is one. The score of a span of at most `longest` tokens is the product of its start and end probabilities,
+    with a softmax over the context and `null`, as in transformers 4's question-answering pipeline. The score of a span
+    of words is the best of its token spans. Empty spans are dropped.
     """
     scored = context.clone()
     if null is not None:
@@ -35,10 +35,10 @@ def best(
     first, last = (torch.softmax(x.double().masked_fill(~scored, -torch.inf), -1) for x in (start, end))
     none = float(first[null] * last[null]) if null is not None else 0.0
     first, last = first * context, last * context
-    # [token, tokens from it to the last one], no wider than it has to be: most answers are short.
+    # [first token, tokens to the last one]; only as wide as needed, since most answers are short.
     width = min(longest, len(words))
     scores = first[:, None] * pad(last, (0, width - 1)).unfold(0, width, 1)
-    # The same of characters: [first character, characters' ends from that of the same token's word on].
+    # The same for characters: [first character, ends of words from the same token's word on].
     lefts, left, sizes = torch.unique_consecutive(
         torch.tensor([start for start, _ in words]), return_inverse=True, return_counts=True
     )
@@ -51,5 +51,5 @@ def best(
     froms = lefts.repeat_interleave(wide)
     untils = pad(rights, (0, wide), value=-1)[begins[:, None] + torch.arange(wide)].flatten()
     values, chosen = table.masked_fill(untils <= froms, 0.0).topk(min(most, len(table)))
-    found = zip(values.tolist(), froms[chosen].tolist(), untils[chosen].tolist())
-    return [span for span in found if span[0] > 0], none
+    spans = zip(values.tolist(), froms[chosen].tolist(), untils[chosen].tolist())
+    return [span for span in spans if span[0] > 0], none

@@ -1,4 +1,4 @@
-"""Texts to tokens, by the archive's own tokenizer.json and the `tokenizers` package alone."""
+"""Tokenizes texts by the archive's tokenizer.json, with only the package `tokenizers`."""
 
 from __future__ import annotations
 
@@ -15,42 +15,42 @@ from tokenizers import Encoding
 from tokenizers import Tokenizer as Reader
 
 MERGES = (0, 20)
-"""The release of tokenizers that writes the merges of BPE in another form, which older ones cannot read."""
+"""From this release on, tokenizers writes BPE merges in a format that older releases cannot read."""
 
 _BYTE = re.compile("<0x[0-9A-F]{2}>")
 
 
 class Tokenizer:
-    """The tokenizer of an unpacked archive. Raises FileNotFoundError if it holds none, and ValueError if it
-    cannot be read."""
+    """The tokenizer of an unpacked archive. Raises FileNotFoundError if the archive has none, ValueError if it cannot
+    be read."""
 
     def __init__(self, model_dir: Path) -> None:
         file = model_dir / "tokenizer.json"
         if not file.exists():
-            raise FileNotFoundError(f"the archive holds no tokenizer.json: {file}")
+            raise FileNotFoundError(f"the archive has no tokenizer.json: {file}")
         try:
             self.reader = Reader.from_file(str(file))
-        except Exception as error:  # the package has no error of its own
-            raise _unread(model_dir, error) from error
+        except Exception as error:  # the package raises plain Exception
+            raise _read_error(model_dir, error) from error
         cut = self.reader.truncation or {}
         self.reader.no_padding()
         self.reader.no_truncation()
         own, special = _read(model_dir / "tokenizer_config.json"), _read(model_dir / "special_tokens_map.json")
-        # transformers, too, heeds the older file first, unless the newer one has the table that made it superfluous.
+        # As in transformers, the older file wins unless the newer one has the table that replaced it.
         self.settings = {**special, **own} if "added_tokens_decoder" in own else {**own, **special}
         config = _read(model_dir / "config.json")
         self.cls = self._id("cls_token")
         self.unknown = self._id("unk_token")
         self.eos = self._id("eos_token")
         ends = config.get("eos_token_id")
-        # Padding is masked, so without a pad token any id will do: transformers takes the end of text, of several the
-        # first. A trace of a classifier that looks for it holds the same.
+        # Padding is masked, so without a pad token any id will do: transformers uses the first end-of-text token. A
+        # trace of a decoder classifier, which looks for the padding, has the same id.
         ends = ends if isinstance(ends, list) else [ends]
         pads = (self._id("pad_token"), config.get("pad_token_id"), self.eos, *ends)
         self.pad = next((pad for pad in pads if isinstance(pad, int) and pad >= 0), 0)
         model = json.loads(self.reader.to_str())["model"]
         self.subword_prefix: str | None = model.get("continuing_subword_prefix") or None
-        # As transformers has it: what the settings leave out, tokenizer.json may say.
+        # As in transformers: the settings, else tokenizer.json.
         side = self.settings.get("truncation_side", cut.get("direction"))
         self.side = "left" if side == "left" else "right"
         self.specials = self.reader.num_special_tokens_to_add(False)
@@ -64,8 +64,8 @@ class Tokenizer:
     def encode(
         self, texts: Sequence[str | tuple[str, str]], max_length: int | None, *, special: bool = True
     ) -> list[Encoding]:
-        """An encoding of each text or pair, cut to `max_length` tokens: the longer text of a pair first. Not `special`:
-        the texts hold their special tokens themselves."""
+        """An encoding of each text or pair, truncated to `max_length` tokens, the longer text of a pair first. With
+        `special` false, no special tokens are added."""
         if max_length is None:
             self.reader.no_truncation()
         else:
@@ -73,7 +73,7 @@ class Tokenizer:
         return list(self.reader.encode_batch(list(texts), add_special_tokens=special))
 
     def windows(self, text: str | tuple[str, str], max_length: int, stride: int) -> list[Encoding]:
-        """Encodings of `max_length` tokens at most that cover the whole text (of a pair, the second one), each sharing
+        """Encodings of at most `max_length` tokens that cover the whole text (of a pair, the second one); each shares
         `stride` tokens with the one before. Raises ValueError if a pair's first text leaves no room."""
         strategy = "only_second" if isinstance(text, tuple) else "longest_first"
         if isinstance(text, tuple):
@@ -104,25 +104,25 @@ class Tokenizer:
         }
 
     def is_byte(self, token: int) -> bool:
-        """Whether a token stands for one byte, as tokenizers with byte fallback (Llama's) have them."""
+        """Whether a token is a single byte, as in tokenizers with byte fallback (Llama's)."""
         return _BYTE.fullmatch(self.reader.id_to_token(token) or "") is not None
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of tokens, special ones left out."""
+        """The text of tokens, without special ones."""
         return str(self.reader.decode(list(ids), skip_special_tokens=True))
 
 
-def _unread(model_dir: Path, error: Exception) -> ValueError:
-    """Why tokenizer.json cannot be read: the package is mostly older than the one that wrote it."""
+def _read_error(model_dir: Path, error: Exception) -> ValueError:
+    """The error for a tokenizer.json that cannot be read: usually the package is older than the one that wrote it."""
     here, wrote = tokenizers.__version__, _read(model_dir / "provenance.json").get("versions", {}).get("tokenizers")
-    told = f"tokenizers {here} cannot read this archive's tokenizer.json ({error})"
+    failure = f"tokenizers {here} cannot read this archive's tokenizer.json ({error})"
     if tuple(map(int, here.split(".")[:2])) < MERGES:
-        wrote, wanted = "a newer one", ">=" + ".".join(map(str, MERGES))
+        wrote, version = "a newer one", ">=" + ".".join(map(str, MERGES))
     elif wrote and wrote != here:
-        wanted = f"=={wrote}"
+        version = f"=={wrote}"
     else:
-        return ValueError(f"{told}: build the archive again")
-    return ValueError(f"{told}, which {wrote} wrote: {sys.executable} -m pip install 'tokenizers{wanted}'")
+        return ValueError(f"{failure}: build the archive again")
+    return ValueError(f"{failure}, which {wrote} wrote: {sys.executable} -m pip install 'tokenizers{version}'")
 
 
 def _read(file: Path) -> dict[str, Any]:

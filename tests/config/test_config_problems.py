@@ -99,7 +99,7 @@ ONE_PROBLEM = {
     "archive-format": (SEQ + "archive: {format: zip}\n", 'c.yaml:4: archive.format: "zip" is not one of zip-store, default, tgz or no-archive; did you mean zip-store?'),
     "revision-with-blanks": (SEQ + "  revision: a b\n", 'c.yaml:4: handler.revision: "a b": a branch, tag or commit cannot have blanks'),
     "revision-of-a-starter": ("handler:\n  mode: text_generation\n  model_name: starter:text_generation\n  revision: main\n", "c.yaml:4: handler.revision: only a Hub id has revisions, and starter:text_generation is a starter"),
-    "samples-of-another-task": (QA + "verify:\n  samples:\n    - {question: a, context: b}\n    - {text: c}\n", "c.yaml:7: verify.samples[1]: is not a request for question_answering: unknown field; there are question, context, top_k"),
+    "samples-of-another-task": (QA + "verify:\n  samples:\n    - {question: a, context: b}\n    - {text: c}\n", "c.yaml:7: verify.samples[1]: is not a request for question_answering: unknown field; the fields are question, context, top_k"),
     "no-samples": (QA + "verify:\n  samples: []\n", "c.yaml:5: verify.samples: expected a list of at least one request"),
     "an-empty-sample": (TEXT + "verify:\n  samples: [a, {}]\n", "c.yaml:5: verify.samples: request 1 is neither a mapping nor a text"),
     "torchrun": (SEQ + "torchrun: {nproc_per_node: 2}\n", "c.yaml:4: torchrun.nproc_per_node: unknown key; did you mean torchrun.nproc-per-node?"),

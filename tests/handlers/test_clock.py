@@ -99,7 +99,7 @@ def test_the_largest_requests_of_a_batch_do_not_outlast_the_timeout(slow: Slow) 
     for answer, code in zip(answers, codes, strict=True):
         if code == 503:
             assert answer["error"] == {
-                "message": "the server is busy: this input was not begun in time; ask again, or with less"
+                "message": "the server is busy: this input was not started in time; try again, or with less text"
             }
             assert slow.ask.context.statuses[answers.index(answer)][1] == "Service Unavailable"
 
