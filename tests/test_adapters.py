@@ -332,7 +332,7 @@ def test_a_base_model_that_is_not_there_is_refused_with_what_to_set(
     itself = ("--model", root / "bert", "--set", f"handler.base_model={root}/text")
     refused(mar, tmp_path, itself, "is an adapter itself")
     absent = ("--model", root / "bert", "--set", "handler.base_model=org/nothing")
-    refused(mar, tmp_path, absent, "the Hub has no org/nothing", **online(mar, hub))
+    refused(mar, tmp_path, absent, "org/nothing does not exist on the Hub", **online(mar, hub))
 
 
 def test_an_adapter_of_the_hub_chooses_no_folder_of_this_machine(
@@ -349,7 +349,7 @@ def test_an_adapter_of_the_hub_chooses_no_folder_of_this_machine(
     told["base_model_name_or_path"] = "nobody"
     (folder / "adapter_config.json").write_text(json.dumps(told))
     hub.add("org/namesake", folder)
-    refused(mar, tmp_path, ("--model", "org/namesake"), "the Hub has no nobody", **online(mar, hub))
+    refused(mar, tmp_path, ("--model", "org/namesake"), "nobody does not exist on the Hub", **online(mar, hub))
 
 
 def test_an_adapter_for_another_task_is_refused_with_its_own(mar: Mar, root: Path, tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_a_checksum_that_a_store_tells_has_to_be_that_of_the_bytes(
 ) -> None:
     monkeypatch.setattr(InMemory, "md5", lambda *_: b"0" * 16)
     found = sources.of(Store(tmp_path), False, find(url, []), None)
-    with pytest.raises(StageError, match="other bytes than"):
+    with pytest.raises(StageError, match="does not have the digest"):
         found.fetch({"w": "sub/w"}, lambda *_: None)
 
 
@@ -153,7 +153,7 @@ def test_what_goes_wrong_in_a_store_is_said_in_three_lines(
 ) -> None:
     assert services.kind(error) == kind
     assert filesystem.Objects(url).wait(error) == (0.0 if again else None)
-    told = services.told(error, url)
+    told = services.translate(error, url)
     assert told.exit_code == code
     assert url in told.what
     assert told.fix
@@ -185,10 +185,10 @@ def test_an_etag_of_parts_is_held_against_the_file(tmp_path: Path, sizes: list[i
 
     file = tmp_path / "w"
     file.write_bytes(b"".join(parts))
-    assert etag.holds(file, etag_of(*parts), head) is True
+    assert etag.matches(file, etag_of(*parts), head) is True
     assert len(asked) == 1 or len({*sizes[:-1]}) > 1 or sizes[-1] > sizes[0]
     file.write_bytes(b"x" + b"".join(parts)[1:])
-    assert etag.holds(file, etag_of(*parts), head) is False
+    assert etag.matches(file, etag_of(*parts), head) is False
 
 
 @pytest.mark.parametrize(
@@ -204,14 +204,14 @@ def test_an_etag_of_parts_is_held_against_the_file(tmp_path: Path, sizes: list[i
 )
 def test_an_etag_that_tells_nothing_refuses_nothing(tmp_path: Path, tag: str, answer: dict[str, Any]) -> None:
     (tmp_path / "w").write_bytes(b"abc")
-    assert etag.holds(tmp_path / "w", tag, lambda _: answer) is None
+    assert etag.matches(tmp_path / "w", tag, lambda _: answer) is None
 
 
 def test_a_plain_etag_is_the_md5(tmp_path: Path) -> None:
     (tmp_path / "w").write_bytes(b"abc")
-    assert etag.holds(tmp_path / "w", hashlib.md5(b"abc").hexdigest(), lambda _: {}) is True
+    assert etag.matches(tmp_path / "w", hashlib.md5(b"abc").hexdigest(), lambda _: {}) is True
     assert (
-        etag.holds(tmp_path / "w", hashlib.md5(b"abd").hexdigest(), lambda _: {"ServerSideEncryption": "AES256"})
+        etag.matches(tmp_path / "w", hashlib.md5(b"abd").hexdigest(), lambda _: {"ServerSideEncryption": "AES256"})
         is False
     )
 
@@ -284,5 +284,5 @@ def test_parts_that_nobody_goes_on_with_are_removed_after_a_week(tmp_path: Path)
 
 def test_a_folder_of_many_models_is_not_listed_to_its_end(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(filesystem, "MOST_FILES", 1)
-    with pytest.raises(InputError, match="holds more than"):
+    with pytest.raises(InputError, match="has more than"):
         filesystem.Objects(url).list()

@@ -106,10 +106,10 @@ def test_a_lost_hugging_face_cache_is_fetched_again(online: Mar, tmp_path: Path)
 @pytest.mark.parametrize(
     ("model", "words", "token", "code", "said"),
     [
-        ("org/none", (), "", 2, "No such model"),
-        ("org/none", (), TOKEN, 2, "No such model"),
-        ("org/private", (), "", 2, "No such model"),
-        ("org/private", (), STRANGER, 2, "No such model"),
+        ("org/none", (), "", 2, "does not exist on the Hub"),
+        ("org/none", (), TOKEN, 2, "does not exist on the Hub"),
+        ("org/private", (), "", 2, "does not exist on the Hub"),
+        ("org/private", (), STRANGER, 2, "does not exist on the Hub"),
         ("org/gated", (), "", 2, "HF_TOKEN"),
         ("org/gated", (), STRANGER, 2, "accept terms"),
         ("org/tiny", (), "hf_wrong", 2, "refuses the token"),

@@ -133,11 +133,11 @@ def test_what_mlflow_calls_its_files_is_followed_to_where_they_are(registry: Any
 @pytest.mark.parametrize(
     ("model", "env", "code", "said"),
     [
-        ("models:/none/1", {}, 2, "MLflow has no models:/none/1"),
-        ("models:/tiny/9", {}, 2, "MLflow has no models:/tiny/9"),
-        ("models:/tiny@nobody", {}, 2, "MLflow has no models:/tiny@nobody"),
-        ("models:/tiny/Production", {}, 2, "MLflow has no models:/tiny/Production"),
-        ("models:/tiny/1", {}, 2, "no folder of this machine"),
+        ("models:/none/1", {}, 2, "models:/none/1 does not exist in MLflow"),
+        ("models:/tiny/9", {}, 2, "models:/tiny/9 does not exist in MLflow"),
+        ("models:/tiny@nobody", {}, 2, "models:/tiny@nobody does not exist in MLflow"),
+        ("models:/tiny/Production", {}, 2, "models:/tiny/Production does not exist in MLflow"),
+        ("models:/tiny/1", {}, 2, "not a folder on this machine"),
         ("models:/tiny/2", {}, 2, "cannot be read"),
         ("models:/tiny/1", {"MLFLOW_TRACKING_URI": ""}, 2, "Set MLFLOW_TRACKING_URI"),
         ("models:/tiny/1", {"MLFLOW_ALLOW_FILE_STORE": "false"}, 2, "MLFLOW_ALLOW_FILE_STORE=true"),
@@ -305,7 +305,7 @@ def test_files_at_another_host_than_the_tracking_servers_are_not_asked_for(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
     server.versions["3"] = place.format(own=port_of(server), other=port_of(stranger))
-    with pytest.raises(InputError, match="models:/tiny/3 lies at ") as caught:
+    with pytest.raises(InputError, match="models:/tiny/3 is at ") as caught:
         source(Store(tmp_path / "cache"), "models:/tiny/3").sizes()
     assert PASSWORD not in str(caught.value)
     assert not stranger.asked
@@ -362,7 +362,7 @@ def test_an_address_that_is_not_read_is_refused_at_once(
         if scheme in ("runs", "models"):  # what MLflow follows leads to one again
             monkeypatch.setattr(mlflow, "_place", lambda _client, uri: uri)
         begin = time.monotonic()
-        with pytest.raises(InputError, match=f"begins with {scheme}:, which is not read"):
+        with pytest.raises(InputError, match=f"begins with {scheme}:, which is not supported"):
             source(Store(tmp_path / "cache"), "models:/tiny/3").sizes()
         assert time.monotonic() - begin < 30
         silent.settimeout(0.1)
@@ -377,7 +377,7 @@ def test_a_server_does_not_choose_which_folder_of_this_machine_is_read(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
     for place in (str(bert), bert.as_uri(), f"file://localhost{bert}", f"FILE:{bert}"):
         server.versions["3"] = place
-        with pytest.raises(InputError, match="lies in a folder, and the registry is a server"):
+        with pytest.raises(InputError, match="is in a local folder, but the registry is a server"):
             source(Store(tmp_path / "cache"), "models:/tiny/3").sizes()
 
 
@@ -394,7 +394,7 @@ def test_a_tracking_server_does_not_either_where_the_registry_is_here(
     monkeypatch.setattr(mlflow, "_client", lambda: client)
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", tmp_path.as_uri())
     monkeypatch.setenv("MLFLOW_TRACKING_URI", NOWHERE)
-    with pytest.raises(InputError, match="lies in a folder, and the tracking store is a server"):
+    with pytest.raises(InputError, match="is in a local folder, but the tracking store is a server"):
         source(Store(tmp_path / "cache"), "models:/tiny/3").sizes()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tmp_path.as_uri())
     run.info.artifact_uri = bert.as_uri()

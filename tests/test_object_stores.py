@@ -187,8 +187,8 @@ def test_credentials_are_written_and_said_nowhere(
 @pytest.mark.parametrize(
     ("model", "env", "code", "said"),
     [
-        ("s3://no-such-bucket/x", {}, 2, "There is nothing at s3://no-such-bucket/x"),
-        ("s3://models/no/such/prefix", {}, 2, "There is nothing at s3://models/no/such/prefix"),
+        ("s3://no-such-bucket/x", {}, 2, "s3://no-such-bucket/x does not exist"),
+        ("s3://models/no/such/prefix", {}, 2, "s3://models/no/such/prefix does not exist"),
         ("s3://models/wrong", {}, 2, "has no config.json"),
         ("s3://models/wrong/a", {}, 2, "is a file"),
         ("s3://Bad!Bucket/x", {}, 2, "cannot be asked"),
@@ -364,7 +364,7 @@ def test_wrong_bytes_of_the_right_size_never_pass(
         server.put_parts(f"{prefix}/w", *(data[i : i + (6 << 20)] for i in range(0, len(data), 6 << 20)))
     url = f"s3://models/{prefix}"
     proxy.change = in_bodies
-    with pytest.raises(StageError, match="other bytes than"):
+    with pytest.raises(StageError, match="does not have the digest"):
         fetch(source(store, url), "w")
     assert not list(store.root.glob("blobs/*/*"))
     assert not list(store.root.glob("partial/*"))
@@ -378,7 +378,7 @@ def test_parts_of_unequal_sizes_are_held_against_their_etag_too(
     parts = [os.urandom(size << 20) for size in (5, 7, 5, 1)]
     server.put_parts(f"{prefix}/w", *parts)
     proxy.change = in_bodies
-    with pytest.raises(StageError, match="other bytes than"):
+    with pytest.raises(StageError, match="does not have the digest"):
         fetch(source(store, f"s3://models/{prefix}"), "w")
     proxy.change = lambda chunk: chunk
     assert fetch(source(store, f"s3://models/{prefix}"), "w") == {"w": sha256(b"".join(parts))}
@@ -466,7 +466,7 @@ def test_a_damaged_line_is_no_drift(
     data = os.urandom(2 << 20)
     server.put(f"{prefix}/w", data)
     proxy.change = in_bodies
-    with pytest.raises(StageError, match="other bytes than"):
+    with pytest.raises(StageError, match="does not have the digest"):
         fetch(source(store, f"s3://models/{prefix}", locked=locked(tmp_path, {"w": data})), "w")
 
 
@@ -502,7 +502,7 @@ def test_no_more_is_listed_than_a_checkpoint_can_have(
     for name in ("MOST_FILES", "MOST_FOLDERS"):
         with monkeypatch.context() as patched:
             patched.setattr(filesystem, name, 5)
-            with pytest.raises(InputError, match="holds more than"):
+            with pytest.raises(InputError, match="has more than"):
                 source(store, f"s3://models/{prefix}").sizes()
 
 

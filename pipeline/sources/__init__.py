@@ -1,4 +1,4 @@
-"""The sources of checkpoints, one module a kind of them, and which of them a config means."""
+"""The sources of checkpoints: a module for each kind, and the table that maps a model's address to its source."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def _folder(store: Store, _offline: bool, model: ModelSource, _revision: str | N
     from .folder import Folder
 
     assert model.path is not None
-    told: dict[str, Any] = {"kind": model.kind}
+    provenance: dict[str, Any] = {"kind": model.kind}
     if model.kind == "starter":
-        told["name"] = model.short_name
-    return Folder(store, model.path, model.name, told)
+        provenance["name"] = model.short_name
+    return Folder(store, model.path, model.name, provenance)
 
 
 def _hub(store: Store, offline: bool, model: ModelSource, revision: str | None, _locked: Locked | None) -> Source:
@@ -36,8 +36,8 @@ def _url(store: Store, offline: bool, model: ModelSource, _revision: str | None,
     from .remote import Url
 
     assert model.url is not None
-    told = {"kind": model.kind, "url": model.url}
-    return Url(store, model.url, Objects(model.url), told, no_network=offline, locked=locked)
+    provenance = {"kind": model.kind, "url": model.url}
+    return Url(store, model.url, Objects(model.url), provenance, no_network=offline, locked=locked)
 
 
 def _mlflow(store: Store, offline: bool, model: ModelSource, _revision: str | None, locked: Locked | None) -> Source:
@@ -85,5 +85,5 @@ def redacted(text: str) -> str:
 
 
 def of(store: Store, offline: bool, model: ModelSource, revision: str | None, locked: Locked | None = None) -> Source:
-    """The source of a model: what a lock says of it, where there is one, need not be asked for."""
+    """The source of a model, at `revision` or that of its address. Locked files need no request to a server."""
     return KINDS[model.kind].open(store, offline, model, revision or model.revision, locked)

@@ -1,5 +1,5 @@
-"""A folder on this machine: its files are read where they lie, and never copied. What git or tar brought may have links
-to any file of whoever builds: one that leads out of the folder is refused, but for those of the Hugging Face cache."""
+"""A folder on this machine. Its files are read in place, and never copied. A folder from git or tar may have links to
+any of the user's files: a link out of the folder is refused, except in the Hugging Face cache."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from .source import Fetched, NotReadYet, Progress
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 DEEPEST = 3
-"""Folders below which nothing of a checkpoint lies."""
+"""The depth to which folders are searched: a checkpoint's files are not deeper."""
 
 
 class Folder:
-    """A checkpoint's folder, or a starter's."""
+    """A checkpoint's folder, or a starter's. (A `Source`.)"""
 
     def __init__(self, store: Store, path: Path, where: str, provenance: Mapping[str, Any]) -> None:
         self.store, self.path, self.where = store, path, where
@@ -41,31 +41,33 @@ class Folder:
         try:
             return self._bytes(path).decode()
         except ValueError:
-            raise InputError(f"{self.path / path} is no text.", fix="Restore it, or save the model again.") from None
+            raise InputError(
+                f"{self.path / path} is not a text file.", fix="Restore it, or save the model again."
+            ) from None
 
     def _bytes(self, path: str) -> bytes:
-        # Not through a link, nor a pipe, that somebody puts there meanwhile.
+        # O_NOFOLLOW, O_NONBLOCK: the file may have been replaced by a link or a pipe meanwhile.
         with os.fdopen(os.open(self._file(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as stream:
             return stream.read() if stat.S_ISREG(os.fstat(stream.fileno()).st_mode) else b""
 
     def _file(self, path: str) -> Path:
-        """A file of the folder, where it lies: with no link on the way. Raises InputError for one that leads out."""
+        """The path of a file, with all links resolved. Raises InputError for a link out of the folder."""
         link = self.path / path
         try:
             file, home = link.resolve(strict=True), self.path.resolve(strict=True)
-        except (OSError, RuntimeError):  # before Python 3.13, a RuntimeError for links in a circle
+        except (OSError, RuntimeError):  # before Python 3.13, circular links raise RuntimeError
             raise InputError(
-                f"{link} is a link that leads nowhere.",
-                "A snapshot of the Hugging Face cache was copied without its blobs, or what it led to was removed.",
-                "Copy the checkpoint again with what its links lead to: cp -rL FROM TO",
+                f"{link} is a broken link.",
+                "A snapshot of the Hugging Face cache was copied without its blobs, or the link's target was removed.",
+                "Copy the checkpoint again, with the targets of its links: cp -rL FROM TO",
             ) from None
-        # What ships with the package is as its installer has it: uv can make links into its cache.
+        # A starter's files are installed with the package: uv can install links into its cache.
         if file.is_relative_to(home) or _is_blob(file, home) or self._provenance["kind"] == "starter":
             return file
         raise InputError(
             f"{link} is a link out of the folder, to {file}.",
-            "What a link leads to would be read, and go into the archive, wherever on this machine it lies.",
-            f"If that is meant, copy the checkpoint with it, and build the copy: cp -rL {self.path} COPY",
+            "The link's target, which can be any file on this machine, would be packed into the archive.",
+            f"If that is intended, copy the checkpoint with the target, and build the copy: cp -rL {self.path} COPY",
         )
 
     def license(self) -> str | None:
@@ -94,18 +96,18 @@ class Folder:
             done += count
             progress(f"reading {self.where}", done, total)
 
-        # Builds that begin together read it once.
+        # Concurrent builds read a folder once.
         with self.store.lock(key_of({"read": str(self.path)})):
-            found = []
+            fetched = []
             for name, path in files.items():
                 file = self._file(path)
                 entry = self.store.digests.read(file, path, tick, links=False)
-                found.append(Fetched(entry=replace(entry, path=name), place=str(file)))
-            return found
+                fetched.append(Fetched(entry=replace(entry, path=name), place=str(file)))
+            return fetched
 
 
 def _is_blob(file: Path, home: Path) -> bool:
-    """Whether a file is a blob of the Hugging Face cache, and `home` a snapshot of its repository, or a folder in one:
+    """Whether a file is a blob in the Hugging Face cache, and `home` is in a snapshot of the same repository:
     models--ORGANISATION--NAME/snapshots/COMMIT/..., whose files are links to models--ORGANISATION--NAME/blobs/ETAG."""
     for snapshot in (home, *home.parents[:DEEPEST]):
         repository = snapshot.parent.parent
@@ -115,11 +117,10 @@ def _is_blob(file: Path, home: Path) -> bool:
 
 
 def _walk(folder: Path, depth: int) -> Iterator[tuple[Path, int]]:
-    """Every file of a folder with its size in bytes, which is 0 for a link that leads nowhere: whoever wants the file
-    is told so."""
+    """Every file in a folder, with its size in bytes; 0 for a broken link, which is an error once the file is read."""
     with os.scandir(folder) as items:
         for item in items:
-            with suppress(OSError):  # folders that are closed to us: no part of a checkpoint
+            with suppress(OSError):  # an unreadable folder is not a part of the checkpoint
                 if item.is_symlink() and not Path(item.path).exists():
                     yield Path(item.path), 0
                 elif item.is_file():

@@ -1,4 +1,4 @@
-"""What a source of checkpoints is: a Hub repository at a commit, a folder, an object store, a registry."""
+"""The interface of a source of checkpoints: a Hub repository at a commit, a folder, an object store, a registry."""
 
 from __future__ import annotations
 
@@ -9,48 +9,52 @@ from typing import Any, Protocol
 from ..files.tree import Entry
 
 Progress = Callable[[str, int, int | None], None]
-"""Told what is being done, how much of it is done, and how much there is (bytes, or None where unknown)."""
+"""Receives what is being done, the bytes that are done, and the total of bytes (None if unknown)."""
 
 
 LARGEST_TEXT = 64 << 20
-"""Bytes of a text that is read into memory, where nothing is to be kept."""
+"""The most bytes of a text that is read into memory without being cached."""
 
 
 class NotReadYet(Exception):
-    """What is asked cannot be told without reading or fetching something; the message is the reason."""
+    """The answer needs a read or a download that is not allowed yet; the message is the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fetched:
-    """A file of a source: its entry under its path in the checkpoint, and where it lies outside the store; None if it
-    lies in the store, as a blob."""
+    """A fetched file: its entry, with its path in the checkpoint, and its path on disk (`place`); None if it is a blob
+    in the store."""
 
     entry: Entry
     place: str | None
 
 
 class Source(Protocol):
-    """Paths are those of the source, with `/`. Until `may_fetch` is set nothing is fetched or read that is not small:
-    then NotReadYet is raised. Raises InputError for what cannot be used, StageError where a transfer fails."""
+    """A checkpoint's source. Paths are relative to it, with `/`.
+
+    Until `may_fetch` is set, only small files are read and nothing is downloaded; a method that needs more raises
+    NotReadYet. All methods raise InputError for a source that cannot be used, and StageError if a transfer fails.
+    `files` maps a path in the checkpoint to the path in the source.
+    """
 
     where: str
-    """The source in an error's words."""
+    """The source's name in errors."""
     may_fetch: bool
 
     def sizes(self) -> Mapping[str, int]:
-        """Bytes of every file."""
+        """Every file's size in bytes, by path."""
 
     def text(self, path: str) -> str:
-        """A small file."""
+        """The text of a small file."""
 
     def license(self) -> str | None:
-        """What the model card says of it."""
+        """The licence in the model card; None if it has none."""
 
     def identity(self, files: Mapping[str, str]) -> dict[str, Any]:
-        """What these files (path in the checkpoint -> path here) are made sure of by: a commit, or digests."""
+        """What pins these files for the cache key: a commit, or their digests."""
 
     def provenance(self) -> dict[str, Any]:
-        """Where it came from, as provenance.json tells it: `kind` and what that kind has."""
+        """The source's part of provenance.json: its `kind`, and keys of that kind."""
 
     def fetch(self, files: Mapping[str, str], progress: Progress) -> list[Fetched]:
-        """The files' contents and digests."""
+        """Download or read the files; their entries have their digests."""

@@ -1,10 +1,10 @@
-"""The Hugging Face Hub, through huggingface_hub: a revision's commit, what it holds, and the needed files of it.
+"""A repository on the Hugging Face Hub, through huggingface_hub: a revision's commit, its listing and its files.
 
 The user's own cache and token are used, and HF_HOME, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE and the proxies' variables
-hold, since the genuine client reads them. It is imported late: a build from a folder, or of a pinned and cached
-commit, needs none. Its `http_get` brings the bytes, but into a file of ours (`transfer.partial`), since what breaks off
-there is thrown away. The files then lie in its cache as it lays them out: blobs/, named by ETag, and links to them in
-snapshots/COMMIT/.
+apply, since the official client reads them. It is imported late: a build from a folder, or of a pinned and cached
+commit, does not need it. Its `http_get` downloads the bytes, but into our partial file (`transfer.partial`), since the
+client's own cannot be resumed in another process. Complete files are in the client's layout: blobs/, named by ETag, and
+links to them in snapshots/COMMIT/.
 """
 
 from __future__ import annotations
@@ -34,27 +34,28 @@ from .listing import Facts
 
 
 class Hub:
-    """A repository at a revision (branch, tag or commit; the main branch if None), which is made a commit first."""
+    """A repository at a revision (branch, tag or commit; the main branch if None). Raises InputError for an impossible
+    revision. (A `Source`.)"""
 
     def __init__(self, store: Store, repo: str, revision: str | None, *, no_network: bool) -> None:
         self.store, self.repo, self.revision, self.no_network = store, repo, revision or "main", no_network
         if not _is_reference(self.revision):
             raise InputError(
-                f"{self.revision!r} cannot be a revision of {repo}.", fix="Give a branch, tag or commit that it has."
+                f"{self.revision!r} cannot be a revision of {repo}.", fix="Give an existing branch, tag or commit."
             )
         self.where = repo
         self.may_fetch = False
         self._commit: str | None = None
         self._listing: dict[str, Any] | None = None
         self.is_listed = True
-        """Whether it is known what the commit holds, and not only what the cache has of it."""
+        """Whether the commit's listing is known; if not, only its files in the cache are."""
 
-    # What it is
+    # Commit and listing
 
     @property
     def commit(self) -> str:
-        """The commit (40 hexadecimal digits) that the revision is now. Offline it is the one that was seen last, or
-        the one in the Hugging Face cache."""
+        """The commit (40 hexadecimal digits) that the revision points to now; offline the last known one, or that in
+        the Hugging Face cache."""
         if self._commit is None:
             if is_commit(self.revision):
                 self._commit = self.revision
@@ -71,17 +72,17 @@ class Hub:
         return f"hub:{self.repo}@{self.revision}"
 
     def keep_reference(self) -> None:
-        """Note what the revision is, once all of it is there, here and as the client does: what is offline later finds
-        the commit by it."""
+        """Remember the revision's commit for offline builds, here and in the client's cache. To be called once all
+        files are there."""
         if is_commit(self.revision) or self.no_network:
             return
         self.store.remember(self._last_seen, self.commit)
-        with suppress(OSError):  # a cache that is full, or read-only, may still have all that is needed
+        with suppress(OSError):  # a full or read-only cache may still have all the needed files
             cache.keep_reference(self._cache, self.revision, self.commit)
 
     def _ask(self, revision: str) -> str:
-        """The commit of a revision, and with the same request what it holds."""
-        commit, self._listing = listing.ask(self.repo, revision)
+        """The commit of a revision; the same request gives its listing."""
+        commit, self._listing = listing.request(self.repo, revision)
         self._keep_listing(commit)
         return commit
 
@@ -89,7 +90,7 @@ class Hub:
         self.store.remember(self._listing_name(commit), canonical(self._listing))
 
     def _listing_name(self, commit: str) -> str:
-        # Mirrors tell more or less of a file, and not all are to be trusted.
+        # By endpoint: mirrors list different facts, and not all can be trusted.
         return f"hub-files:{client.endpoint()} {self.repo}@{commit}"
 
     def _files(self) -> dict[str, dict[str, Any]]:
@@ -103,7 +104,7 @@ class Hub:
             elif self.may_fetch:
                 self._ask(commit)
             else:
-                raise NotReadYet(f"{self.repo} at {commit[:12]} was not looked at yet")
+                raise NotReadYet(f"{self.repo} at {commit[:12]} is not listed yet")
         assert self._listing is not None
         return dict(self._listing["files"])
 
@@ -122,22 +123,22 @@ class Hub:
     def license(self) -> str | None:
         self._files()
         assert self._listing is not None
-        found = self._listing["license"]
-        return None if found is None else str(found)
+        name = self._listing["license"]
+        return None if name is None else str(name)
 
     def identity(self, files: Mapping[str, str]) -> dict[str, Any]:
-        # Offline the cache may have a part of the commit only, which is not the whole.
+        # With the file names: offline the cache may have only some of the commit's files.
         return {"repo": self.repo, "commit": self.commit, "files": sorted(files)}
 
     def provenance(self) -> dict[str, Any]:
         return {"kind": "hub", "repo": self.repo, "commit": self.commit}
 
     def sha256(self, path: str) -> str | None:
-        """The digest of a large file, as the Hub tells it; None of a small one."""
-        found = self._files()[path]["sha256"]
-        return None if found is None else str(found)
+        """The SHA-256 of a large file, from the Hub's listing; None for a small one."""
+        digest = self._files()[path]["sha256"]
+        return None if digest is None else str(digest)
 
-    # Its files
+    # Files
 
     @property
     def _cache(self) -> Path:
@@ -150,34 +151,34 @@ class Hub:
     def text(self, path: str) -> str:
         if self._snapshot.entry(path, self._files()[path], lambda _: None) is None:
             if not self.may_fetch and not self.no_network:
-                raise NotReadYet(f"{path} of {self.repo} was not fetched yet")
+                raise NotReadYet(f"{path} of {self.repo} is not downloaded yet")
             if self.store.read_only and not self.no_network:
                 return self._read(path)
             self.fetch({path: path}, lambda *_: None)
         try:
             return self._snapshot.file(path).read_text(encoding="utf-8")
         except ValueError:
-            raise self._no_text(path) from None
+            raise self._not_text(path) from None
 
     def _read(self, path: str) -> str:
-        """A text of the commit, which is not kept."""
+        """A small file's text, which is not cached."""
         self._complete_facts([path])
         facts, into = self._files()[path], BytesIO()
         if facts["size"] > LARGEST_TEXT:
-            raise self._no_text(path)
-        client.quiet()
+            raise self._not_text(path)
+        client.configure()
         with client.errors(self.repo, self.commit):
             client.get(self.repo, self.commit, path, into, facts["size"])
         data = into.getvalue()
         if facts["sha256"] and hashlib.sha256(data).hexdigest() != facts["sha256"]:
-            raise StageError(f"{path} of {self.repo} is not what the commit has.", fix="Try again.")
+            raise StageError(f"{path} of {self.repo} does not have the commit's digest.", fix="Try again.")
         try:
             return data.decode("utf-8")
         except ValueError:
-            raise self._no_text(path) from None
+            raise self._not_text(path) from None
 
-    def _no_text(self, path: str) -> InputError:
-        return InputError(f"{path} of {self.repo} is no text.", fix="Name another revision.")
+    def _not_text(self, path: str) -> InputError:
+        return InputError(f"{path} of {self.repo} is not a text file.", fix="Name another revision.")
 
     def fetch(self, files: Mapping[str, str], progress: Progress) -> list[Fetched]:
         absent = [path for path in files.values() if not self._snapshot.file(path).is_file()]
@@ -210,33 +211,35 @@ class Hub:
         partial.refuse_too_little_room(self._cache, size, self.repo)
 
     def _whole(self, path: str, tick: Tick) -> tuple[Path, Entry]:
-        """A file of the snapshot and its entry, fetched if it is not there, or is not what the commit has."""
+        """A file of the snapshot and its entry; it is downloaded if it is missing or damaged."""
         snapshot, facts = self._snapshot, self._files()[path]
         file = snapshot.file(path)
-        if (found := snapshot.entry(path, facts, tick)) is not None:
-            return file, found
+        if (existing := snapshot.entry(path, facts, tick)) is not None:
+            return file, existing
         if file.is_file():
             if self.no_network:
                 raise InputError(
-                    f"{file} is not what {self.repo} has at {self.commit[:12]}.",
-                    "Somebody wrote to it, or the disk is failing.",
-                    "Build without --offline: it is fetched again.",
+                    f"{file} differs from {self.repo} at {self.commit[:12]}.",
+                    "Something wrote to it, or the disk is failing.",
+                    "Build without --offline: it is downloaded again.",
                 )
-            self.store.warn(f"The Hugging Face cache is damaged: {file} is not the commit's. It is fetched again.")
-            with client.written():
+            self.store.warn(
+                f"The Hugging Face cache is damaged: {file} differs from the commit's file. It is downloaded again."
+            )
+            with client.cache_errors():
                 snapshot.discard(path)
         entry = self._download(path, facts, snapshot, tick)
         self.store.digests.know(file, entry)
         return file, entry
 
     def _complete_facts(self, paths: Iterable[str]) -> None:
-        """Ask for sizes and contents' names, which some mirrors tell of one file at a time alone."""
+        """Request missing sizes and ETags: some mirrors send them for single files only."""
         files = self._files()
         unknown = [path for path in paths if files[path]["size"] is None or not listing.etag(files[path])]
         if not unknown or self.no_network:
             return
         for path in unknown:
-            files[path] |= listing.ask_of_file(self.repo, self.revision, self.commit, path)
+            files[path] |= listing.request_file(self.repo, self.revision, self.commit, path)
         self._keep_listing(self.commit)
 
     def _download(self, path: str, facts: Facts, snapshot: Snapshot, tick: Tick) -> Entry:
@@ -244,34 +247,34 @@ class Hub:
 
         size = int(facts["size"])
         if size > constants.MAX_HTTP_DOWNLOAD_SIZE:
-            # So large a file is served by the Hub's own protocol alone, which its client speaks.
+            # The Hub serves such a large file by its own protocol (Xet) only, which its client implements.
             try:
                 with client.errors(self.repo, self.commit):
                     hf_hub_download(self.repo, path, revision=self.commit)
             except ValueError as error:  # the package for that protocol is missing
                 raise InputError(
-                    f"{path} of {self.repo} cannot be fetched: {error}", fix="pip install hf_xet"
+                    f"{path} of {self.repo} cannot be downloaded: {error}", fix="pip install hf_xet"
                 ) from None
             file = snapshot.file(path)
             whole = self.store.digests.read(file, path, tick)
-            if not listing.is_right(whole, facts, file):
-                raise StageError(f"{path} of {self.repo} is not what the commit has.", fix="Build again.")
+            if not listing.matches(whole, facts, file):
+                raise StageError(f"{path} of {self.repo} does not have the commit's digest.", fix="Build again.")
             return whole
 
         def pull(into: Partial) -> None:
             client.get(self.repo, self.commit, path, into, size, resume_at=into.size)
 
-        client.quiet()
-        with client.written(), client.errors(self.repo, self.commit):
+        client.configure()
+        with client.cache_errors(), client.errors(self.repo, self.commit):
             with Partial(snapshot.part(facts), tick, size) as part:
-                entry = snapshot.brought(path, facts)
+                entry = snapshot.existing_blob(path, facts)
                 if entry is not None:
                     part.restart()
                     part.path.unlink()
                     tick(size)
                 else:
-                    right = partial_of(listing.is_right, facts=facts, file=part.path)
-                    partial.complete(part, size, pull, right, client.wait, f"{path} of {self.repo}")
+                    valid = partial_of(listing.matches, facts=facts, file=part.path)
+                    partial.complete(part, size, pull, valid, client.wait, f"{path} of {self.repo}")
                     entry = part.entry(path)
                     part.finish(snapshot.blob(facts))
             snapshot.put(path, facts)
@@ -280,11 +283,11 @@ class Hub:
     def _not_cached(self, revision: str, path: str = "") -> InputError:
         what = f"{path} of {self.repo}" if path else self.repo
         return InputError(
-            f"{what} at {revision} is not in the Hugging Face cache, and the network is not to be used.",
+            f"{what} at {revision} is not in the Hugging Face cache, and the network is forbidden (offline).",
             fix="Build once without --offline (and without HF_HUB_OFFLINE), or set HF_HOME to the cache that has it.",
         )
 
 
 def _is_reference(revision: str) -> bool:
-    """Whether a revision can be a name in a repository: it becomes part of addresses and paths."""
+    """Whether a revision is safe to be a part of URLs and paths."""
     return revision.isprintable() and revision.isascii() and not {"", ".", ".."} & set(revision.split("/"))

@@ -1,5 +1,5 @@
-"""A model's files where MLflow's own server has them. It tells their sizes, and nothing of what is in them; whether it
-can go on with what broke off depends on the server."""
+"""A model's files on MLflow's own server. It lists their sizes, but no digests; whether an interrupted download can
+resume depends on the server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from . import registry
 
 
 class Artifacts:
-    """The files at `place`, an http address, of the model that is called `where`. (A `transfer.Reader`.)"""
+    """The files at the HTTP address `place`, of the model that errors call `where`. (A `transfer.Reader`.)"""
 
     def __init__(self, where: str, place: str) -> None:
         self.where, self.place = where, place
@@ -34,7 +34,8 @@ class Artifacts:
         return self._opened
 
     def list(self) -> dict[str, Object]:
-        found: dict[str, Object] = {}
+        """Every file, by its path. Raises InputError if the server lists no sizes, or too many files."""
+        objects: dict[str, Object] = {}
         folders: list[str | None] = [None]
         for _ in range(DEEPEST):
             infos = [info for folder in folders for info in self._repository.list_artifacts(folder)]
@@ -42,40 +43,47 @@ class Artifacts:
                 if not info.is_dir:
                     if info.file_size is None:
                         raise InputError(
-                            f"{self.where} lies where sizes are not told.", fix="Download it, and name its folder."
+                            f"The server does not list the sizes of the files of {self.where}.",
+                            fix="Download the model, and name its folder.",
                         )
-                    # Nothing tells contents, but a version's stay what they are; a size alone is no address's.
+                    # There are no digests, but a version's files do not change: its address and their sizes do.
                     mark = f"{text_digest(self.place)[:16]} {info.file_size}"
-                    found[info.path] = Object(size=int(info.file_size), mark=mark)
+                    objects[info.path] = Object(size=int(info.file_size), mark=mark)
             folders = [info.path for info in infos if info.is_dir]
-            if len(found) + len(folders) > MOST_FILES:
+            if len(objects) + len(folders) > MOST_FILES:
                 raise InputError(
-                    f"{self.where} holds more than {MOST_FILES:,} files.", fix="Register the checkpoint's own folder."
+                    f"{self.where} has more than {MOST_FILES:,} files.", fix="Register the checkpoint's own folder."
                 )
-        if not found:
+        if not objects:
             raise FileNotFoundError(self.where)
-        return found
+        return objects
 
     def start(self, path: str, count: int) -> bytes:
+        """The first `count` bytes of a file."""
         with self._get(path, 0) as response:
             return bytes(response.raw.read(count, decode_content=True))
 
     def puller(self, path: str, size: int) -> Callable[[Partial], None]:
+        """A function that appends the missing bytes of a file."""
+
         def pull(into: Partial) -> None:
             self._stream(path, into)
             if into.size < size:
-                raise ConnectionError("less than the whole")
+                raise ConnectionError("the file is incomplete")
 
         return pull
 
-    def holds(self, _path: str, _thing: Object, _file: Path) -> bool | None:
+    def matches(self, _path: str, _thing: Object, _file: Path) -> bool | None:
+        """None: the server has no digests."""
         return None
 
     def wait(self, error: Exception) -> float | None:
+        """0.0 (another attempt, soon) for an error of the network; None for an error that another would not fix."""
         return 0.0 if services.kind(error) == "network" else None
 
-    def told(self, error: Exception) -> MarError:
-        return registry.told(error, self.where)
+    def translate(self, error: Exception) -> MarError:
+        """The error as a MarError."""
+        return registry.translate(error, self.where)
 
     def _stream(self, path: str, into: Partial) -> None:
         with self._get(path, into.size) as response:
@@ -87,7 +95,8 @@ class Artifacts:
 
     @contextmanager
     def _get(self, path: str, start: int) -> Iterator[Any]:
-        """The server's answer to a request for a file from there on."""
+        """The response to a GET of a file, from the byte `start` on. Raises PermissionError, FileNotFoundError or
+        ConnectionError for an error status."""
         from mlflow.utils.rest_utils import http_request
 
         headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}

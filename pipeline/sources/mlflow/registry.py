@@ -1,5 +1,5 @@
-"""A registered model of MLflow: its client tells which version an alias or a stage is, and where the files of that
-version lie. Those are read as in any folder or object store; where only MLflow's own server has them, it is asked."""
+"""A registered model of MLflow. MLflow's client resolves an alias or a stage to a version, and the version to the
+address of its files. These are read as from any folder or object store, or from MLflow's own server."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
 
 
 class Mlflow:
-    """The version that `name` (`models:/...`) means."""
+    """The version of a registered model that `name` (`models:/...`) stands for. (A `Source`.)"""
 
     def __init__(self, store: Store, name: str, *, no_network: bool, locked: Locked | None) -> None:
         self.store, self.where, self.no_network, self.locked = store, name, no_network, locked
         self.may_fetch = False
-        found = REGISTERED.fullmatch(name)
-        assert found is not None
-        self._model, self._version, self._alias = found["model"], found["version"], found["alias"]
+        match = REGISTERED.fullmatch(name)
+        assert match is not None
+        self._model, self._version, self._alias = match["model"], match["version"], match["alias"]
         self._inner: Source | None = None
-        self._told: dict[str, Any] = {}
+        self._provenance: dict[str, Any] = {}
 
-    # As its files' own source has it
+    # From the source of its files
 
     def sizes(self) -> Mapping[str, int]:
         return self._files().sizes()
@@ -46,28 +46,28 @@ class Mlflow:
 
     def identity(self, files: Mapping[str, str]) -> dict[str, Any]:
         inner = self._files().identity(files)
-        return {"model": self._told["model"], "version": self._told["version"], **inner}
+        return {"model": self._provenance["model"], "version": self._provenance["version"], **inner}
 
     def provenance(self) -> dict[str, Any]:
         self._files()
-        return dict(self._told)
+        return dict(self._provenance)
 
     def fetch(self, files: Mapping[str, str], progress: Progress) -> list[Fetched]:
         return self._files().fetch(files, progress)
 
-    # Where its files are
+    # The address of its files
 
     def _files(self) -> Source:
         if self._inner is None:
-            version, place = self._found()
-            self._told = {"kind": "mlflow", "model": self._model, "version": version}
+            version, place = self._locate()
+            self._provenance = {"kind": "mlflow", "model": self._model, "version": version}
             self._inner = self._source(f"models:/{self._model}/{version}", place)
         self._inner.may_fetch = self.may_fetch
         return self._inner
 
-    def _found(self) -> tuple[str, str]:
-        """The version's number, and where its files lie: with a lock the version that is locked, offline the one that
-        was seen last."""
+    def _locate(self) -> tuple[str, str]:
+        """The version's number, and the address of its files: with a lock the locked version, offline the last known
+        one. Raises InputError, StageError."""
         version = self._version if str(self._version).isdigit() else None
         if self.locked is not None and self.locked.source.get("model") == self._model:
             version = str(self.locked.source["version"])
@@ -79,24 +79,24 @@ class Mlflow:
                 return version, place
         if self.no_network:
             raise InputError(
-                f"{self.where} is not in the cache, and the network is not to be used.",
+                f"{self.where} is not in the cache, and --offline forbids the network.",
                 fix="Build once without --offline.",
             )
         with self._errors(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # stages are on their way out
+            warnings.simplefilter("ignore")  # MLflow deprecates stages
             client = _client()
             version = version or self._resolved(client)
             named = client.get_model_version_download_uri(self._model, version)
             place = _place(client, named)
         where = f"models:/{self._model}/{version}"
-        # Where the files of a run are, the tracking store says.
-        told_by = {"registry": _registry(), **({"tracking store": _tracking()} if place != named else {})}
-        servers = [name for name, uri in told_by.items() if not _is_here(uri)]
+        # The tracking store resolves the address of a run's files.
+        resolvers = {"registry": _registry(), **({"tracking store": _tracking()} if place != named else {})}
+        servers = [name for name, uri in resolvers.items() if not _is_local(uri)]
         if servers and _address(where, place).scheme in ("", "file"):
             raise InputError(
-                f"{where} lies in a folder, and the {servers[0]} is a server.",
-                "Whoever registers a version there would choose which folder of this machine is read and packed.",
-                "Name the folder itself for the model, if it is meant; or let the tracking server serve its files.",
+                f"{where} is in a local folder, but the {servers[0]} is a server.",
+                "Anyone who registers a version there could choose a folder of this machine to be read and packed.",
+                "If you want that folder, name it as the model; or let the tracking server serve its files.",
             )
         self.store.remember(f"mlflow:{self.where}", version)
         if without_secrets(place) == place:
@@ -104,7 +104,7 @@ class Mlflow:
         return version, place
 
     def _resolved(self, client: Any) -> str:
-        """The number of the version that has the alias, or is the latest of all, or of a stage."""
+        """The number of the version with the alias, or of the latest version, of all or in a stage."""
         if self._alias:
             return str(client.get_model_version_by_alias(self._model, self._alias).version)
         if self._version.lower() == "latest":
@@ -127,29 +127,27 @@ class Mlflow:
             path = Path(unquote(address.path))
             if not path.is_dir():
                 raise InputError(
-                    f"{where} lies at {path}, which is no folder of this machine.",
+                    f"{where} is at {path}, which is not a folder on this machine.",
                     fix="Build where it is, or register the model with a tracking server that serves its files.",
                 )
-            return Folder(self.store, path, where, self._told)
+            return Folder(self.store, path, where, self._provenance)
         if address.scheme in SERVICES:
             try:
                 url = find(place, []).url
             except ValueError as error:
-                raise InputError(
-                    f"{where} lies at an address that cannot be read: {error}.", fix="Register it again."
-                ) from None
-            # MLflow's own variable for what others read from AWS_ENDPOINT_URL.
+                raise InputError(f"The address of {where} cannot be used: {error}.", fix="Register it again.") from None
+            # MLflow's own variable for AWS_ENDPOINT_URL.
             endpoint = os.environ.get("MLFLOW_S3_ENDPOINT_URL") if address.scheme == "s3" else None
             reader: Any = Objects(str(url), **({"endpoint_url": endpoint} if endpoint else {}))
         elif address.scheme in ("mlflow-artifacts", "http", "https"):
             reader = Artifacts(where, _served(where, place))
         else:
             raise InputError(
-                f"{where} lies at an address that begins with {address.scheme}:, which is not read.",
-                "Read are the tracking server's own files, s3:, gs: and az:, and folders where the registry is one.",
-                "Download it and name its folder for the model, or register it from one of these.",
+                f"The address of {where} begins with {address.scheme}:, which is not supported.",
+                "Supported are files on the tracking server, s3:, gs: and az:, and folders if the registry is one.",
+                "Download it and name its folder as the model, or register it from one of these.",
             )
-        return Url(self.store, where, reader, self._told, no_network=self.no_network, locked=self.locked)
+        return Url(self.store, where, reader, self._provenance, no_network=self.no_network, locked=self.locked)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -158,14 +156,14 @@ class Mlflow:
         except MarError:
             raise
         except Exception as error:
-            raise told(error, self.where) from None
+            raise translate(error, self.where) from None
 
 
 def _address(where: str, place: str) -> SplitResult:
     try:
         return urlsplit(place)
     except ValueError:
-        raise InputError(f"{where} lies at an address that cannot be read.", fix="Register it again.") from None
+        raise InputError(f"The address of {where} cannot be parsed.", fix="Register it again.") from None
 
 
 def _registry() -> str:
@@ -176,18 +174,18 @@ def _tracking() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI", "")
 
 
-def _is_here(registry: str) -> bool:
-    """Whether a registry is a folder, or a database file, of this machine."""
+def _is_local(registry: str) -> bool:
+    """Whether a registry is a folder or a database file on this machine."""
     return urlsplit(registry).scheme in ("", "file", "sqlite") and not registry.startswith("databricks")
 
 
 _SERVICE = "/api/2.0/mlflow-artifacts/artifacts"
-"""Where MLflow's server has the files that it serves (mlflow.store.artifact.mlflow_artifacts_repo)."""
+"""The path of the files on MLflow's server (mlflow.store.artifact.mlflow_artifacts_repo)."""
 
 
 def _served(where: str, place: str) -> str:
-    """The address of files that lie at MLflow's own server, with the host as the environment writes it. Raises
-    InputError for those of any other: MLflow's client would send it the user's name and password."""
+    """The address of files on MLflow's own server, with the host as in the environment. Raises InputError for another
+    server: MLflow's client would send it the user's name and password."""
     named = [os.environ.get(name, "") for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")]
     servers = [urlsplit(uri) for uri in named if urlsplit(uri).scheme in ("http", "https")]
     address = urlsplit(place)
@@ -202,30 +200,31 @@ def _served(where: str, place: str) -> str:
                 return server._replace(path=path.rstrip("/"), query="", fragment="").geturl()
     at = without_secrets(f"{address.scheme}://{address.netloc}") if address.netloc else f"{address.scheme}:"
     raise InputError(
-        f"{where} lies at {at}, which is not where the tracking server has its files.",
-        "Whoever registers a version chooses its address, and the name and password for MLflow go to its server alone.",
-        "Register it from the server that MLFLOW_TRACKING_URI names, or download it and name its folder for the model.",
+        f"{where} is at {at}, which is not the tracking server.",
+        "Anyone who registers a version chooses its address; MLflow's password is sent to the tracking server only.",
+        "Register it from the server in MLFLOW_TRACKING_URI, or download it and name its folder as the model.",
     )
 
 
 def _origin(scheme: str, address: SplitResult) -> tuple[str, str | None, int | None]:
     try:
         return scheme, address.hostname, address.port or {"http": 80, "https": 443}.get(scheme)
-    except ValueError:  # no port
+    except ValueError:  # the port is not a number
         return scheme, None, None
 
 
 def _client() -> Any:
-    """MLflow's client, for the registry that the environment names. Raises InputError if there is none."""
+    """MLflow's client for the registry in the environment. Raises InputError if none is set, or MLflow is missing."""
     if not _registry():
-        # By itself it would begin a new registry in the working folder.
+        # MLflow would create a new registry in the working folder.
         raise InputError(
-            "MLflow is not told where its registry is.", fix="Set MLFLOW_TRACKING_URI (or MLFLOW_REGISTRY_URI) to it."
+            "The address of MLflow's registry is not set.",
+            fix="Set MLFLOW_TRACKING_URI (or MLFLOW_REGISTRY_URI) to it.",
         )
     defaults = {
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-        # Seven, each after twice as long, would be four minutes for a server that is not there.
+        # The default, 7 with doubling waits, takes four minutes for an unreachable server.
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
         "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     }
@@ -243,7 +242,7 @@ def _client() -> Any:
 
 
 def _place(client: Any, uri: str) -> str:
-    """Where files lie, whatever MLflow calls that: the artifacts of a run, or a logged model's."""
+    """The address of the files that MLflow's `uri` stands for: a run's artifacts, a logged model, or an address."""
     scheme, _, rest = uri.partition(":")
     if scheme == "runs":
         run, _, path = rest.strip("/").partition("/")
@@ -253,20 +252,20 @@ def _place(client: Any, uri: str) -> str:
     return uri
 
 
-def told(error: Exception, where: str) -> MarError:
-    """An error of MLflow's in our words; its own can hold an address with a password."""
+def translate(error: Exception, where: str) -> MarError:
+    """An error of MLflow's as a MarError. Its text is not shown: it can contain an address with a password."""
     from ..objects.services import kind
 
     code, text = str(getattr(error, "error_code", "")), str(error)
     if "MLFLOW_ALLOW_FILE_STORE" in text:
         return InputError(
-            "MLflow reads a registry that is a folder only if it is told to.",
+            "MLflow reads a registry in a folder only if MLFLOW_ALLOW_FILE_STORE is set.",
             fix="Set MLFLOW_ALLOW_FILE_STORE=true, or MLFLOW_TRACKING_URI to a server.",
         )
     if "unsupported URI" in text or isinstance(error, ImportError):
         return InputError(
             "MLFLOW_TRACKING_URI names a registry that the installed MLflow cannot read.",
-            "What is in a database is read by the whole of MLflow (pip install mlflow), or through a server.",
+            "A registry in a database needs the full package (pip install mlflow), or a server.",
             "Set it to a server (http://...).",
         )
     if any(refused in text for refused in ("error code 401", "error code 403")) or kind(error) == "denied":
@@ -278,11 +277,11 @@ def told(error: Exception, where: str) -> MarError:
         )
     if code in _ABSENT or kind(error) == "absent":
         return InputError(
-            f"MLflow has no {where}: no such model, version or alias, or no files of it.",
-            fix="Check the name, and that MLFLOW_TRACKING_URI is the registry that was meant.",
+            f"{where} does not exist in MLflow: there is no such model, version or alias, or it has no files.",
+            fix="Check the name, and that MLFLOW_TRACKING_URI is the right registry.",
         )
     return StageError(
         f"MLflow cannot be reached for {where}, or fails ({code or type(error).__name__}).",
-        "What was fetched already stays, and is not fetched again.",
-        "Check MLFLOW_TRACKING_URI, or try again later; --offline takes what was seen last.",
+        "Downloaded files are kept, and not downloaded again.",
+        "Check MLFLOW_TRACKING_URI, or try again later; --offline uses the last known version.",
     )

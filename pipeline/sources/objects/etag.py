@@ -1,6 +1,6 @@
-"""What S3's ETags tell of contents (https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html): MD5 of an object
-that came in one piece; of one that came in parts MD5 of its parts' MD5s, and how many they were. Those of objects that
-were encrypted with a key of one's own tell nothing."""
+"""Compares files with S3's ETags (https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html). The ETag of an
+object that was uploaded at once is its MD5. After a multipart upload it is the MD5 of the parts' MD5s, with the number
+of parts. The ETag of an object that is encrypted with KMS or a customer's key is not derived from its contents."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from ...files.tree import CHUNK
 PLAIN = re.compile(r"[0-9a-f]{32}")
 _PARTS = re.compile(r"[0-9a-f]{32}-(\d{1,5})")
 _MOST = 1000
-"""Parts whose sizes are asked for one by one."""
+"""The most parts whose sizes are requested one by one."""
 
 Head = Callable[[int | None], Mapping[str, Any]]
-"""What the store answers to a HEAD of a part, by its number from 1, or of the whole object."""
+"""The store's answer to HEAD for a part (its number, from 1), or for the whole object (None)."""
 
 
 def md5(file: Path) -> str:
-    return _joined(file, [file.stat().st_size]).hex()
+    """The MD5 of a file, hexadecimal."""
+    return _digests(file, [file.stat().st_size]).hex()
 
 
-def holds(file: Path, etag: str, head: Head) -> bool | None:
-    """Whether a file's contents are those that the ETag is of; None if it does not tell."""
+def matches(file: Path, etag: str, head: Head) -> bool | None:
+    """Whether a file has the contents of the object with this ETag; None if the ETag cannot show it."""
     size, several = file.stat().st_size, _PARTS.fullmatch(etag)
     if PLAIN.fullmatch(etag):
         return md5(file) == etag or (None if _is_hidden(head(None)) else False)
@@ -36,7 +37,7 @@ def holds(file: Path, etag: str, head: Head) -> bool | None:
     length = int(first.get("ContentLength") or 0)
     if _is_hidden(first) or first.get("PartsCount") != count or not length:
         return None
-    # Nearly everybody's parts are of one size but the last.
+    # Usually all parts but the last have the same size.
     equal = [length] * (count - 1) + [size - length * (count - 1)]
     if 0 < equal[-1] <= length and _of_parts(file, equal) == etag:
         return True
@@ -51,17 +52,17 @@ def _is_hidden(answer: Mapping[str, Any]) -> bool:
 
 
 def _of_parts(file: Path, sizes: list[int]) -> str:
-    return f"{hashlib.md5(_joined(file, sizes), usedforsecurity=False).hexdigest()}-{len(sizes)}"
+    return f"{hashlib.md5(_digests(file, sizes), usedforsecurity=False).hexdigest()}-{len(sizes)}"
 
 
-def _joined(file: Path, sizes: Iterable[int]) -> bytes:
-    """The MD5s, one after the other, of the pieces of these sizes."""
-    found = b""
+def _digests(file: Path, sizes: Iterable[int]) -> bytes:
+    """The concatenated MD5s of a file's pieces of these sizes."""
+    digests = b""
     with file.open("rb") as stream:
         for left in sizes:
             digest = hashlib.md5(usedforsecurity=False)
             while left > 0 and (chunk := stream.read(min(CHUNK, left))):
                 digest.update(chunk)
                 left -= len(chunk)
-            found += digest.digest()
-    return found
+            digests += digest.digest()
+    return digests

@@ -1,6 +1,5 @@
-"""Files in an object store, as fsspec's file systems read them (s3fs, gcsfs, adlfs): they are imported late, and find
-credentials, addresses and proxies where each of them looks for them. What they say in errors is not repeated: it can
-hold addresses with signatures."""
+"""Files in an object store, read by fsspec's file systems (s3fs, gcsfs, adlfs). These are imported late, and find
+credentials, endpoints and proxies themselves. The texts of their errors are not shown: they can contain signed URLs."""
 
 from __future__ import annotations
 
@@ -20,8 +19,9 @@ from . import etag, services
 from .ranges import Ranges
 
 DEEPEST = 3
-"""Folders below which nothing of a checkpoint lies."""
+"""The depth to which folders are listed: a checkpoint's files are not deeper."""
 MOST_FILES, MOST_FOLDERS = 10_000, 300
+"""Limits of a listing: more is not a checkpoint."""
 
 
 class Objects:
@@ -34,13 +34,13 @@ class Objects:
 
     @property
     def _fs(self) -> tuple[Any, str]:
-        """The file system, and where it has the address's folder. Raises InputError if its package is missing."""
+        """The file system, and its path of the address's folder. Raises InputError if its package is not installed."""
         if self._opened is None:
             from fsspec.core import url_to_fs
 
-            for name in ("asyncio", "gcsfs", "azure"):  # of what broke, which we tell
+            for name in ("asyncio", "gcsfs", "azure"):  # they log errors that we report ourselves
                 logging.getLogger(name).setLevel(logging.CRITICAL)
-            # Else gcsfs asks by another protocol first what kind of bucket it is, for up to a minute.
+            # Otherwise gcsfs first requests the kind of the bucket by gRPC, which takes up to a minute.
             os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
             try:
                 fs, root = url_to_fs(self.url, skip_instance_cache=True, **self._options)
@@ -50,15 +50,16 @@ class Objects:
                     fix=f"Install it: pip install 'mar-pipeline[{self._service.extra}]'",
                 ) from None
             if self._service is services.S3:
-                fs.retries = 1  # we try again ourselves, with less at once
+                fs.retries = 1  # `Ranges` retries itself, with shorter ranges
             self._opened = fs, root.rstrip("/")
         return self._opened
 
     def list(self) -> dict[str, Object]:
-        """Every file, by its path below the address, as the store has it now. Raises InputError too."""
+        """Every current file, by its path below the address. Raises InputError if there are too many, and what the
+        file system raises."""
         fs, root = self._fs
         fs.invalidate_cache()
-        found: dict[str, Object] = {}
+        objects: dict[str, Object] = {}
         folders, seen = [root], 0
         for _ in range(DEEPEST):
             below = []
@@ -73,31 +74,32 @@ class Objects:
                         if name.rstrip("/") != folder and not last.startswith("."):
                             below.append(name.rstrip("/"))
                     elif name == root:
-                        raise InputError(f"{self.url} is a file.", fix="Name the folder that holds its config.json.")
+                        raise InputError(f"{self.url} is a file.", fix="Name the folder with the model's config.json.")
                     elif name.startswith(f"{root}/") and not name.endswith("/"):
-                        found[name[len(root) + 1 :]] = _object(info)
-                if len(found) > MOST_FILES or seen + len(below) > MOST_FOLDERS:
+                        objects[name[len(root) + 1 :]] = _object(info)
+                if len(objects) > MOST_FILES or seen + len(below) > MOST_FOLDERS:
                     raise InputError(
-                        f"{self.url} holds more than {MOST_FILES:,} files, or {MOST_FOLDERS} folders.",
+                        f"{self.url} has more than {MOST_FILES:,} files, or {MOST_FOLDERS} folders.",
                         "A checkpoint has some dozens of files: this is a folder of many models, or a whole bucket.",
-                        "Name the folder that holds its config.json.",
+                        "Name the folder with the model's config.json.",
                     )
             folders = below
-        if not found:
+        if not objects:
             raise FileNotFoundError(self.url)
-        return found
+        return objects
 
     def start(self, path: str, count: int) -> bytes:
-        """The first bytes of a file."""
+        """The first `count` bytes of a file."""
         fs, root = self._fs
         return bytes(fs.cat_file(f"{root}/{path}", start=0, end=count)) if count else b""
 
     def puller(self, path: str, size: int) -> Callable[[Partial], None]:
+        """A function that appends the missing bytes of a file."""
         fs, root = self._fs
         return Ranges(fs, f"{root}/{path}", size)
 
-    def holds(self, path: str, thing: Object, file: Path) -> bool | None:
-        """Whether a file's contents are the object's; None if the store does not tell."""
+    def matches(self, path: str, thing: Object, file: Path) -> bool | None:
+        """Whether the local `file` has the object's contents; None if the store cannot show it."""
         if self._service is not services.S3:
             return None if thing.md5 is None else etag.md5(file) == thing.md5
         fs, root = self._fs
@@ -108,27 +110,27 @@ class Objects:
             return dict(fs.call_s3("head_object", Bucket=bucket, Key=key, **which))
 
         try:
-            return etag.holds(file, thing.mark, head)
+            return etag.matches(file, thing.mark, head)
         except Exception as error:
             if self.wait(error) is not None:
                 raise
-            return None  # not every store that speaks S3 knows parts
+            return None  # not every S3-compatible store supports parts
 
     def wait(self, error: Exception) -> float | None:
-        """Seconds to wait before another try, 0 for as short as may be; None if another try would do no better."""
+        """0.0 (another attempt, soon) for an error of the network; None for an error that another would not fix."""
         return 0.0 if services.kind(error) == "network" else None
 
-    def told(self, error: Exception) -> MarError:
-        """An error in our words."""
-        return services.told(error, self.url)
+    def translate(self, error: Exception) -> MarError:
+        """The error as a MarError."""
+        return services.translate(error, self.url)
 
 
 def _object(info: Mapping[str, Any]) -> Object:
     size = int(info.get("size") or 0)
     tag = str(info.get("ETag") or info.get("etag") or "").strip('"')
     md5 = _md5(info)
-    # Google's ETag is another one when nothing but a note changed; its MD5 is not, and its generation is not there
-    # for what was put together of parts.
+    # Google's ETag changes with an object's metadata too, its MD5 does not; composite objects have no MD5, but a
+    # generation.
     mark = (md5 or info.get("generation")) if "generation" in info else tag
     if not mark:
         names = ("LastModified", "last_modified", "mtime", "updated", "created")
@@ -137,12 +139,12 @@ def _object(info: Mapping[str, Any]) -> Object:
 
 
 def _md5(info: Mapping[str, Any]) -> str | None:
-    """MD5 as Google's listing has it, in base64, or Azure's, in bytes."""
-    told = info.get("md5Hash") or getattr(info.get("content_settings"), "content_md5", None)
+    """The hexadecimal MD5 in Google's listing (there in base64) or in Azure's (in bytes); None if there is none."""
+    value = info.get("md5Hash") or getattr(info.get("content_settings"), "content_md5", None)
     if isinstance(info.get("content_settings"), Mapping):
-        told = info["content_settings"].get("content_md5")
+        value = info["content_settings"].get("content_md5")
     try:
-        found = base64.b64decode(told).hex() if isinstance(told, str) else bytes(told).hex() if told else ""
+        digest = base64.b64decode(value).hex() if isinstance(value, str) else bytes(value).hex() if value else ""
     except (binascii.Error, ValueError, TypeError):
         return None
-    return found if etag.PLAIN.fullmatch(found) else None
+    return digest if etag.PLAIN.fullmatch(digest) else None

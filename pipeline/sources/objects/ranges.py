@@ -1,5 +1,5 @@
-"""A file's bytes by ranges, several side by side: one line alone is slow, and what breaks off is lost but for whole
-ranges."""
+"""Downloads a file in ranges, several at once: one connection alone is slow. If it is interrupted, complete ranges are
+kept."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from ..transfer.partial import Partial
 
 _AT_ONCE = 4
 _MOST, _FIRST, _LEAST = 1 << 21, 1 << 20, 1 << 15
-"""Bytes of a range: of a good line, of one that is not known yet, and of the worst."""
+"""Bytes of a range: the largest, the first and the smallest."""
 _GOOD = 64
-"""Ranges in a row after which a line is taken to be better than it was."""
+"""Ranges in a row without an error after which they become longer."""
 
 
 class Ranges:
-    """Brings what is missing of a file of `size` bytes, by an fsspec file system. The more often lines break, the
-    shorter are the ranges; those that came behind a broken one are kept in memory."""
+    """Appends the missing bytes of a file of `size` bytes, read by an fsspec file system. Ranges become shorter with
+    each interruption; complete ranges after an interrupted one are kept in memory."""
 
     def __init__(self, fs: Any, path: str, size: int) -> None:
         self._fs, self._path, self._size = fs, path, size
@@ -24,7 +24,7 @@ class Ranges:
         self._kept: dict[int, bytes] = {}
 
     def __call__(self, into: Partial) -> None:
-        """Raises what the file system raises."""
+        """Download the missing bytes. Raises what the file system raises."""
         while into.size < self._size:
             ranges = self._next(into.size)
             starts, ends = [start for start, _ in ranges], [end for _, end in ranges]
@@ -34,7 +34,7 @@ class Ranges:
                 if isinstance(piece, BaseException):
                     error = error or piece
                 elif len(piece) != end - start:
-                    error = error or ConnectionError("a part of a range")
+                    error = error or ConnectionError("an incomplete range")
                 else:
                     self._kept[start] = bytes(piece)
             self._count(len(ranges), broken=error is not None)
@@ -45,17 +45,17 @@ class Ranges:
         self._kept.clear()
 
     def _next(self, place: int) -> list[tuple[int, int]]:
-        """The next ranges from there on that are not here; what is here of another time is forgotten."""
+        """The next missing ranges from `place` on (start, end). Kept ranges before it are discarded."""
         self._kept = {start: piece for start, piece in self._kept.items() if start > place}
-        found: list[tuple[int, int]] = []
-        while place < self._size and len(found) < _AT_ONCE:
+        ranges: list[tuple[int, int]] = []
+        while place < self._size and len(ranges) < _AT_ONCE:
             if place in self._kept:
                 place += len(self._kept[place])
                 continue
             after = min((start for start in self._kept if start > place), default=self._size)
-            found.append((place, min(place + self._length, after)))
-            place = found[-1][1]
-        return found
+            ranges.append((place, min(place + self._length, after)))
+            place = ranges[-1][1]
+        return ranges
 
     def _count(self, ranges: int, *, broken: bool) -> None:
         self._good = 0 if broken else self._good + ranges

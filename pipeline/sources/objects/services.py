@@ -1,5 +1,5 @@
-"""The object stores that there are, and what their errors are called. What the errors say is not repeated: it can hold
-addresses with signatures."""
+"""The supported object stores, and their errors by class name. The errors' texts are not shown: they can contain signed
+URLs."""
 
 from __future__ import annotations
 
@@ -15,8 +15,14 @@ Kind = Literal["disk", "denied", "absent", "network", "wrong", "other"]
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """What to say of a store. `settings` are where credentials come from, `public` what does without them, and
-    `address` what leads to another server. `credentials` are the variables that hold them."""
+    """An object store, for messages.
+
+    extra        the extra of this package that installs its library
+    settings     where credentials come from
+    credentials  the environment variables that hold them
+    public       the variable for access without credentials
+    address      the variable for another server
+    """
 
     name: str
     extra: str
@@ -79,15 +85,16 @@ _BUSY = (errno.EBUSY, errno.EREMOTEIO)
 
 
 def of(url: str) -> Service:
+    """The store of an address."""
     return SERVICES.get(url.partition("://")[0], S3)
 
 
 def kind(error: BaseException) -> Kind:
-    """What an error is about, by the names of its class and those above: no package of a store need be imported."""
+    """The kind of an error, by the names of its class and base classes: so no store's package has to be imported."""
     if isinstance(error, OSError) and isinstance(error.filename, str) and Path(error.filename).is_absolute():
         return "disk"
     names = {base.__name__ for base in type(error).__mro__}
-    code = next((str(told) for name in ("code", "status_code", "status") if (told := getattr(error, name, None))), "")
+    code = next((str(code) for name in ("code", "status_code", "status") if (code := getattr(error, name, None))), "")
     if names & _DENIED or code in ("401", "403"):
         return "denied"
     if names & _ABSENT or code == "404":
@@ -98,35 +105,35 @@ def kind(error: BaseException) -> Kind:
     return "wrong" if names & _WRONG else "other"
 
 
-def told(error: BaseException, url: str) -> MarError:
-    """An error of the store at `url`, in our words."""
+def translate(error: BaseException, url: str) -> MarError:
+    """An error of the store at `url` as a MarError."""
     service, about = of(url), kind(error)
     if about == "denied":
         return InputError(
-            f"{service.name} denies access to {url}, or there are no credentials for it.",
-            f"They are read from the environment: {service.settings}.",
-            f"Set them to those of an account that may list and read it; for what is public, set {service.public}.",
+            f"{service.name} denies access to {url}, or no credentials are set.",
+            f"Credentials are read from the environment: {service.settings}.",
+            f"Set those of an account that may list and read it; for public files set {service.public}.",
         )
     if about == "absent":
         return InputError(
-            f"There is nothing at {url}: no such bucket, or nothing of that name in it.",
-            fix=f"Check the address, and {service.address} if it is on a server of your own.",
+            f"{url} does not exist: there is no such bucket, or no such folder in it.",
+            fix=f"Check the address, and {service.address} if it is on your own server.",
         )
     if about == "wrong":
         return InputError(
-            f"{service.name} cannot be asked for {url}: the address, or the settings for it, are wrong.",
-            fix=f"Check it, {service.settings}"
+            f"{service.name} cannot be accessed at {url}: the address or its settings are wrong.",
+            fix=f"Check the address, {service.settings}"
             + ("." if service.address in service.settings else f", and {service.address}."),
         )
     if about == "network":
         return StageError(
             f"{service.name} cannot be reached for {url}, or is too busy ({type(error).__name__}).",
-            "What was fetched already stays, and is not fetched again.",
-            f"Try again later, or check the network and {service.address}; --offline takes what was seen last.",
+            "Downloaded files are kept, and not downloaded again.",
+            f"Try again later, or check the network and {service.address}; --offline uses the last known files.",
         )
     number = error.errno if isinstance(error, OSError) else None
     return StageError(
-        f"{service.name} does not give {url} ({errno.errorcode.get(number or 0, type(error).__name__)}).",
-        "It may be in another region, or the server speaks in a way of its own.",
+        f"{service.name} fails for {url} ({errno.errorcode.get(number or 0, type(error).__name__)}).",
+        "The bucket may be in another region, or the server is not fully compatible.",
         f"Check {'AWS_REGION and ' if service is S3 else ''}{service.address}.",
     )

@@ -1,1 +1,1 @@
-"""Files on their way into the cache: in parts that resume, several at once."""
+"""Downloads into the cache: resumable, several at once."""

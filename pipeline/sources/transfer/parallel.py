@@ -1,4 +1,4 @@
-"""Several things at once, in threads that nobody has to wait for."""
+"""Runs work in daemon threads."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 GRACE = 1.0
-"""Seconds that the others get to clean up after an error: most meet the same one."""
+"""Seconds that the other threads get to end after an error: most have the same one."""
 AT_ONCE = 8
-"""As the Hub's own client has it."""
+"""Threads at once, as in the Hub's own client."""
 
 
 def each(items: Iterable[Item], work: Callable[[Item], Result]) -> list[Result]:
-    """The results of `work` on every item, in any order. The first error is raised, and Ctrl-C, at once: a thread that
-    hangs in the network holds nothing up, and ends with the process."""
+    """The results of `work` on every item, in any order. Raises the first error, or KeyboardInterrupt, at once: threads
+    that still wait for the network end with the process."""
     waiting: SimpleQueue[Item] = SimpleQueue()
     number = 0
     for item in items:
@@ -43,21 +43,22 @@ def each(items: Iterable[Item], work: Callable[[Item], Result]) -> list[Result]:
     threads = [Thread(target=loop, daemon=True) for _ in range(min(AT_ONCE, number))]
     for thread in threads:
         thread.start()
-    found: list[Result] = []
+    results: list[Result] = []
     try:
-        while len(found) < number:
+        while len(results) < number:
             result, error = done.get()
             if error is not None:
                 stop.set()
-                _settle(threads)
+                _join(threads)
                 raise error
-            found.append(result)  # type: ignore[arg-type]
+            results.append(result)  # type: ignore[arg-type]
     finally:
         stop.set()
-    return found
+    return results
 
 
-def _settle(threads: Iterable[Thread]) -> None:
+def _join(threads: Iterable[Thread]) -> None:
+    """Wait for the threads to end, GRACE seconds at most."""
     until = time.monotonic() + GRACE
     for thread in threads:
         thread.join(max(0.0, until - time.monotonic()))

@@ -1,6 +1,6 @@
-"""A file that arrives in parts: what is there stays when the transfer breaks off; digests are taken as bytes pass.
+"""Resumable downloads: a partial file survives an interrupted transfer, and digests are computed while it is written.
 
-Its name is made of its content's identity, so whoever fetches the same content later goes on where it ended. One
+The partial file is named after its content's identity, so that a later download of the same content resumes it. One
 process at a time writes to it; others wait.
 """
 
@@ -22,17 +22,18 @@ from ...errors import StageError, disk_is_full
 from ...files.tree import CHUNK, Entry, Tick
 
 TRIES = 5
-"""Attempts in a row that bring nothing new."""
+"""Attempts in a row without any progress."""
 LONGEST_WAIT = 60.0
-"""Seconds that a server can make us wait by its Retry-After."""
+"""The most seconds to wait for a server's Retry-After."""
 
 
 class TooLong(Exception):
-    """More bytes come than the file has."""
+    """The server sends more bytes than the file has."""
 
 
 class Partial:
-    """A file on its way, as the file object that a client writes to: `path` while it is not whole."""
+    """A partial file at `path`, as a file object that clients can write to; `limit` is the file's size in bytes. Its
+    `size` is what is there so far. As a context manager it locks the file, and reads what an earlier transfer left."""
 
     def __init__(self, path: Path, tick: Tick, limit: int | None = None) -> None:
         self.path, self._tick, self._limit = path, tick, limit
@@ -47,7 +48,7 @@ class Partial:
                 if self.path.stat().st_ino == os.fstat(self._file.fileno()).st_ino:
                     break
             except FileNotFoundError:
-                pass  # whoever held it has finished it
+                pass  # another process has completed it
             self._file.close()
         self._begin()
         self._file.seek(0)
@@ -56,7 +57,7 @@ class Partial:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        # Of a full disk the room is needed more than the part.
+        # On a full disk, delete the partial file: the space matters more than resuming.
         if error is not None and (self.size == 0 or disk_is_full(error)):
             self.path.unlink(missing_ok=True)
         self._file.close()
@@ -73,7 +74,7 @@ class Partial:
         self._tick(len(chunk))
 
     def write(self, chunk: bytes) -> int:
-        """Append. Raises OSError as the disk does, TooLong beyond the limit."""
+        """Append a chunk. Raises TooLong beyond the limit, OSError if it cannot be written."""
         if self._limit is not None and self.size + len(chunk) > self._limit:
             raise TooLong
         rest = memoryview(chunk)
@@ -86,28 +87,30 @@ class Partial:
         return len(chunk)
 
     def tell(self) -> int:
+        """The size so far; a part of the file interface."""
         return self.size
 
     def seek(self, place: int, _whence: int = 0) -> int:
-        """To the end, where it is; or to the beginning, where a client starts anew."""
+        """Accept a seek to the end, where the file is already; any other starts again from the beginning."""
         if place != self.size:
             self.restart()
         return self.size
 
     def truncate(self, _size: int | None = None) -> int:
+        """Nothing to do; a part of the file interface."""
         return self.size
 
     def restart(self) -> None:
-        """Forget what is there."""
+        """Discard the contents."""
         self._file.truncate(0)
         self._begin()
 
     def entry(self, path: str) -> Entry:
-        """What is there, as an entry."""
+        """The entry of the contents so far: SHA-256, size and CRC-32."""
         return Entry(path, self._sha.hexdigest(), self.size, self._crc)
 
     def finish(self, target: Path) -> None:
-        """Give the file its name, with the rights that any new file has."""
+        """Move the complete file to `target`."""
         target.parent.mkdir(parents=True, exist_ok=True)
         self.path.replace(target)
 
@@ -116,19 +119,19 @@ def complete(
     partial: Partial,
     size: int,
     pull: Callable[[Partial], None],
-    right: Callable[[Entry], bool],
+    valid: Callable[[Entry], bool],
     wait: Callable[[Exception], float | None],
     what: str,
     fix: str = "Try another network, or set HF_ENDPOINT to a mirror that can be trusted.",
 ) -> None:
-    """Have `pull` bring what is missing of `size` bytes, again where it breaks off, until the file is whole.
+    """Call `pull` for the missing bytes until the file has `size` bytes, and again after an interruption.
 
-    `wait` tells the seconds to wait after an error, or None for one that will stay. Raises what `pull` raises, or
-    StageError if the bytes are not `right`, twice.
+    `wait` returns the seconds to wait after an error, or None for an error that another attempt would not fix. Raises
+    the last error of `pull`, or StageError if the contents are not `valid` twice.
     """
     wrong = idle = 0
     while True:
-        if partial.size > size or (partial.size == size and not right(partial.entry(""))):
+        if partial.size > size or (partial.size == size and not valid(partial.entry(""))):
             partial.restart()
             wrong += 1
             if wrong == 2:
@@ -148,36 +151,36 @@ def complete(
             idle = 0 if partial.size > before else idle + 1
             if seconds is None or idle == TRIES:
                 raise
-            # Most breaks are over at once; a server that says how long means it.
+            # Most interruptions are short, unless the server sent a Retry-After.
             time.sleep(min(seconds or 0.2 * 2**idle, LONGEST_WAIT))
 
 
 def _wrong(what: str, fix: str) -> StageError:
     return StageError(
-        f"{what} has other bytes than its repository names, twice.",
-        "A proxy, a mirror or the disk changed them; nothing of it was kept.",
+        f"{what} does not have the digest that its repository lists, after two downloads.",
+        "A proxy, a mirror or the disk changed its bytes; they were discarded.",
         fix,
     )
 
 
 def missing(part: Path, size: int) -> int:
-    """Bytes of a file of `size` that its part does not have yet."""
+    """The bytes that the partial file `part` still lacks of `size`."""
     return max(0, size - (part.stat().st_size if part.exists() else 0))
 
 
 def refuse_too_little_room(folder: Path, size: int, what: str) -> None:
-    """Raises StageError if `size` bytes do not go into `folder`'s file system."""
+    """Raise StageError if `size` bytes do not fit into the file system of `folder`."""
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if size > free:
         raise StageError(
-            f"The disk is full: {what} needs {size:,} bytes, and {folder} has {free:,} left.",
-            "What was fetched already stays, and is not fetched again.",
-            "Free some space, or set HF_HOME (of the Hub's models) or --cache for another disk.",
+            f"The disk is full: {what} needs {size:,} bytes, but {folder} has {free:,} left.",
+            "Downloaded files are kept, and not downloaded again.",
+            "Free some space, or choose another disk with HF_HOME (for models of the Hub) or --cache.",
         )
 
 
 def unwritable(error: OSError) -> bool:
-    """Whether an error says that a place cannot be written to."""
+    """Whether an error means that a path cannot be written to."""
     return error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR)
