@@ -101,7 +101,7 @@ def test_what_a_template_refuses_is_the_requests_fault(tmp_path: Path) -> None:
 
 def test_a_template_reaches_nothing_of_python(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path / "one", "{{ messages.__class__.__mro__[1].__subclasses__() }}")
-    with pytest.raises(Problem, match="refuses"):
+    with pytest.raises(Problem, match="rejects"):
         chat(folder).prompt(TALKS[0])
 
 
@@ -113,7 +113,7 @@ def test_a_model_without_a_template_asks_for_a_prompt(tmp_path: Path) -> None:
 def test_what_goes_wrong_in_a_template_is_the_requests_fault(tmp_path: Path) -> None:
     for number, template in enumerate(("{{ messages[0].content + 1 }}", "{{ 1 / (messages | length - 1) }}")):
         told = chat(checkpoint(tmp_path / str(number), template))
-        with pytest.raises(Problem, match="refuses") as problem:
+        with pytest.raises(Problem, match="rejects") as problem:
             told.prompt(TALKS[0])
         assert (problem.value.status, problem.value.field) == (400, "messages")
 

@@ -158,8 +158,8 @@ def test_the_packed_schema_and_the_check_agree_on_thousands_of_tensors() -> None
             ours = True
         except Problem as problem:
             # How long data is by its shape, and of what, and which fields a task has, no schema says.
-            beyond = r"match the shape|values of the datatype|unknown field; the fields are text,"
-            ours = bool(re.search(beyond, problem.message))
+            unseen = "match the shape|values of the datatype|unknown field; the fields are text,"
+            ours = bool(re.search(unseen, problem.message))
         assert ours == valid, body
         agreed[ours] += 1
     assert min(agreed.values()) > 100
