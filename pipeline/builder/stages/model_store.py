@@ -2,8 +2,8 @@
 
 config/config.properties, model-store/NAME.mar, reports/NAME.json, SHA256SUMS
 
-Each file has the time of its making, and one that takes another's place a later one, in whole seconds: tools that copy
-by size and date copy it. A file that is there already with the same bytes stays as it is.
+Each file is dated when it is written. One that replaces another gets a later date, in whole seconds, so that tools that
+copy by size and date copy it. A file that is there already with the same bytes stays as it is.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ def status(inputs: Inputs) -> tuple[str, dict[str, FileProblem]]:
 
 
 def _holds(build: Build, entry: Entry) -> bool:
-    """Whether the output folder has the file, by its digest: known from before, or read now. One with a blob's date is
-    a link to the cache, or a copy of one, as earlier versions made them: it is to get a date of its own."""
+    """Whether the output folder has the file, by its digest: known from before, or read now. A file with a blob's date
+    does not count: earlier versions linked the cache's own files, and it has to get a date of its own."""
     file = build.out / entry.path
     try:
         stat = file.stat()
@@ -111,8 +111,8 @@ def _properties(names: tuple[str, ...], more: tuple[str, ...]) -> str:
 
 
 def _sums(inputs: Inputs, names: tuple[str, ...]) -> str:
-    """Lines for `sha256sum --check`, of every archive in the model store, a folder's files one each, and of what was
-    put beside it. What has its lines keeps them: they say what the files should be."""
+    """Lines for `sha256sum --check`: of every archive in the model store (of a folder, each file), and of files beside
+    it. Lines that are there already stay, since they say what the files should be."""
     build = inputs.build
     before = read_sums(build.out)
     lines = {path: sha for path, sha in before.get("", {}).items() if (build.out / path).is_file()}
@@ -133,9 +133,9 @@ def _read(build: Build, name: str) -> dict[str, str]:
 
 
 def place(inputs: Inputs, forced: bool) -> bool:
-    """Bring the archive and what belongs to it into the output folder, each renamed into its place; False if another
-    build has done so just now. An archive of another model that goes for it is warned of. Raises StageError if
-    something that is not an archive is in its place, Damaged."""
+    """Put the archive and what belongs to it into the output folder, each renamed into its place; False if another
+    build has done so just now. Warns if an archive of another model is replaced. Raises StageError if something that is
+    not an archive is in the way, Damaged."""
     build = inputs.build
     if not inputs.is_intact("archive"):
         raise Damaged(f"the archive {build.config.archive.name}")
@@ -183,8 +183,8 @@ def _sweep(out: Path) -> None:
 
 
 def _leave(inputs: Inputs, path: Path) -> str | None:
-    """That what is at a place in the model store goes, if it is worth a word. Raises StageError for what neither is an
-    archive nor was put there by a build: a folder, or a file that has the same name in another format."""
+    """A warning about what is replaced at `path` in the model store, if it needs one. Raises StageError if that neither
+    is an archive nor was put there by a build: a folder, or a file that has the same name in another format."""
     try:
         return replaced.warning(inputs, path)
     except (MarError, OSError):
@@ -201,8 +201,8 @@ def _leave(inputs: Inputs, path: Path) -> str | None:
 
 
 def _put(build: Build, entry: Entry, target: Path, *, forced: bool) -> None:
-    """A file of the archive, beside the one whose place it will take: with its date, if that has the same bytes, else
-    with a later one. Raises Damaged."""
+    """Write a file of the archive to `target`, to be renamed over the one that is there: with the same date if that has
+    the same bytes, else with a later one. Raises Damaged."""
     before = build.out / FOLDER / entry.path
     same = _holds(build, Entry(f"{FOLDER}/{entry.path}", entry.sha256, entry.size, entry.crc32))
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -220,8 +220,8 @@ def _put(build: Build, entry: Entry, target: Path, *, forced: bool) -> None:
 
 
 def _copy(build: Build, entry: Entry, target: Path) -> None:
-    """Share a blob's blocks where the file system can, else copy it, held against its CRC-32 meanwhile. Never a link:
-    blobs have the date that all blobs have. Raises Damaged."""
+    """Share a blob's blocks where the file system can, else copy it and check its CRC-32. Never a link, since all blobs
+    have one date. Raises Damaged."""
     blob = build.store.blob(entry.sha256)
     with blob.open("rb") as old, target.open("wb") as new:
         try:
@@ -237,7 +237,7 @@ def _copy(build: Build, entry: Entry, target: Path) -> None:
 
 
 def _move(new: Path, target: Path) -> None:
-    """Rename over what is there. A folder cannot be replaced so, but the two can change places."""
+    """Rename over what is there. A folder cannot be renamed over, but the two can be exchanged."""
     if not target.is_dir() and not (new.is_dir() and target.exists()):
         new.replace(target)
         return
