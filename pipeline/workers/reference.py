@@ -112,7 +112,7 @@ def _tag(model: Any, tokenizer: Any, request: Any, settings: dict[str, Any]) -> 
         best: dict[int, tuple[int, Any, int, list[int]]] = {}
         begin = 0
         for number, window in enumerate(windows):
-            scores = torch.softmax(model(**_inputs(model, window)).logits[0], -1).numpy()
+            scores = torch.softmax(model(**_inputs(model, window)).logits[0].float(), -1).numpy()
             content = [i for i, special in enumerate(window["special_tokens_mask"][0].tolist()) if not special]
             for place, index in enumerate(content):
                 before = place if number else len(text)

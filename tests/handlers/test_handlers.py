@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from mar_pipeline.answers.compare import differences
+from mar_pipeline.tasks import TASKS
 from tests import tiny
 from tests.handlers.archives import Served, lay_out
 
@@ -292,8 +294,6 @@ def test_a_trace_for_another_device_is_refused_in_one_sentence(served: Any) -> N
 
 def test_a_text_its_tokens_and_its_end_are_those_of_transformers(served: Any, tmp_path: Path) -> None:
     """What `verify` compares: with stop words, with a token that ends the text, and with neither."""
-    from mar_pipeline.workers import reference
-
     ask = served("gpt2", "text_generation", "pretrained")
     checkpoint = ask.folder.parent / "gpt2-text_generation"
 
@@ -301,19 +301,7 @@ def test_a_text_its_tokens_and_its_end_are_those_of_transformers(served: Any, tm
         return {"prompt": "the room", "parameters": {"max_new_tokens": 8, "repetition_penalty": 1.4, **parameters}}
 
     def answers(ask: Served, checkpoint: Path, *requests: dict[str, Any]) -> tuple[list[Any], list[Any]]:
-        job = {
-            "checkpoint": str(checkpoint),
-            "auto_class": "AutoModelForCausalLM",
-            "labels": None,
-            "num_labels": None,
-            "allow_untrained_head": False,
-            "attn_implementation": None,
-            "dtype": "auto",
-            "task": "text_generation",
-            "settings": {"max_length": 64},
-            "requests": requests,
-        }
-        return ask(*requests), reference.answers(job, lambda *_: None)
+        return ask(*requests), _theirs(checkpoint, "text_generation", *requests)
 
     (plain,), theirs = answers(ask, checkpoint, asked())
     assert [plain] == theirs
@@ -339,3 +327,27 @@ def test_a_text_its_tokens_and_its_end_are_those_of_transformers(served: Any, tm
     (one,), theirs = answers(ask, ended, asked())
     assert [one] == theirs
     assert (one["tokens"], one["finish_reason"]) == (1, "stop")
+
+
+def test_a_long_text_is_read_in_sixteen_bits_too(tmp_path: Path) -> None:
+    checkpoint = tiny.save(tmp_path / "checkpoint", "electra", "token_classification")
+    folder = lay_out(tmp_path / "archive", checkpoint, "token_classification", "pretrained", dtype="bfloat16")
+    request = {"text": "Maria Lopez moved from Madrid to Berlin. " * 20}
+    theirs = _theirs(checkpoint, "token_classification", request, dtype="bfloat16")
+    assert differences("", theirs, Served(folder, "token_classification")(request), 2e-2) == []
+
+
+def _theirs(checkpoint: Path, task: str, *requests: dict[str, Any], dtype: str = "auto") -> list[Any]:
+    from mar_pipeline.workers import reference
+
+    job = {
+        "checkpoint": str(checkpoint),
+        "auto_class": TASKS[task].auto_class,
+        "allow_untrained_head": False,
+        "attn_implementation": None,
+        "dtype": dtype,
+        "task": task,
+        "settings": {"max_length": 64},
+        "requests": requests,
+    }
+    return reference.answers(job, lambda *_: None)
