@@ -190,7 +190,7 @@ def test_a_file_that_changed_in_the_hugging_face_cache_is_noticed(hub: Hub, tria
     data[7] ^= 1
     file.write_bytes(data)
     trial.env["HF_HUB_OFFLINE"] = "1"
-    assert "is not what org/sharded has" in refusal(trial)
+    assert "differs from org/sharded at" in refusal(trial)
     trial.env["HF_HUB_OFFLINE"] = "0"
     sent = hub.sent
     assert came(trial) == digests(source)

@@ -138,7 +138,7 @@ def test_what_mlflow_calls_its_files_is_followed_to_where_they_are(registry: Any
         ("models:/tiny@nobody", {}, 2, "models:/tiny@nobody does not exist in MLflow"),
         ("models:/tiny/Production", {}, 2, "models:/tiny/Production does not exist in MLflow"),
         ("models:/tiny/1", {}, 2, "not a folder on this machine"),
-        ("models:/tiny/2", {}, 2, "cannot be read"),
+        ("models:/tiny/2", {}, 2, "is at an address that cannot be used"),
         ("models:/tiny/1", {"MLFLOW_TRACKING_URI": ""}, 2, "Set MLFLOW_TRACKING_URI"),
         ("models:/tiny/1", {"MLFLOW_ALLOW_FILE_STORE": "false"}, 2, "MLFLOW_ALLOW_FILE_STORE=true"),
         ("models:/tiny/1", {"MLFLOW_TRACKING_URI": "sqlite:////nowhere/x.db"}, 2, "cannot read"),
@@ -399,4 +399,4 @@ def test_a_tracking_server_does_not_either_where_the_registry_is_here(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tmp_path.as_uri())
     run.info.artifact_uri = bert.as_uri()
     found: Any = source(Store(tmp_path / "cache"), "models:/tiny/3")
-    assert found._found()[1].startswith(bert.as_uri())
+    assert found._locate()[1].startswith(bert.as_uri())

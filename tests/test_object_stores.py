@@ -191,7 +191,7 @@ def test_credentials_are_written_and_said_nowhere(
         ("s3://models/no/such/prefix", {}, 2, "s3://models/no/such/prefix does not exist"),
         ("s3://models/wrong", {}, 2, "has no config.json"),
         ("s3://models/wrong/a", {}, 2, "is a file"),
-        ("s3://Bad!Bucket/x", {}, 2, "cannot be asked"),
+        ("s3://Bad!Bucket/x", {}, 2, "cannot be accessed"),
         ("s3://models/wrong", {"AWS_PROFILE": "nobody"}, 2, "AWS_ACCESS_KEY_ID"),
         ("s3://models/wrong", {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, 2, "FSSPEC_S3_ANON=true"),
         ("s3://models/wrong", {"AWS_ENDPOINT_URL": NOWHERE}, 3, "cannot be reached"),

@@ -8,7 +8,7 @@ from typing import Any
 from . import markdown, project
 
 _SHARED = "Exit codes:"
-"""How the epilog begins that all commands share; the page on exit codes has more to say."""
+"""The start of the part of the epilog that all commands share; docs/reference/exit-codes.md has more on it."""
 
 
 def page() -> str:
@@ -23,8 +23,8 @@ def walk() -> Iterator[tuple[str, Any]]:
 
 def options(command: Any) -> set[str]:
     """Every spelling of every option of a command."""
-    found = [one for one in command.params if one.param_type_name == "option"]
-    return {"--help"} | {name for one in found for name in (*one.opts, *one.secondary_opts)}
+    params = [one for one in command.params if one.param_type_name == "option"]
+    return {"--help"} | {name for one in params for name in (*one.opts, *one.secondary_opts)}
 
 
 def _walk(words: str, command: Any) -> Iterator[tuple[str, Any]]:
@@ -55,7 +55,7 @@ def _text(text: str | None) -> str:
 
 
 def _own_epilog(epilog: str | None) -> str:
-    """What a command says below its options, less what all of them say there."""
+    """A command's epilog without the part that all commands share: its examples."""
     parts = [part for part in (epilog or "").replace("\b", "").split("\n\n") if not part.strip().startswith(_SHARED)]
     text = "\n\n".join(part.strip("\n") for part in parts).strip()
     return f"```text\n{text}\n```" if text else ""

@@ -1,4 +1,4 @@
-"""Which files are generated, and what they have to hold."""
+"""The generated files, and their contents."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SCHEMA = ROOT / "configs" / "schema.json"
 
 
 def generated() -> dict[Path, str]:
-    """Every generated file as it has to be."""
+    """Every generated file, with its current text."""
     pages = {
         DOCS / name: filled((DOCS / name).read_text(encoding="utf-8"), {part: make() for part, make in parts.items()})
         for name, parts in PARTS.items()
@@ -33,12 +33,12 @@ def generated() -> dict[Path, str]:
 
 
 def stale() -> list[Path]:
-    """The files that are not as they have to be."""
+    """The files whose text is not current."""
     return list(_changed())
 
 
 def write() -> list[Path]:
-    """Write the files that are stale; which they were."""
+    """Write the stale files; their paths."""
     changed = _changed()
     for path, text in changed.items():
         path.write_text(text, encoding="utf-8")
@@ -46,5 +46,5 @@ def write() -> list[Path]:
 
 
 def _changed() -> dict[Path, str]:
-    made = generated()
-    return {path: text for path, text in made.items() if not path.exists() or path.read_text("utf-8") != text}
+    current = generated()
+    return {path: text for path, text in current.items() if not path.exists() or path.read_text("utf-8") != text}

@@ -1,4 +1,4 @@
-"""What the generated pages are made of: the only module here that imports the project itself."""
+"""The project's modules that the generated pages need: no other module here imports the project."""
 
 from __future__ import annotations
 

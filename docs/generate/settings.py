@@ -30,11 +30,11 @@ _SECTIONS = {
 
 def page() -> str:
     """The settings, a table for each section."""
-    found = sections()
-    if found.keys() != _SECTIONS.keys():
-        raise ValueError(f"sections without a heading: {found.keys() ^ _SECTIONS.keys()}")
-    means, schema = descriptions(), json_schema()
-    return "\n\n".join(_section(name, found[name], means, schema) for name in _SECTIONS)
+    owners = sections()
+    if owners.keys() != _SECTIONS.keys():
+        raise ValueError(f"sections without a heading: {owners.keys() ^ _SECTIONS.keys()}")
+    texts, schema = descriptions(), json_schema()
+    return "\n\n".join(_section(name, owners[name], texts, schema) for name in _SECTIONS)
 
 
 def sections() -> dict[str, type[BaseModel]]:
@@ -78,13 +78,13 @@ def _ours(owner: type[BaseModel]) -> list[type]:
     return [base for base in owner.__mro__ if issubclass(base, BaseModel) and base is not BaseModel]
 
 
-def _section(prefix: str, owner: type[BaseModel], means: dict[str, str], schema: dict[str, Any]) -> str:
+def _section(prefix: str, owner: type[BaseModel], texts: dict[str, str], schema: dict[str, Any]) -> str:
     rows = []
     for name, field in owner.model_fields.items():
         key = _dotted(prefix, field.alias or name)
         if _model(field) is None:
-            rows.append([f"`{key}`", kind(_at(schema, key)), _default(field), means[key]])
-    intro = means.get(prefix, "TorchServe's own settings of the model.")
+            rows.append([f"`{key}`", kind(_at(schema, key)), _default(field), texts[key]])
+    intro = texts.get(prefix, "TorchServe's own settings of the model.")
     heading = _SECTIONS[prefix] if not prefix else f"`{prefix}`"
     table = markdown.table(["key", "type", "default", "meaning"], rows) if rows else ""
     return f"## {heading}\n\n{intro}\n\n{table}".strip()
@@ -133,28 +133,29 @@ def kind(part: dict[str, Any]) -> str:
 
 
 def json_schema() -> dict[str, Any]:
-    """The schema of a config file, for editors: what pydantic makes of the models, with what their validators add."""
-    made = project.config.ConfigFile.model_json_schema(by_alias=True)
+    """The schema of a config file, for editors: pydantic's, with the fields' docstrings and the validators' rules."""
+    schema = project.config.ConfigFile.model_json_schema(by_alias=True)
     names = {owner.__name__: prefix for prefix, owner in sections().items() if prefix}
-    means = descriptions()
-    for prefix, part in [("", made), *((names[name], part) for name, part in made["$defs"].items() if name in names)]:
+    texts = descriptions()
+    parts = [("", schema), *((names[name], part) for name, part in schema["$defs"].items() if name in names)]
+    for prefix, part in parts:
         for name, field in part["properties"].items():
             field.pop("title", None)
-            field["description"] = means[_dotted(prefix, name)]
-    _widen(made["$defs"])
-    made = dict(_keywords(made))
-    made.pop("title", None)
+            field["description"] = texts[_dotted(prefix, name)]
+    _widen(schema["$defs"])
+    schema = dict(_keywords(schema))
+    schema.pop("title", None)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": URL,
         "title": "A mar-pipeline config",
-        **made,
+        **schema,
         "description": "A TorchServe model-config.yaml with the settings of a build.",
     }
 
 
 def _widen(parts: dict[str, Any]) -> None:
-    """What validators check or accept, which pydantic cannot see."""
+    """Add what validators check or accept, which pydantic's schema lacks."""
     handler, hardware = parts["HandlerSettings"]["properties"], parts["HardwareSettings"]["properties"]
     words = list(dict.fromkeys((*project.MODES, *project.TASKS)))
     for name in ("mode", "task"):
@@ -171,13 +172,13 @@ _NUMBER = {"type": "string", "pattern": r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?
 
 
 def _keywords(part: Any) -> Any:
-    """With JSON Schema's words for pydantic's limits of numbers, and text beside those numbers that may be quoted."""
+    """The schema with JSON Schema's keywords for pydantic's limits, and with text for numbers that may be quoted."""
     if isinstance(part, list):
         return [_keywords(one) for one in part]
     if not isinstance(part, dict):
         return part
     renamed = {"gt": "exclusiveMinimum", "ge": "minimum", "lt": "exclusiveMaximum", "le": "maximum"}
-    made = {renamed.get(name, name): _keywords(value) for name, value in part.items()}
-    if any(one.get("type") == "number" for one in made.get("anyOf", ())):
-        made["anyOf"] = [*made["anyOf"], _NUMBER]
-    return made
+    result = {renamed.get(name, name): _keywords(value) for name, value in part.items()}
+    if any(one.get("type") == "number" for one in result.get("anyOf", ())):
+        result["anyOf"] = [*result["anyOf"], _NUMBER]
+    return result

@@ -53,8 +53,8 @@ class Step:
 def blocks(page: str) -> list[Block]:
     """The fenced blocks of a page's text."""
     return [
-        Block(found["kind"], found["title"], found["text"], found.start("text"), found.end("text"))
-        for found in _BLOCK.finditer(page)
+        Block(match["kind"], match["title"], match["text"], match.start("text"), match.end("text"))
+        for match in _BLOCK.finditer(page)
     ]
 
 
@@ -63,9 +63,9 @@ def run(folder: Path) -> list[Step]:
     steps: list[Step] = []
     for name in PAGES:
         text = (DOCS / name).read_text(encoding="utf-8")
-        found = blocks(text)
-        for number, block in enumerate(found):
-            following = found[number + 1] if number + 1 < len(found) else None
+        fenced = blocks(text)
+        for number, block in enumerate(fenced):
+            following = fenced[number + 1] if number + 1 < len(fenced) else None
             if block.title:
                 (folder / block.title).write_text(block.text, encoding="utf-8")
             elif block.kind == "bash":

@@ -46,7 +46,7 @@ class Artifacts:
                             f"The server does not list the sizes of the files of {self.where}.",
                             fix="Download the model, and name its folder.",
                         )
-                    # There are no digests, but a version's files do not change: its address and their sizes do.
+                    # Without a digest: a version's files do not change, so its address and a file's size identify it.
                     mark = f"{text_digest(self.place)[:16]} {info.file_size}"
                     objects[info.path] = Object(size=int(info.file_size), mark=mark)
             folders = [info.path for info in infos if info.is_dir]

@@ -135,7 +135,9 @@ class Mlflow:
             try:
                 url = find(place, []).url
             except ValueError as error:
-                raise InputError(f"The address of {where} cannot be used: {error}.", fix="Register it again.") from None
+                raise InputError(
+                    f"{where} is at an address that cannot be used: {error}.", fix="Register it again."
+                ) from None
             # MLflow's own variable for AWS_ENDPOINT_URL.
             endpoint = os.environ.get("MLFLOW_S3_ENDPOINT_URL") if address.scheme == "s3" else None
             reader: Any = Objects(str(url), **({"endpoint_url": endpoint} if endpoint else {}))
@@ -143,7 +145,7 @@ class Mlflow:
             reader = Artifacts(where, _served(where, place))
         else:
             raise InputError(
-                f"The address of {where} begins with {address.scheme}:, which is not supported.",
+                f"{where} is at an address that begins with {address.scheme}:, which is not supported.",
                 "Supported are files on the tracking server, s3:, gs: and az:, and folders if the registry is one.",
                 "Download it and name its folder as the model, or register it from one of these.",
             )
@@ -163,7 +165,7 @@ def _address(where: str, place: str) -> SplitResult:
     try:
         return urlsplit(place)
     except ValueError:
-        raise InputError(f"The address of {where} cannot be parsed.", fix="Register it again.") from None
+        raise InputError(f"{where} is at an address that cannot be parsed.", fix="Register it again.") from None
 
 
 def _registry() -> str:
