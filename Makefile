@@ -52,8 +52,8 @@ $(VENV)/older/.ready: $(VENV)/.ready
 	@touch $@
 
 # An environment as the Neuron compilers have: an older transformers, and the tests' stand-ins for the compilers.
-$(VENV)/toolchain/.ready: $(VENV)/.ready tests/toolchain.py
-	@$(BIN)/python -m tests.toolchain $(VENV)/toolchain >&2
+$(VENV)/toolchain/.ready: $(VENV)/.ready tests/support/toolchain.py
+	@$(BIN)/python -m tests.support.toolchain $(VENV)/toolchain >&2
 	@touch $@
 
 mar: $(VENV)/.ready  ## build an archive: make mar TASK=seq_classification
@@ -83,19 +83,19 @@ test: $(VENV)/.ready $(VENV)/older/.ready $(VENV)/toolchain/.ready  ## every tes
 
 test-all: $(VENV)/.ready $(VENV)/older/.ready $(VENV)/toolchain/.ready  ## every test, and on transformers 4 too
 	@HYPOTHESIS_PROFILE=whole $(pytest)
-	@PYTHONPATH="$(abspath $(VENV)/older)" $(pytest) tests/families tests/test_downloads.py
+	@PYTHONPATH="$(abspath $(VENV)/older)" $(pytest) tests/long/families tests/builds/sources/test_downloads.py
 
 test-fast: $(VENV)/.ready  ## the tests that load no model and start no server
 	@$(pytest) -m "not slow"
 
 # WRITE=1 writes docs/reference/families.md, a line's part each.
-matrix := -m $(if $(WRITE),tests.families --write,pytest tests/families tests/test_downloads.py)
+matrix := -m $(if $(WRITE),tests.long.families --write,pytest tests/long/families tests/builds/sources/test_downloads.py)
 test-matrix: $(VENV)/.ready $(VENV)/older/.ready  ## model families, and downloads, on transformers 5 and 4: minutes
 	@$(BIN)/python $(matrix)
 	@PYTHONPATH="$(abspath $(VENV)/older)" $(BIN)/python $(matrix)
 
 torture: $(VENV)/.ready  ## the store under kill -9, crowds, full disks and damage, with figures: half an hour
-	@$(BIN)/python -m tests.torture
+	@$(BIN)/python -m tests.long.torture
 
 # Its own dependency, sentence-transformers, is not needed: the package is taken for the checkpoint in it.
 $(VENV)/.bench: $(VENV)/.ready

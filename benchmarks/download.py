@@ -77,7 +77,7 @@ def measured(code: str, home: Path, address: str) -> dict[str, Any]:
 def measure(folder: Path, rounds: int) -> None:
     """Measure in `folder`, and print."""
     checkpoint = make_checkpoint(folder / "checkpoint")
-    command = [sys.executable, "-m", "tests.hub_stand_in", REPO, str(checkpoint)]
+    command = [sys.executable, "-m", "tests.support.stand_ins.hub", REPO, str(checkpoint)]
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in (*NAMES, "again")}
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None

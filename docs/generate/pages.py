@@ -18,7 +18,8 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "reference/advisories.md": {"advisories": facts.advisories},
     "explanation/verification.md": {"tolerances": facts.tolerances},
 }
-"""Page -> its generated parts. The rest of each page is written by hand. (families.md: `python -m tests.families`.)"""
+"""Page -> its generated parts. The rest of each page is written by hand. (families.md is written by `make test-matrix
+WRITE=1`.)"""
 
 SCHEMA = ROOT / "configs" / "schema.json"
 

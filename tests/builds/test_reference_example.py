@@ -1,0 +1,153 @@
+"""The configurations in the README of pytorch/serve's examples/Huggingface_Transformers: each builds from its own YAML
+as it is, with the models that it names on the Hub."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support import tiny
+from tests.support.mar import Mar
+from tests.support.stand_ins.hub import Hub, running
+
+pytestmark = pytest.mark.slow
+
+# What the example's model-config.yaml has outside of `handler:`.
+TOP = {"minWorkers": 1, "maxWorkers": 1}
+COMPILED = {"pt2": {"compile": {"enable": True, "backend": "inductor", "mode": "reduce-overhead"}}}
+# What its four `handler:` sections share.
+SHARED = {
+    "do_lower_case": True,
+    "save_mode": "pretrained",
+    "max_length": 150,
+    "captum_explanation": True,
+    "BetterTransformer": False,
+    "model_parallel": False,
+}
+# Model, labels and embeddings of each section, by its mode.
+SECTIONS: dict[str, tuple[str, int, str]] = {
+    "sequence_classification": ("bert-base-uncased", 2, "bert"),
+    "token_classification": ("bert-base-uncased", 9, "bert"),
+    "question_answering": ("distilbert-base-cased-distilled-squad", 0, "distilbert"),
+    "text_generation": ("gpt2", 0, "gpt2"),
+}
+# The README's two kinds of archive, of which the first is compiled unless the section for that is taken out; and
+# torchscript.md's save_mode, for which it has explanations off.
+FORMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "torch.compile": (COMPILED, {}),
+    "eager": ({}, {}),
+    "torchscript": ({}, {"save_mode": "torchscript", "captum_explanation": False}),
+}
+FAMILIES = {"bert-base-uncased": "bert", "distilbert-base-cased-distilled-squad": "distilbert", "gpt2": "gpt2"}
+TASKS = {
+    "sequence_classification": "seq_classification",
+    "token_classification": "token_classification",
+    "question_answering": "question_answering",
+    "text_generation": "text_generation",
+}
+
+
+def config(mode: str, top: dict[str, Any], changes: dict[str, Any]) -> str:
+    model, labels, embeddings = SECTIONS[mode]
+    handler = {"model_name": model, "mode": mode, "num_labels": labels, "embedding_name": embeddings}
+    return yaml.safe_dump({**TOP, "handler": {**handler, **SHARED, **changes}, **top})
+
+
+def model(folder: Path, mode: str) -> Path:
+    """A tiny model of the family that a section names, with room for the section's max_length."""
+    name, labels, _ = SECTIONS[mode]
+    places = {"n_positions": 160} if name == "gpt2" else {"max_position_embeddings": 160}
+    tiny.save(folder, FAMILIES[name], TASKS[mode], **places, **({"num_labels": labels} if labels else {}))
+    settings = folder / "tokenizer_config.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "model_max_length": 160}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[Hub]:
+    with running() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("models")
+    return {mode: model(root / mode, mode) for mode in SECTIONS}
+
+
+@pytest.fixture(scope="module")
+def online(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Mar:
+    mar = Mar(tmp_path_factory.mktemp("example"))
+    mar.env |= {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": hub.address}
+    return mar
+
+
+def build(mar: Mar, name: str, text: str) -> dict[str, Any]:
+    path = mar.folder / f"{name}.yaml"
+    path.write_text(text)
+    (archive,) = mar.build(path)
+    assert path.read_text() == text
+    return archive
+
+
+# A compiler takes a minute or more, and each kind of model takes it the same way.
+KINDS = [
+    pytest.param(
+        mode, form, marks=pytest.mark.long if form == "torch.compile" and mode != "sequence_classification" else ()
+    )
+    for mode in SECTIONS
+    for form in FORMS
+]
+
+
+@pytest.mark.parametrize(("mode", "form"), KINDS)
+def test_a_configuration_of_the_example_builds_as_it_is(
+    hub: Hub, online: Mar, models: dict[str, Path], mode: str, form: str
+) -> None:
+    name, labels, _ = SECTIONS[mode]
+    commit = hub.add(name, models[mode])
+    archive = build(online, f"{mode}-{form}", config(mode, *FORMS[form]))
+    assert archive["verified"] is True
+    assert archive["source"]["commit"] == commit
+    told = json.loads(online("inspect", archive["path"], "--json").stdout)
+    packed = told["settings"]
+    assert (packed["minWorkers"], packed["maxWorkers"]) == (1, 1)
+    assert packed["handler"]["mode"] == mode
+    assert packed["handler"]["max_length"] == 150
+    assert packed["handler"]["save_mode"] == FORMS[form][1].get("save_mode", "pretrained")
+    assert packed.get("pt2") == FORMS[form][0].get("pt2")
+    assert len(told["labels"] or []) == labels
+
+
+def test_the_examples_model_over_several_gpus_builds_as_it_is(hub: Hub, online: Mar, models: dict[str, Path]) -> None:
+    hub.add("gpt2", models["text_generation"])
+    archive = build(online, "parallel", config("text_generation", {}, {"model_parallel": True}))
+    assert archive["verified"] is True
+
+
+@pytest.mark.parametrize("mode", ["sequence_classification", "token_classification"])
+def test_the_models_that_the_example_names_are_refused_where_they_have_no_trained_head(
+    hub: Hub, online: Mar, tmp_path: Path, mode: str
+) -> None:
+    import torch
+    import transformers
+
+    folder = model(tmp_path / "bert", mode)
+    encoder = transformers.AutoModel.from_pretrained(folder)
+    torch.manual_seed(0)
+    transformers.BertForMaskedLM(encoder.config).save_pretrained(folder)
+    hub.add("bert-base-uncased", folder)
+    path = tmp_path / "config.yaml"
+    path.write_text(config(mode, {}, {}))
+    done = online("build", path, "--out", tmp_path / "out")
+    assert done.returncode == 2, done.stderr
+    error = done.stderr[done.stderr.index("error:") :].strip()
+    assert "classifier.bias, classifier.weight" in error
+    assert "handler.allow_untrained_head: true" in error
+    assert len(error.splitlines()) <= 3
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,97 @@
+"""Commands and workers that need not import anything: each is forked off a process that has.
+
+It is still the command line that runs, in a process of its own, with its own environment, folder, signals and pipes.
+All commands share one `mar_pipeline.workers.worker_server`. A test that is about processes themselves (signals, what is
+imported, Python's own variables) runs the command as a program: `Mar(...)(..., process=True)`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from mar_pipeline import ROOT as PACKAGE
+from mar_pipeline.workers import client, warm, worker_server
+from tests.support import ROOT
+
+# What the command imports late, but for huggingface_hub: that reads its variables when it is imported.
+COMMAND = (
+    "mar_pipeline.__main__",
+    "mar_pipeline.config.build_config",
+    "mar_pipeline.builder.session",
+    "mar_pipeline.answers.rehearsal",
+    "mar_pipeline.serving.smoke",
+    "mar_pipeline.audit.check",
+    "mar_pipeline.archive.contents",
+    "mar_pipeline.audit.diff",
+    "mar_pipeline.model.lock",
+    "mar_pipeline.host.doctor",
+    "concurrent.futures.thread",
+)
+
+# These are read by Python, or by libraries as they are loaded.
+_AT_START = ("PYTHON", "LD_", "OMP_", "MKL_", "OPENBLAS_", "TORCH_", "PATH")
+
+
+class SharedWorkers(warm.Server):
+    """The workers' server of all commands: none of them ends it."""
+
+    def __init__(self) -> None:
+        super().__init__(client.environment())
+        self._with_transformers()
+
+    def close(self) -> None:
+        pass
+
+
+class Zygote(warm.Server):
+    """The process that commands are forked from. To be closed."""
+
+    def __init__(self) -> None:
+        self._env = _at_start(dict(os.environ))
+        env = {**os.environ, **client.environment()}
+        env["PYTHONPATH"] = os.pathsep.join([env["PYTHONPATH"], str(ROOT)])
+        super().__init__(env, "tests.support.zygote")
+
+    def command(self, words: list[str], cwd: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str] | None:
+        """What `python -m mar_pipeline WORDS` does in this folder and environment; None if it has to be a program."""
+        if _at_start(env) != self._env:
+            return None
+        lines: list[str] = []
+        with tempfile.NamedTemporaryFile() as errors:
+            code = self.run(
+                words, cwd=cwd, env=env, log=Path(errors.name), on_line=lines.append, running=set[warm.Worker]()
+            )
+            said = Path(errors.name).read_bytes().decode()
+        return subprocess.CompletedProcess(words, code, "".join(lines), said)
+
+
+def _at_start(env: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in env.items() if name.startswith(_AT_START)}
+
+
+def _command(job: dict[str, Any]) -> None:
+    sys.argv[:] = [str(PACKAGE / "__main__.py"), *job["arguments"]]
+    code: Any = 0
+    try:
+        import_module("mar_pipeline.__main__").main()
+    except SystemExit as end:
+        code = end.code
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(int(code or 0))
+
+
+if __name__ == "__main__":
+    import socket
+
+    worker_server.preload(COMMAND, int(sys.argv[2]))
+    assert not {"torch", "transformers", "huggingface_hub"} & set(sys.modules)
+    warm._server = SharedWorkers()
+    worker_server.serve(socket.socket(fileno=int(sys.argv[1])), _command)
