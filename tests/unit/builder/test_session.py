@@ -219,3 +219,12 @@ def test_only_the_download_and_who_declares_it_see_the_checkpoint(noted: Build) 
     assert state.inputs("serialize", ("download",)).checkpoint is state.checkpoint
     with pytest.raises(Undeclared, match="stage other reads the checkpoint, and its declared inputs are: serialize"):
         state.inputs("other", ("serialize",)).checkpoint  # noqa: B018
+
+
+def test_no_stage_gets_hold_of_the_state_which_the_runner_writes() -> None:
+    folder = Path(runner.__file__).parent
+    files = {file.relative_to(folder).as_posix(): file.read_text(encoding="utf-8") for file in folder.rglob("*.py")}
+    named = {name for name, text in files.items() if re.search(r"\bState\b", text)}
+    assert named == {"build.py", "runner.py", "status.py"}
+    written = {name for name, text in files.items() if re.search(r"\bstate\.\w+(\[[^]]+\])? \|?= ", text)}
+    assert written == {"runner.py"}
