@@ -255,7 +255,7 @@ def test_a_pickled_adapter_with_a_head_of_another_size_than_its_bases(mar: Mar, 
 @pytest.mark.parametrize(
     ("family", "shape", "said"),
     [
-        ("bert", {"num_hidden_layers": 1}, "does not fit its base model, which has no place for bert.encoder.layer.1"),
+        ("bert", {"num_hidden_layers": 1}, "does not fit its base model, which has no weight bert.encoder.layer.1"),
         ("bert", {"hidden_size": 64}, "size mismatch"),
         ("gpt2", {}, "peft cannot apply the adapter to its base model"),
     ],
