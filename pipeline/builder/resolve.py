@@ -12,6 +12,7 @@ from ..config import build_config
 from ..errors import InputError
 from ..host.chips import CHIPS
 from ..model import adapter
+from ..model.checkpoint import dtype as dtype_of
 from ..model.checkpoint import labels as labels_of
 from ..model.checkpoint import positions, task_of, tensors
 from ..model.selection import ADAPTER, ADAPTER_CONFIG, ADAPTER_WEIGHTS
@@ -124,10 +125,7 @@ def tolerance(inputs: Inputs) -> float:
 def dtype(inputs: Inputs) -> str:
     """The dtype of the weights that are served: the setting, or the checkpoint's own."""
     setting: str = inputs.config.handler.dtype
-    if setting != "auto":
-        return setting
-    config = _config(inputs)
-    return str(config.get("dtype", config.get("torch_dtype")) or "float32").removeprefix("torch.")
+    return dtype_of(_config(inputs)) if setting == "auto" else setting
 
 
 def packed_handler(inputs: Inputs) -> dict[str, Any]:

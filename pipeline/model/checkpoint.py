@@ -156,6 +156,11 @@ _BEHIND_PADDING = frozenset(
 )  # fmt: skip
 
 
+def dtype(config: dict[str, Any]) -> str:
+    """The type of its weights, as torch calls it."""
+    return str(config.get("dtype", config.get("torch_dtype")) or "float32").removeprefix("torch.")
+
+
 def positions(config: dict[str, Any], tokenizer_config: dict[str, Any]) -> int | None:
     """The most tokens that the model and its tokenizer take, special tokens included; None if there is no limit."""
     limits = []

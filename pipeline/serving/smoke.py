@@ -14,10 +14,11 @@ from textwrap import indent
 from typing import Any
 
 from ..answers.compare import Difference, differences, table
-from ..answers.tolerance import FLOAT32
+from ..answers.tolerance import FLOAT32, of_scores
 from ..archive import formats
 from ..archive.reader import PROVENANCE, Archive, digest
 from ..errors import InputError, MismatchError
+from ..model import checkpoint
 from .logs import WorkerDied
 from .properties import served_name
 from .server import Server
@@ -48,7 +49,8 @@ def smoke(
     """Serve `archives` from one TorchServe and send each its own samples: alone, at once, and as raw bytes.
 
     `answer(archive, requests)` gives what the archive's handler answers to each request in this process, or whatever it
-    is to be compared with, and `tolerances` by how much a number may differ for it. `report` gets a line for each step.
+    is to be compared with, and `tolerances` by how much a score may differ for it, where that is not what the type of
+    its weights and its hardware allow. `report` gets a line for each step.
     `keep` is a folder for the logs if a model does not load.
     Raises MismatchError with a table if an answer differs by more than that, or is none, WorkerDied if an
     archive does not load, InputError if there is none, it holds no samples, or TorchServe or Java is missing.
@@ -74,10 +76,24 @@ def smoke(
         for path in archives:
             name = served_name(path.name)
             report(f"{name} is READY after {server.ready[name]:.1f} s")
-            tolerance = (tolerances or {}).get(path, FLOAT32["cpu"])
+            tolerance = (tolerances or {}).get(path) or tolerance_of(path)
             results.append(_try(server, name, requests[path], expected[path], tolerance))
             report(f"{name}: {results[-1].requests} answers agree, {results[-1].median_ms:.1f} ms each")
     return results
+
+
+def tolerance_of(archive: Path) -> float:
+    """By how much its scores may differ: 16 bits round otherwise beside other requests, or on another device."""
+    found = Archive(archive)
+    try:
+        settings = found.json(PROVENANCE)["settings"]["handler"]["handler"]
+        dtype, hardware = str(settings["dtype"]), str(settings["hardware"])
+    except (KeyError, TypeError):  # an archive that was built elsewhere
+        return FLOAT32["cpu"]
+    config = found.json("config.json") if dtype == "auto" else None
+    if isinstance(config, dict):
+        dtype = checkpoint.dtype(config)
+    return of_scores(dtype, hardware if hardware in FLOAT32 else "cpu", casts=False)
 
 
 def unverified(archive: Path) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from mar_pipeline.errors import InputError, MismatchError
 from mar_pipeline.serving import smoke as module
 from mar_pipeline.serving.logs import WorkerDied
 from mar_pipeline.serving.server import Server
-from mar_pipeline.serving.smoke import samples, smoke
+from mar_pipeline.serving.smoke import samples, smoke, tolerance_of
 
 from .conftest import ECHO, SAMPLES, pack
 
@@ -34,6 +35,31 @@ def test_an_archive_without_samples_is_refused(tmp_path: Path) -> None:
     (folder / "samples.json").write_text("[")
     with pytest.raises(InputError, match="not JSON"):
         samples(folder)
+
+
+@pytest.mark.parametrize(
+    ("handler", "config", "allowed"),
+    [
+        ({"dtype": "float32", "hardware": "cpu"}, {"dtype": "bfloat16"}, 1e-4),
+        ({"dtype": "bfloat16", "hardware": "cpu"}, {}, 2e-2),
+        ({"dtype": "auto", "hardware": "gpu"}, {"torch_dtype": "float16"}, 2e-2),
+        ({"dtype": "auto", "hardware": "cpu"}, {}, 1e-4),
+        ({"dtype": "float32", "hardware": "neuronx"}, {}, 1e-3),
+        ({"dtype": "float32", "hardware": "something"}, {}, 1e-4),
+        ({}, {}, 1e-4),
+        ([], [], 1e-4),
+        (None, None, 1e-4),
+    ],
+    ids=str,
+)
+def test_scores_may_differ_as_the_archives_weights_and_hardware_allow(
+    tmp_path: Path, handler: Any, config: Any, allowed: float
+) -> None:
+    folder = pack(tmp_path, "m", ECHO, "no-archive")
+    if handler is not None:
+        (folder / "provenance.json").write_text(json.dumps({"settings": {"handler": {"handler": handler}}}))
+        (folder / "config.json").write_text(json.dumps(config))
+    assert tolerance_of(folder) == allowed
 
 
 def test_nothing_to_try_is_an_error() -> None:
