@@ -1,7 +1,7 @@
 """The whole line for AWS Inferentia, on stand-ins for its packages: build, verify, archive, TorchServe.
 
-They enforce what the hardware does (tests/support/stand_ins/neuron), and are not it: docs/how-to/inferentia.md says what
-was run where.
+They enforce what the hardware does (tests/support/stand_ins/neuron), and are not it: docs/how-to/inferentia.md says
+what was run where.
 """
 
 from __future__ import annotations
