@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
@@ -28,7 +29,10 @@ TESTS = {
         "test_output_folder", "test_diff", "test_links",
     ),
     "answers": ("test_compare", "test_same_tokens", "test_tokenizer_files", "test_smoke"),
-    "handlers": ("handlers/test_*", "test_handler_code", "test_without_transformers"),
+    "handlers": (
+        "test_pace", "test_requests", "test_runs", "test_spans", "test_chat", "test_limits", "test_handlers",
+        "test_nested", "test_linear", "test_generation", "test_handler_code",
+    ),
 }  # fmt: skip
 """The tests of each package, by the names of their modules."""
 
@@ -36,7 +40,9 @@ TESTS = {
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description="How many small faults are noticed.")
     parser.add_argument("--draw", metavar="COMMIT", help="draw another sample, of lines that COMMIT has too")
-    parser.add_argument("--tests", default="not slow", metavar="EXPRESSION", help="pytest's -m (default: %(default)r)")
+    parser.add_argument(
+        "--tests", metavar="EXPRESSION", help="pytest's -m (default: 'not slow'; of handlers 'not long')"
+    )
     parser.add_argument("--only", type=Path, metavar="FILE", help="only the mutants that FILE lists, one a line")
     parser.add_argument("--jobs", type=int, default=2)
     asked = parser.parse_args()
@@ -61,7 +67,7 @@ def main() -> int:
     return 0
 
 
-def _try_all(sample: list[Mutant], tests: str, jobs: int) -> list[tuple[Mutant, str]]:
+def _try_all(sample: list[Mutant], tests: str | None, jobs: int) -> Iterator[tuple[Mutant, str]]:
     """The outcome of each mutant. Each job has a copy of the checkout, so nothing is changed here."""
     copies: SimpleQueue[Path] = SimpleQueue()
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
@@ -75,7 +81,7 @@ def _try_all(sample: list[Mutant], tests: str, jobs: int) -> list[tuple[Mutant, 
             finally:
                 copies.put(copy)
 
-        return list(zip(sample, pool.map(outcome, sample), strict=True))
+        yield from zip(sample, pool.map(outcome, sample), strict=True)
 
 
 def _copy(folder: Path) -> Path:
@@ -83,18 +89,20 @@ def _copy(folder: Path) -> Path:
     return folder
 
 
-def _try(mutant: Mutant, copy: Path, tests: str) -> str:
+def _try(mutant: Mutant, copy: Path, tests: str | None) -> str:
     places = [file for root in ("pipeline", "handlers") for file in (copy / root).rglob("*.py")]
     files = [file for file in places if mutant.line in file.read_text(encoding="utf-8").splitlines()]
     if len(files) != 1:
         return "absent"
     code = files[0].read_text(encoding="utf-8")
     lines = [mutant.mutated if line == mutant.line else line for line in code.splitlines()]
+    # Nearly every test of a handler loads a model.
+    marked = tests or ("not long" if mutant.package == "handlers" else "not slow")
     modules = [file for name in TESTS[mutant.package] for file in sorted((copy / "tests").rglob(f"{name}.py"))]
     files[0].write_text("\n".join(lines) + "\n", encoding="utf-8")
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", tests, *map(str, modules)],
+            [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", marked, *map(str, modules)],
             cwd=copy,
             env=_environment(copy),
             capture_output=True,
