@@ -78,10 +78,14 @@ def header(stream: IO[bytes], size: int | None = None) -> dict[str, Any]:
         tensors = json.loads(stream.read(length))
         tensors.pop("__metadata__", None)
         places = sorted((*one["data_offsets"], name) for name, one in tensors.items())
-        for begin, behind, name in places:
-            if not type(begin) is type(behind) is int or not end == begin <= behind:
+        for *offsets, name in places:
+            if (
+                len(offsets) != 2
+                or {type(offset) for offset in offsets} != {int}
+                or not end == offsets[0] <= offsets[1]
+            ):
                 raise ValueError("its tensors overlap, or leave gaps")
-            end = behind
+            end = offsets[1]
             str(tensors[name]["dtype"]), tuple(tensors[name]["shape"])
     except (KeyError, TypeError, AttributeError, RecursionError):
         raise ValueError("its header does not list tensors") from None

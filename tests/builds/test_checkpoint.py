@@ -52,9 +52,9 @@ def test_tensors_that_safetensors_does_not_read_are_refused(tmp_path: Path, offs
     file.write_bytes(struct.pack("<Q", len(header)) + header.encode() + bytes(12))
     with pytest.raises(SafetensorError):
         safe_open(file, "np")
-    with pytest.raises(InputError, match="no whole safetensors file"):
+    with pytest.raises(InputError, match="not a complete safetensors file"):
         checkpoint.tensors(file, "m.safetensors")
-    with file.open("rb") as stream, pytest.raises(ValueError, match="no safetensors file"):
+    with file.open("rb") as stream, pytest.raises(ValueError, match="not a safetensors file"):
         in_archives(stream)
 
 
@@ -65,7 +65,7 @@ def test_a_header_is_never_longer_than_the_format_has_it(tmp_path: Path) -> None
         stream.truncate(1 << 30)
     with pytest.raises(SafetensorError):
         safe_open(file, "np")
-    with pytest.raises(InputError, match="length makes no sense"):
+    with pytest.raises(InputError, match="an invalid length"):
         checkpoint.tensors(file, "m.safetensors")
 
 
