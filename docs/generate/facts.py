@@ -34,9 +34,14 @@ def variables() -> str:
 def credentials() -> str:
     """The variables that hold each source's secrets."""
     kinds = {
-        "the Hugging Face Hub": project.KINDS["hub"].credentials,
-        **{service.name: service.credentials for service in project.SERVICES.values()},
-        "an MLflow registry": project.KINDS["mlflow"].credentials,
+        name: names
+        for kind, row in project.KINDS.items()
+        for name, names in (
+            [(service.name, service.credentials) for service in project.SERVICES.values()]
+            if kind == "url"
+            else [(project.ADDRESSES[kind].words.partition(",")[0], row.credentials)]
+        )
+        if names
     }
     rows = [[name, ", ".join(f"`{one}`" for one in names)] for name, names in kinds.items()]
     return markdown.table(["source", "variables"], rows)

@@ -16,12 +16,13 @@ from mar_pipeline.config import settings as config
 from mar_pipeline.config import values
 from mar_pipeline.host import advisories, environment
 from mar_pipeline.host.chips import CHIPS
+from mar_pipeline.model.address import KINDS as ADDRESSES
 from mar_pipeline.sources import KINDS
 from mar_pipeline.sources.objects.services import SERVICES
 from mar_pipeline.tasks import MODES, TASKS
 
 __all__ = [
-    "CHIPS", "KINDS", "MODES", "SERVICES", "TASKS", "TOKENS", "WORK", "advisories", "commands", "config",
+    "ADDRESSES", "CHIPS", "KINDS", "MODES", "SERVICES", "TASKS", "TOKENS", "WORK", "advisories", "commands", "config",
     "environment", "errors", "requests", "tolerance", "values",
 ]  # fmt: skip
 

@@ -69,7 +69,7 @@ def descriptions() -> dict[str, str]:
         for name, field in owner.model_fields.items():
             key = _dotted(prefix, field.alias or name)
             if name not in own:
-                raise ValueError(f"{key} has no docstring in pipeline/config/settings.py")
+                raise ValueError(f"{key} has no docstring in pipeline/config")
             texts[key] = own[name]
     return texts
 

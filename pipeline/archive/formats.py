@@ -1,4 +1,7 @@
-"""The formats of archives, as torch-model-archiver's `--archive-format` names them. A new one is a row here."""
+"""The formats of archives, as torch-model-archiver's `--archive-format` names them.
+
+Another format of a kind that there is, is a row here; CONTRIBUTING.md lists what another kind needs.
+"""
 
 from __future__ import annotations
 

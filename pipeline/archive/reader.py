@@ -88,6 +88,7 @@ class Archive:
                 assert current is member
                 yield stream
         else:
+            assert self.kind == "no-archive"
             with (self.path / member.path).open("rb") as plain:
                 yield plain
 
@@ -219,7 +220,10 @@ def _index(path: Path) -> tuple[Kind, Index]:
 
 @lru_cache(maxsize=8)
 def _read(path: Path, kind: Kind, _file: tuple[int, ...]) -> Index:
-    return zip_reader.index(path) if kind == "zip" else tar_reader.index(path, MANIFEST)
+    if kind == "tgz":
+        return tar_reader.index(path, MANIFEST)
+    assert kind == "zip"
+    return zip_reader.index(path)
 
 
 def _folder(path: Path) -> Index:

@@ -113,7 +113,7 @@ class _Header:
 
 def index(path: Path, last: str) -> Index:
     """The members of a compressed tar file. Raises Fault unless it can be read in one way only, and Damage if it cannot
-    be read up to the file `wanted`."""
+    be read up to the file `last`."""
     listing = _Listing()
     try:
         listing.read(_Reader(path))

@@ -11,7 +11,7 @@ from ..archive import records
 from ..archive.formats import WORDS
 from ..archive.reader import DAMAGE, MANIFEST, PROVENANCE, Archive, digest
 from ..config import messages
-from ..config.settings import Frontend
+from ..config.frontend import Frontend
 from ..errors import InputError
 from ..files import yaml
 from ..model.checkpoint import CONFIG, FOREIGN, INDEX, PICKLES, SIDE_FILES

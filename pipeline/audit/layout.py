@@ -3,8 +3,6 @@ programs may read differently was refused before (`members`, `zip_reader`, `tar_
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from ..archive.findings import Finding, Findings
 from ..archive.members import AGAIN
 from ..archive.reader import Archive
@@ -13,12 +11,7 @@ from ..text import some
 
 def findings(archive: Archive) -> Findings:
     """Findings on the container and the members of an archive."""
-    if archive.kind == "zip":
-        yield from _zip(archive)
-    elif archive.kind == "tgz":
-        yield from _tar(archive)
-    else:
-        yield from _folder(archive.path)
+    yield from {"zip": _zip, "tgz": _tar, "no-archive": _folder}[archive.kind](archive)
     yield from _capitals([member.path for member in archive.members()])
 
 
@@ -54,8 +47,8 @@ def _tar(archive: Archive) -> Findings:
         )
 
 
-def _folder(path: Path) -> Findings:
-    root = path.resolve()
+def _folder(archive: Archive) -> Findings:
+    path, root = archive.path, archive.path.resolve()
     for file in sorted(path.rglob("*")):
         if file.is_symlink() and not file.resolve().is_relative_to(root):
             yield Finding(

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from ..archive.findings import Finding, Findings, Level
 from ..config import messages
-from ..config.settings import Frontend
+from ..config.frontend import Frontend
 from ..files import yaml
 from ..serving.properties import MODEL_NAME
 from .survey import Survey

@@ -23,8 +23,9 @@ from ..model.lock import TaskLookup
 from ..tasks import MODES, TASKS, Task
 from ..tasks import find as find_task
 from . import messages, rules
+from .frontend import Frontend
 from .reader import Checked, ConfigReader, Overrides
-from .settings import ArchiveSettings, Frontend, HandlerSettings, HardwareSettings, VerifySettings
+from .settings import ArchiveSettings, HandlerSettings, HardwareSettings, VerifySettings
 
 __all__ = [
     "ArchiveSettings",

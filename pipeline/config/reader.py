@@ -24,12 +24,6 @@ from .values import COMPILED
 
 # Keys whose unquoted values are kept as text: the version 1.10 is not a number, and the label `no` is not a boolean.
 _AS_WRITTEN = re.compile(r"archive\.(name|version)|handler\.(base_)?revision|handler\.labels(\[\d+\]|\.\d+)")
-_KINDS = {
-    "folder": "a folder",
-    "starter": "a starter",
-    "url": "an address in an object store",
-    "mlflow": "a registered model, whose name includes its version",
-}
 # Field of Overrides -> the key of `handler:` that it sets.
 _OPTIONS = {"task": "mode", "model": "model_name", "revision": "revision", "save_mode": "save_mode"}
 
@@ -263,9 +257,8 @@ class ConfigReader:
             self._problems.add(("handler", "base_model"), "holds credentials, which must come from the environment")
         revision = config.handler.revision
         if source.kind != "hub" and revision is not None:
-            self._problems.add(
-                ("handler", "revision"), f"only a Hub id has revisions, and {name} is {_KINDS[source.kind]}"
-            )
+            kind = address.KINDS[source.kind].words
+            self._problems.add(("handler", "revision"), f"only a Hub id has revisions, and {name} is {kind}")
         if source.revision is not None and revision not in (None, source.revision):
             self._problems.add(("handler", "revision"), f"differs from the revision in {name}; leave one of them out")
         return source

@@ -7,7 +7,7 @@ import re
 import shlex
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
 from ..archive import formats
@@ -24,6 +24,12 @@ LONGEST = 1_000_000
 
 LARGEST = 2**31 - 1
 """The largest value of a number that TorchServe's front end reads (a Java Integer)."""
+
+
+class Section(BaseModel):
+    """A section of the file: immutable, strict types, no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
 
 
 def complain(message: str) -> PydanticCustomError:

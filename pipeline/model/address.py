@@ -15,6 +15,26 @@ from .. import ROOT
 from ..tasks import TASKS
 from ..text import near
 
+Kind = Literal["starter", "folder", "hub", "url", "mlflow"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KindOfAddress:
+    """A kind of address. `words` name it in messages. `field` is the field of `source` in provenance.json that holds
+    the address; None for folders, whose paths are not recorded."""
+
+    words: str
+    field: str | None
+
+
+KINDS: dict[Kind, KindOfAddress] = {
+    "starter": KindOfAddress(words="a starter", field="name"),
+    "folder": KindOfAddress(words="a folder", field=None),
+    "hub": KindOfAddress(words="a Hub id", field="repo"),
+    "url": KindOfAddress(words="an address in an object store", field="url"),
+    "mlflow": KindOfAddress(words="a registered model, whose name includes its version", field="model"),
+}
+
 STARTERS = ROOT / "starters"
 PREFIX = "starter:"
 
@@ -54,7 +74,7 @@ class ModelSource:
     url       in an object store
     """
 
-    kind: Literal["starter", "folder", "hub", "url", "mlflow"]
+    kind: Kind
     name: str
     path: Path | None = None
     repo: str | None = None

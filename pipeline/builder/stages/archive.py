@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,10 +128,11 @@ def run(job: Job) -> Kept:
     try:
         if FORMATS[form].kind == "no-archive":
             return Kept(_folder(members, target, job, tick))
-        if FORMATS[form].kind == "tgz":
-            entry = writer.write_tar(target, members, seconds, tick, root=build.config.archive.name)
-        else:
-            entry = writer.write_zip(target, members, seconds, tick, deflated=form == "default")
+        write = {
+            "zip": partial(writer.write_zip, deflated=form == "default"),
+            "tgz": partial(writer.write_tar, root=build.config.archive.name),
+        }[FORMATS[form].kind]
+        entry = write(target, members, seconds, tick)
     except writer.Wrong as wrong:
         if build.store.blob(wrong.entry.sha256).exists() and not build.store.intact(wrong.entry):
             raise Damaged(wrong.entry.path) from None

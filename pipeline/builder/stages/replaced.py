@@ -14,12 +14,11 @@ from typing import Any
 from ...archive.reader import PROVENANCE, Archive
 from ...errors import InputError
 from ...files.tree import text_digest
+from ...model.address import KINDS
 from ...text import printable
 from ..build import Build, Inputs
 from .archive import provenance, provenance_text
 
-_ADDRESS = {"hub": "repo", "url": "url", "mlflow": "model", "starter": "name"}
-"""The field that names the model, for each kind of source but a folder."""
 _WEIGHTS = re.compile(r".*\.(safetensors|bin|pt|pth)")
 _MOST_FOLDERS = 8
 
@@ -94,5 +93,7 @@ def _short_digests(provenance: dict[str, Any]) -> str:
 
 def _address(source: dict[str, Any]) -> str | None:
     """The model's address; None for a folder."""
-    kind = source["kind"]
-    return None if kind not in _ADDRESS else f"{'starter:' if kind == 'starter' else ''}{source[_ADDRESS[kind]]}"
+    row = KINDS.get(source["kind"])
+    if row is None or row.field is None:
+        return None
+    return f"{'starter:' if source['kind'] == 'starter' else ''}{source[row.field]}"
