@@ -103,7 +103,7 @@ _UNUSED = frozenset(
     ("_commit_hash", "task_specific_params", "license", "revision", "auto_mapping", "parent_library",
      "base_model_class", "megatron_core", "finetuning_task", "tokenizer_name")
 )  # fmt: skip
-"""Keys that are removed without a note: the four tasks do not read them."""
+"""Keys that are removed without a note: the tasks do not read them."""
 
 _REMOVED = object()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from ..errors import InputError
@@ -11,7 +12,7 @@ from ..text import printable
 
 
 def refuse_unknown(folder: Path) -> None:
-    """Raises InputError for a checkpoint whose `model_type` is not one of the four tasks' Auto classes.
+    """Raises InputError for a checkpoint whose `model_type` none of the tasks' Auto classes supports.
 
     transformers instantiates the config of any type, and those of some types load other models or run their code;
     without a type, it guesses one from the folder's name. If `auto_map` names the model's own code for a type that
@@ -27,7 +28,7 @@ def refuse_unknown(folder: Path) -> None:
     named, own = config.get("model_type"), config.get("auto_map")
     if isinstance(own, dict) and "AutoConfig" in own and (named is None or str(named) not in CONFIG_MAPPING_NAMES):
         return
-    supported = {name for task in TASKS.values() for name in getattr(modeling_auto, _NAMES[task.auto_class])}
+    supported = {name for task in TASKS.values() for name in getattr(modeling_auto, _table(task.auto_class))}
     if not isinstance(named, str):
         raise InputError(
             "The checkpoint's config.json has no model_type, so its architecture is unknown.",
@@ -40,13 +41,11 @@ def refuse_unknown(folder: Path) -> None:
             "config.json names.",
             f"None of {', '.join(task.auto_class for task in TASKS.values())} supports it; it may be newer than the "
             "installed transformers.",
-            "Upgrade transformers, or use a model for one of the four tasks.",
+            f"Upgrade transformers, or use a model for one of the tasks: {', '.join(TASKS)}.",
         )
 
 
-_NAMES = {
-    "AutoModelForSequenceClassification": "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
-    "AutoModelForTokenClassification": "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES",
-    "AutoModelForQuestionAnswering": "MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES",
-    "AutoModelForCausalLM": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
-}
+def _table(auto_class: str) -> str:
+    """transformers' table of an Auto class's models: for AutoModelForCausalLM, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES."""
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", auto_class.removeprefix("Auto"))
+    return f"{words.upper()}_MAPPING_NAMES"

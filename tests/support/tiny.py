@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mar_pipeline.tasks import TASKS
+
 WORDS = ["the", "a", "an", "and", "or", "but", "in", "on", "of", "to", "is", "was", "were", "are", "he", "she", "it", "they", "room", "staff", "soup", "good", "bad", "awful", "great", "kind", "not", "Maria", "Lopez", "Madrid", "Berlin", "Anna", "Schmidt", "Siemens", "James", "Carter", "London", "Warsaw", "Daniel", "Tom", "Nora", "Lisbon", "baker", "shop", "works", "won", "who", "where", "when", "what", "does", "open", "library", "Mill", "Street", "Saturdays", "Sundays", "weekdays", "nine", "ten", "two", "once", "upon", "time", "old", "man", "morning", "door", "sky", "looked", "opened", "new", "factory", "near", "papers", "there", "reported", "week", "last", "moved", "from", "March", "call", "happened", "today", "nothing"]  # fmt: skip
 
 SHAPE: dict[str, Any] = {
@@ -20,26 +22,14 @@ LABELS = {
     "seq_classification": ["negative", "positive"],
     "token_classification": ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"],
 }
-AUTO = {
-    "seq_classification": "AutoModelForSequenceClassification",
-    "token_classification": "AutoModelForTokenClassification",
-    "question_answering": "AutoModelForQuestionAnswering",
-    "text_generation": "AutoModelForCausalLM",
-}
-_TABLES = {
-    "seq_classification": "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
-    "token_classification": "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES",
-    "question_answering": "MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES",
-    "text_generation": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
-}
-"""Of transformers: the class of each family that has a head for the task."""
+AUTO = {task.name: task.auto_class for task in TASKS.values()}
 
 
 def has(family: str, task: str) -> bool:
     """Whether transformers has a class of that family for that task."""
-    from transformers.models.auto import modeling_auto
+    import transformers as t
 
-    return family in getattr(modeling_auto, _TABLES[task])
+    return t.CONFIG_MAPPING[family] in getattr(t, AUTO[task])._model_mapping
 
 
 def _named(tokenizer: Any, types: bool = False, **tokens: str) -> Any:
