@@ -4,6 +4,7 @@ VENV   ?= .venv
 OUT    ?= build
 BIN    := $(VENV)/bin
 MAR    := $(BIN)/mar
+tasks  := $(sort $(basename $(notdir $(wildcard configs/*.yaml))))
 
 # `make mar` builds CONFIG, or the task's own config; MODEL, REVISION, SAVE_MODE and NAME override what it says. MODEL
 # alone will do where the model tells its task. (NAME only as it is typed: some systems have it in the environment.)
@@ -22,7 +23,7 @@ overrides := $(if $(MODEL),--model "$(MODEL)") $(if $(REVISION),--revision "$(RE
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "TASK is one of seq_classification, token_classification, question_answering, text_generation."
+	@echo "TASK is one of: $(tasks)."
 	@echo "make mar TASK=... [MODEL=<Hub id, folder or address>] [REVISION=...] [SAVE_MODE=torchscript] [NAME=...] [OUT=build]"
 	@echo "make mar CONFIG=file.yaml [NAME=...] [LOCKED=1] [OFFLINE=1]"
 
@@ -126,7 +127,7 @@ docs-reference: $(VENV)/.ready  ## write the generated reference; WHAT=tutorial 
 	@$(BIN)/python -m docs.generate $(or $(WHAT),reference)
 
 starters: $(VENV)/.ready  ## train the starter models again
-	@for task in seq_classification token_classification question_answering text_generation; do \
+	@for task in $(tasks); do \
 	  $(BIN)/python -m mar_pipeline.starters.training $$task || exit 1; done
 
 clean:  ## remove the output and the environment; the cache stays (mar cache gc)
