@@ -17,7 +17,8 @@ class Task:
     outputs     names of the model's outputs, in order
     labelled    whether its models have labels (id2label)
     peft        PEFT's name for it (peft.TaskType)
-    settings    settings of `handler:` that only some tasks have
+    settings    settings of `handler:` that only some tasks have -> the default that is packed: a value, a function of
+                max_length, or None, which packs nothing
     aliases     other tools' names for it
     fields      the texts of an input, in the order of tokenizing; the last may be longer than the model takes
     pairs       whether an input may be two texts
@@ -33,13 +34,17 @@ class Task:
     outputs: tuple[str, ...]
     labelled: bool
     peft: str
-    settings: tuple[str, ...]
+    settings: dict[str, Any]
     fields: tuple[str, ...]
     pairs: bool = False
     per_token: bool = True
     generates: bool = False
     aliases: tuple[str, ...] = ()
     samples: tuple[dict[str, Any], ...] = field(repr=False)
+
+
+def _quarter(max_length: int) -> int:
+    return max_length // 4
 
 
 _ROWS = (
@@ -51,7 +56,7 @@ _ROWS = (
         outputs=("logits",),
         labelled=True,
         peft="SEQ_CLS",
-        settings=("labels", "top_k"),
+        settings={"labels": None, "top_k": 1},
         fields=("text",),
         pairs=True,
         per_token=False,
@@ -74,7 +79,7 @@ _ROWS = (
         outputs=("logits",),
         labelled=True,
         peft="TOKEN_CLS",
-        settings=("labels", "aggregation_strategy", "stride"),
+        settings={"labels": None, "aggregation_strategy": "simple", "stride": _quarter},
         fields=("text",),
         aliases=("ner",),
         samples=(
@@ -97,7 +102,7 @@ _ROWS = (
         outputs=("start_logits", "end_logits"),
         labelled=False,
         peft="QUESTION_ANS",
-        settings=("top_k", "stride", "max_answer_length"),
+        settings={"top_k": 1, "stride": _quarter, "max_answer_length": 30},
         fields=("question", "context"),
         pairs=True,
         aliases=("qa",),
@@ -122,7 +127,7 @@ _ROWS = (
         outputs=("logits",),
         labelled=False,
         peft="CAUSAL_LM",
-        settings=("generation",),
+        settings={"generation": None},
         fields=("prompt",),
         generates=True,
         samples=(

@@ -175,7 +175,7 @@ def legal_name(name: str) -> str:
 def packed_handler(config: BuildConfig, *, max_length: int) -> dict[str, Any]:
     """The `handler:` section of the packed model-config.yaml, for inputs of `max_length` tokens: the settings that the
     handler reads for this task, in a fixed order."""
-    handler, task = config.handler, config.task.name
+    handler = config.handler
     section: dict[str, Any] = {
         "mode": config.task.mode,
         "save_mode": handler.save_mode,
@@ -195,15 +195,10 @@ def packed_handler(config: BuildConfig, *, max_length: int) -> dict[str, Any]:
         section["BetterTransformer"] = handler.BetterTransformer
     section["model_parallel"] = handler.model_parallel
     section["captum_explanation"] = handler.captum_explanation
-    defaults: dict[str, Any] = {
-        "top_k": 1,
-        "aggregation_strategy": "simple",
-        "stride": max_length // 4,
-        "max_answer_length": 30,
-    }
-    for name, default in defaults.items():
-        if task in rules.TASK_SETTINGS[name]:
+    for name, default in config.task.settings.items():
+        if default is not None:
             value = getattr(handler, name)
+            default = default(max_length) if callable(default) else default
             section[name] = default if value is None else value
     if handler.generation is not None:
         section["generation"] = handler.generation.model_dump(exclude_none=True)
