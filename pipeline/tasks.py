@@ -16,7 +16,7 @@ class Task:
     heads       endings of the class names in `architectures` of a config.json
     outputs     names of the model's outputs, in order
     labelled    whether its models have labels (id2label)
-    peft        PEFT's name for it (peft.TaskType)
+    peft        PEFT's name for it (peft.TaskType); None if PEFT has none
     settings    settings of `handler:` that only some tasks have -> the default that is packed: a value, a function of
                 max_length, or None, which packs nothing
     aliases     other tools' names for it
@@ -33,7 +33,7 @@ class Task:
     heads: tuple[str, ...]
     outputs: tuple[str, ...]
     labelled: bool
-    peft: str
+    peft: str | None
     settings: dict[str, Any]
     fields: tuple[str, ...]
     pairs: bool = False
