@@ -74,7 +74,7 @@ def _base_of(build: Build, base: Base) -> tuple[ModelSource, str | None]:
         raise InputError(
             f"{config.model.name} names the base model {name}, which is not a Hub id.",
             "A model from elsewhere must not choose what this machine reads, or whom it asks.",
-            "If that is meant, set handler.base_model to it.",
+            "Set handler.base_model to it, if that is meant.",
         )
     return source, revision or source.revision
 
