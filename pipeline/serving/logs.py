@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 import tempfile
 from pathlib import Path
@@ -66,8 +67,13 @@ class Logs:
 
 
 def read(path: Path) -> str:
-    """The text of a log; "" if it cannot be read."""
+    """The text of a log; "" if it cannot be read. At midnight TorchServe begins it again, and compresses what it had
+    (log4j2.xml: ts_log.29-Nov.log.gz)."""
+    text = b""
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
+        for rolled in sorted(path.parent.glob(f"{path.stem}.*{path.suffix}.gz"), key=lambda file: file.stat().st_mtime):
+            text += gzip.decompress(rolled.read_bytes())
+        text += path.read_bytes()
+    except (OSError, EOFError):
+        pass
+    return text.decode("utf-8", errors="replace")
