@@ -185,17 +185,17 @@ def _failed(error: Exception, job: Job, length: int, seconds: float) -> Refused:
     if "num_devices > 0" in str(error) or "could not be initialized" in str(error):
         if device_files():
             return Refused(
-                f"{job['package']} finds no free NeuronCore to compile for: {said}",
+                f"{job['chip']['package']} finds no free NeuronCore to compile for: {said}",
                 "A core belongs to one process, and others have all of them: a server, or another build.",
                 "End what uses the chip (`neuron-ls` shows it), and build again.",
             )
         return Refused(
-            f"{job['package']} finds no NeuronCore here, and was told to compile as if there were one: {said}",
+            f"{job['chip']['package']} finds no NeuronCore here, and was told to compile as if there were one: {said}",
             "hardware.cpu_backend is false.",
             "Leave hardware.cpu_backend out, or set it to true.",
         )
     return Refused(
-        f"{job['package']} cannot compile this model for {length} tokens ({seconds:.0f} s): {said}",
+        f"{job['chip']['package']} cannot compile this model for {length} tokens ({seconds:.0f} s): {said}",
         "An operation of the architecture is not in the compiler, or one of hardware.compiler_args is not.",
         "Try handler.attn_implementation: sdpa, a newer compiler there, or handler.hardware: cpu.",
     )
