@@ -206,6 +206,7 @@ def test_answers_of_partial_batches_are_the_originals_in_a_real_torchserve(
         assert ask(requests[0]) <= 1e-3
 
 
+@pytest.mark.long
 def test_a_host_without_a_chip_compiles_by_the_cpu_backend_and_the_archive_is_unverified(
     tmp_path: Path, packages: Path, models: dict[tuple[str, str], Path]
 ) -> None:
@@ -265,6 +266,7 @@ def test_an_archive_for_inf1_is_compiled_anywhere_and_run_nowhere_else(
     assert archive["unverified"] == "no NeuronCore"
 
 
+@pytest.mark.long
 def test_a_worker_spreads_its_batches_over_cores(hosts: dict[str, Host], models: dict[tuple[str, str], Path]) -> None:
     for chip, one in hosts.items():
         hardware = {**WITH_CHIP[chip].get("hardware", {}), "data_parallel": 2}
@@ -285,6 +287,7 @@ def test_a_worker_spreads_its_batches_over_cores(hosts: dict[str, Host], models:
         assert one.called("DataParallel")[-1]["keywords"]["device_ids"] == [0, 1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("chip", CHIPS)
 def test_a_dynamic_batch_needs_no_padding(
     hosts: dict[str, Host], models: dict[tuple[str, str], Path], chip: str
@@ -297,6 +300,7 @@ def test_a_dynamic_batch_needs_no_padding(
     assert Archive(Path(archive["path"])).json("graph.json")["dynamic_batch"] is True
 
 
+@pytest.mark.long
 def test_loading_beside_others_or_late_is_kept_in_the_graph(
     hosts: dict[str, Host], models: dict[tuple[str, str], Path]
 ) -> None:
@@ -308,6 +312,7 @@ def test_loading_beside_others_or_late_is_kept_in_the_graph(
     assert len(one.called("async_load")) == len(one.called("lazy_load")) == 2
 
 
+@pytest.mark.long
 def test_what_the_compiler_casts_is_within_its_tolerance_or_refused(
     hosts: dict[str, Host], models: dict[tuple[str, str], Path]
 ) -> None:
@@ -386,6 +391,7 @@ def compilers() -> list[str]:
     return found
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_the_compiler_and_leaves_nothing_half_done(
     tmp_path: Path, packages: Path, models: dict[tuple[str, str], Path]
 ) -> None:
@@ -409,6 +415,7 @@ def test_ctrl_c_ends_the_compiler_and_leaves_nothing_half_done(
     assert not one.mar.out.exists()
 
 
+@pytest.mark.long
 def test_an_older_environment_of_its_own_compiles_and_answers_and_its_versions_are_in_the_key(
     tmp_path: Path, models: dict[tuple[str, str], Path]
 ) -> None:

@@ -77,6 +77,9 @@ KINDS = [
     Kind("distilbert", "token_classification"),
     Kind("distilbert", "question_answering", device="neuron"),
 ]
+# Each family, task, device, number of cores, and a dynamic batch. The other combinations are of the long tier.
+EACH = (PLAIN, *(kind for kind in KINDS if kind.dynamic), KINDS[2], KINDS[7], KINDS[9])
+TIERED = [pytest.param(kind, marks=() if kind in EACH else pytest.mark.long, id=str(kind)) for kind in KINDS]
 
 
 @dataclass(frozen=True)
@@ -203,7 +206,7 @@ def answered(folder: Path, requests: list[Any], scratch: Path, env: dict[str, st
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("kind", TIERED)
 def test_answers_are_eager_transformers_for_part_of_a_batch_and_around_each_graphs_length(
     kind: Kind, made: Callable[..., Made], packages: Callable[[], Path], tmp_path: Path
 ) -> None:
