@@ -230,9 +230,13 @@ def test_looking_at_a_branch_that_moved_does_not_spoil_what_is_built_offline(
     assert again["sha256"] == first["sha256"]
 
 
-def test_a_part_of_a_commit_in_the_cache_is_not_taken_for_the_whole_later(online: Mar, hub: Hub) -> None:
-    from huggingface_hub import hf_hub_download
+def test_a_part_of_a_commit_in_the_cache_is_not_taken_for_the_whole_later(
+    online: Mar, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants, hf_hub_download
 
+    # It reads its variable when it is imported, which may have been in another test.
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         hf_hub_download("org/tiny", name, endpoint=hub.address, cache_dir=online.folder / "hf" / "hub")
     path = config(online, "org/tiny")
