@@ -1,5 +1,5 @@
-"""What every task's handler shares: loading, requests one by one, batches by length and against the clock, one line of
-log a batch."""
+"""The base class of the tasks' handlers. It loads the archive, parses requests, batches their inputs by length within
+the response time-out, and logs one line for each batch."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ class Handler:
     task: Task
 
     def initialize(self, context: Any) -> None:
-        """Load tokenizer and model from the worker's model folder. Raises an error of one sentence if that fails."""
+        """Load tokenizer and model from the worker's model folder. If that fails, the error's message is one
+        sentence."""
         self.folder = Path(context.system_properties["model_dir"])
         config = dict(context.model_yaml_config or {})
         self.name = str(context.model_name)
@@ -48,20 +49,20 @@ class Handler:
         runtime = importlib.import_module(f".runtimes.{named(self.settings)}", __package__)
         self.model = runtime.load(self.folder, config, self.device, self.tokenizer.pad, self.task)
         names = self.folder / "index_to_name.json"
-        found = json.loads(names.read_text(encoding="utf-8")) if names.exists() else {}
-        self.labels = [found[str(index)] for index in range(len(found))]
+        labels = json.loads(names.read_text(encoding="utf-8")) if names.exists() else {}
+        self.labels = [labels[str(index)] for index in range(len(labels))]
         self.prepare()
         if math.isfinite(self.pace.timeout):
             self._measure()
 
     def _measure(self) -> None:
-        """Measure the pace, and tell in the log what it allows."""
+        """Measure the pace, and log what it allows."""
         try:
-            # What is compiled is compiled at the first requests, and no slower then.
+            # torch.compile compiles at the first requests: a trial would measure the compiler.
             with getattr(self.model, "uncompiled", nullcontext)():
                 self.trial()
         except Exception as error:
-            logger.warning("requests are held against the clock alone, since a trial failed: %s", _where(error))
+            logger.warning("requests have no limit of tokens, only of time, since a trial failed: %s", _where(error))
             return
         half = self.pace.request
         logger.info("a request may have %s here, which take half of responseTimeout, %g s", self.allowance(), half)
@@ -74,7 +75,7 @@ class Handler:
             )
 
     def trial(self) -> None:
-        """Measure what a token takes on the whole way from a text to its answer."""
+        """Measure the time per token, from text to answer."""
 
         def ask(words: int) -> int:
             request = Request([self.words(words)])
@@ -85,24 +86,24 @@ class Handler:
         self.pace.measure(ask, self.max_length)
 
     def allowance(self) -> str:
-        """What a request may have, as the worker's log tells it."""
+        """The most that a request may have, for the worker's log."""
         return f"{self.pace.allowed:.0f} tokens"
 
     def words(self, count: int) -> dict[str, Any]:
-        """An input of so many words, which are a token each or a few."""
+        """An input of `count` words, for the trial; a word is one token or a few."""
         return {"text": "the " * count}
 
     def prepare(self) -> None:
-        """What a task does once, when all is loaded."""
+        """A task's own preparation, after the model is loaded."""
 
     def label(self, name: str) -> int:
-        """The number of a label. Raises Problem if the model has none of that name."""
+        """The index of a label. Raises Problem if the model has no label of that name."""
         if name not in self.labels:
             raise Problem(f"expected one of {', '.join(self.labels[:50])}", "target")
         return self.labels.index(name)
 
     def _reply(self, request: Request, index: int, context: Any) -> Any:
-        """The answer to a request; what is wrong with the first of its inputs that has none, and which that is."""
+        """The answer to a request. If an input failed, the error of the first such input, with its place."""
         reply: Any = None
         for number, answer in enumerate(request.answers):
             if isinstance(answer, Problem):
@@ -113,7 +114,7 @@ class Handler:
         return request.stream.last(reply) if request.stream else reply
 
     def target(self, one: dict[str, Any], clock: Clock = UNHURRIED) -> Target:
-        """What of the answer to an input `explain` explains. Raises Problem, also if there is no time."""
+        """The part of an input's answer that `explain` explains. Raises Problem, also if there is no time."""
         raise NotImplementedError
 
     def _explained(self, request: Request, index: int, context: Any, clock: Clock) -> Any:
@@ -129,28 +130,28 @@ class Handler:
         return self._reply(request, index, context)
 
     def begin(self, request: Request, context: Any, index: int) -> None:
-        """Tokenize a request's inputs, each of which then has its `tokens`, as many as the model reads, and `longest`,
-        those of its longest window. Raises Problem, also if they are too many."""
+        """Tokenize a request's inputs. Sets each input's `tokens`, the number of tokens that the model reads, and
+        `longest`, the number in its longest window. Raises Problem, also if there are too many tokens."""
         raise NotImplementedError
 
     def seconds(self, inputs: Sequence[dict[str, Any]]) -> float:
-        """What inputs that were begun take together, as reckoned at loading."""
+        """The estimated seconds for tokenized inputs together, from the pace measured at loading."""
         tokens: int = sum(one["tokens"] for one in inputs)
         return self.pace.token * tokens
 
     def run(self, encodings: Sequence[Encoding], clock: Clock) -> dict[str, torch.Tensor]:
-        """The model's outputs for encodings that go through it together. Raises Late if there is no time for them."""
+        """The model's outputs for one batch of encodings, by name. Raises Late if there is no time for them."""
         if not clock.begins(self.pace.token * sum(map(len, encodings))):
             raise Late
-        found: dict[str, torch.Tensor] = self.model.run(self.tokenizer.batch(encodings))
-        return found
+        outputs: dict[str, torch.Tensor] = self.model.run(self.tokenizer.batch(encodings))
+        return outputs
 
     def answer(self, inputs: list[dict[str, Any]], clock: Clock = UNHURRIED) -> list[Any]:
-        """The answer to each input, a Problem where that input is at fault, or where there is no time for it."""
+        """The answer to each input, or a Problem if the input is at fault or there is no time for it."""
         raise NotImplementedError
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[Any]:
-        """One entry for each row: its answer, or what is wrong with it, with its own HTTP code."""
+        """TorchServe's entry point: for each request in `data` its answer, or an error with its own HTTP status."""
         began, clock = time.perf_counter(), self.pace.clock()
         replies: list[Any] = [None] * len(data)
         requests: dict[int, Request] = {}
@@ -189,14 +190,14 @@ class Handler:
         return replies
 
     def _group(self, requests: dict[int, Request], context: Any, clock: Clock) -> Iterator[tuple[int, Any]]:
-        """The replies to requests, which stand in order of what they take: as many as there is time for are answered
-        together."""
+        """The replies to requests, which are sorted by their estimated time. As many as there is time for are answered
+        together, the others get Late."""
         order = list(requests)
         count = len(order) if clock.open else 0
         while count and not clock.fits(self._together([requests[index] for index in order[:count]])):
             count -= 1
         if not count and clock.idle and clock.open:
-            count = 1  # which has all the time that there is
+            count = 1  # an idle worker gives its whole time to the first
         begun = order[:count]
         answered = [index for index in begun if not requests[index].explain]
         answers = iter(self._answers([one for index in answered for one in requests[index].inputs], clock))
@@ -211,7 +212,7 @@ class Handler:
             yield index, self._reply(requests[index], index, context)
 
     def _together(self, requests: Sequence[Request]) -> float:
-        """Seconds that requests take together."""
+        """The estimated seconds for requests together."""
         answered = [one for request in requests if not request.explain for one in request.inputs]
         return self.seconds(answered) + sum(request.seconds for request in requests if request.explain)
 
@@ -221,7 +222,7 @@ class Handler:
         try:
             return self.answer(inputs, clock)
         except Exception as error:
-            # Each by itself, then. But whoever has had a part of an answer cannot be told another.
+            # Retry one by one, except requests that have already streamed a part.
             again = [len(inputs) > 1 and not (one.get("stream") and one["stream"].sent) for one in inputs]
             if not all(again):
                 # Our fault, not the request's: its text is not logged, where it happened is.
@@ -229,9 +230,9 @@ class Handler:
             return [self._answers([one], clock)[0] if once_more else _failed() for one, once_more in zip(inputs, again)]
 
     def batches(self, lengths: Sequence[int]) -> list[list[int]]:
-        """Indices of encodings of these lengths, as they go through the model together."""
-        found: list[list[int]] = self.model.batches(lengths, self.pace.run)
-        return found
+        """Batches of encodings of these lengths, as lists of indices."""
+        batches: list[list[int]] = self.model.batches(lengths, self.pace.run)
+        return batches
 
 
 def _refuse(context: Any, index: int, problem: Problem) -> dict[str, Any]:
@@ -253,7 +254,7 @@ _PHRASES = {
 
 
 def _where(error: BaseException) -> str:
-    """An error's type and the places it went through, without its message, which may quote a text."""
+    """An error's type and traceback in one line, without its message, which may quote a text."""
     places, trace = [], error.__traceback__
     while trace:
         places.append(f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}")
@@ -268,7 +269,7 @@ def _device(gpu: Any) -> torch.device:
 
 
 def _share_cores(workers: int) -> None:
-    """Give each of the workers its part of the cores: together they would fight for them otherwise."""
+    """Give each worker its share of the cores as threads, so that workers do not compete for cores."""
     if "OMP_NUM_THREADS" not in os.environ:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         torch.set_num_threads(max(1, cores // workers))

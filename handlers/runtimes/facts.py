@@ -1,4 +1,4 @@
-"""graph.json: what an archive says of its graphs."""
+"""Reads graph.json, which describes an archive's compiled or traced graphs."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from .weights import damaged, present
 
 
 def read(file: Path, kinds: dict[str, Any]) -> dict[str, Any]:
-    """What graph.json says. Raises ValueError if it is missing or damaged: if it is no object, or lacks one of `kinds`
-    (name -> its type, or several) or has another type there."""
+    """The contents of graph.json. `kinds` gives the type, or a tuple of types, of each required field. Raises
+    ValueError if the file is missing or is not a JSON object, or if a field is missing or has another type."""
     present(file)
     try:
         facts = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         facts = None
     if not isinstance(facts, dict):
-        raise damaged(file, "it holds no JSON object")
+        raise damaged(file, "it is not a JSON object")
     for name, kind in kinds.items():
         if name not in facts or not isinstance(facts[name], kind):
             raise damaged(file, f"it has no {name} that can be read")

@@ -1,12 +1,12 @@
-"""Linear layers by oneDNN, on CPUs where it multiplies faster than what torch takes by itself.
+"""Linear layers by oneDNN, on CPUs where it is faster than torch's default.
 
-On some processors MKL, which torch takes, leaves half of the vector unit idle; on all, weights that lie as oneDNN's
-kernels read them save the work of laying them out anew for each small batch. What helps is measured at loading, on the
-machine that serves. The results differ from torch's by the order of summation alone (some 1e-7).
+On some processors MKL, torch's default, leaves half of the vector unit idle. On all of them, weights that are packed in
+oneDNN's layout need not be repacked for each small batch. The worker measures both when it loads. The results differ
+from torch's only by the order of summation (about 1e-7).
 
-oneDNN writes a kernel for each number of rows that it meets, which takes longer than a product, and keeps the last
-thousand, half a megabyte each. So rows are rounded up to one of eight numbers an octave, and no more than CAPACITY
-kernels are kept: a worker's memory stays as it is after some hundred texts, whatever lengths they have.
+oneDNN compiles a kernel for each number of rows, which takes longer than a product, and keeps the last thousand, of
+half a megabyte each. So the number of rows is rounded up, to one of eight sizes per power of two, and at most CAPACITY
+kernels are kept. A worker's memory is then constant after some hundred texts, whatever their lengths.
 """
 
 from __future__ import annotations
@@ -23,23 +23,24 @@ import torch
 from torch import nn
 
 CAPACITY = 64
-"""Kernels that oneDNN keeps in a worker."""
+"""The number of kernels that oneDNN keeps in a worker."""
 
-# oneDNN reads it at its first product in a process, so it is set when this module is imported. Both names are its own.
+# oneDNN reads the variable, under either name, at a process's first product, so it is set on import.
 if "DNNL_PRIMITIVE_CACHE_CAPACITY" not in os.environ:
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(CAPACITY))
 
 GAIN = 1.1
-"""How much faster a way has to be than torch's own to be taken: less is noise."""
+"""oneDNN is used if it is faster than torch by this factor. A smaller gain may be noise."""
 
 TEXTS = (16, 256)
 STEPS = (1, 8)
-"""Rows (tokens) that a layer gets at once: a short text's and a batch's; or the next token of each text of a batch."""
+"""Rows (tokens) that a layer is measured with. TEXTS: a short text, and a batch. STEPS: a step of generation for one
+text, and for a batch."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A linear layer: its weight [out, in], its bias [out] or None, and how it multiplies by itself."""
+    """A linear layer: its weight [out, in], its bias [out] or None, and torch's own product, `plain`."""
 
     weight: torch.Tensor
     bias: torch.Tensor | None
@@ -47,10 +48,11 @@ class Layer:
 
 
 def speed_up(model: nn.Module, rows: Sequence[int], *, shared: bool) -> str:
-    """Give the model's linear layers the fastest way there is on this machine for inputs of about so many `rows`, and
-    say which it is, as `fastest` has it.
+    """Make the model's linear layers use the fastest way for inputs of about `rows` rows. Returns the way, as `fastest`
+    names it.
 
-    Gradients, which explanations take, are still torch's: a layer's `weight` stays as it was, mapped from its file.
+    Gradients, which explanations need, are still computed by torch: each layer keeps its `weight`, mapped from the
+    file.
     """
     layers = {module: _layer(module) for module in model.modules() if _fits(module)}
     way = fastest(list(layers.values()), rows, shared=shared)
@@ -61,13 +63,13 @@ def speed_up(model: nn.Module, rows: Sequence[int], *, shared: bool) -> str:
 
 
 def _fits(module: Any) -> bool:
-    """Conv1D is transformers' linear layer of GPT-2, its weight [in, out]. A subclass may do more than multiply."""
+    """Whether a module is a linear layer. Conv1D is GPT-2's, with the weight [in, out]. A subclass may do more."""
     known = type(module) is nn.Linear or type(module).__name__ == "Conv1D"
     return known and eligible(getattr(module, "weight", None))
 
 
 def eligible(weight: Any) -> bool:
-    """Whether a weight is one that oneDNN may multiply with."""
+    """Whether oneDNN can multiply with this weight: a float32 tensor on the CPU that is not empty."""
     if not isinstance(weight, torch.Tensor) or not weight.numel():
         return False
     return (weight.device.type, weight.dtype) == ("cpu", torch.float32)
@@ -83,8 +85,8 @@ def _forward(plain: Any, weight: torch.Tensor, bias: torch.Tensor | None, input:
 
 
 def multiply(weight: torch.Tensor, bias: torch.Tensor | None, input: torch.Tensor) -> torch.Tensor:
-    """`input` [..., in] times a weight [out, in] as it is or as `prepared`, by oneDNN. Traces have it in their graphs,
-    so it is in torch.jit's part of Python, as is `rounded`."""
+    """The product [..., out] of `input` [..., in] and a weight [out, in], plain or `prepared`, by oneDNN. torch.jit
+    compiles this function and `rounded`, so both use only what TorchScript supports."""
     rows = input.numel() // input.size(-1)
     more = rounded(rows) - rows
     if more == 0:
@@ -95,7 +97,7 @@ def multiply(weight: torch.Tensor, bias: torch.Tensor | None, input: torch.Tenso
 
 
 def rounded(rows: int) -> int:
-    """So many rows, or a few more: one of eight numbers an octave."""
+    """The number of rows, rounded up to one of eight sizes per power of two."""
     step = 1
     while rows >= 16 * step:
         step *= 2
@@ -103,7 +105,7 @@ def rounded(rows: int) -> int:
 
 
 def prepared(weight: torch.Tensor, way: str, rows: Sequence[int]) -> torch.Tensor:
-    """A weight [out, in] as `multiply` is to have it."""
+    """A weight [out, in] for `multiply`, in oneDNN's layout for these numbers of rows if `way` is "packed"."""
     if way != "packed":
         return weight
     return torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), max(rows))  # type: ignore[no-any-return]
@@ -111,8 +113,8 @@ def prepared(weight: torch.Tensor, way: str, rows: Sequence[int]) -> torch.Tenso
 
 @torch.inference_mode()
 def fastest(layers: Sequence[Layer], rows: Sequence[int], *, shared: bool) -> str:
-    """The way that takes least time over the most frequent shapes of layers: "torch", "oneDNN", or "packed". The latter
-    takes memory of its own, as much as the weights, so it is left out if these are to be `shared` by processes."""
+    """The fastest way for the two most frequent shapes of layers: "torch", "oneDNN", or "packed". "packed" needs as
+    much memory again as the weights, so it is not tried if processes are to share the weights (`shared`)."""
     needed = ("_linear_pointwise", "_reorder_linear_weight")
     if not layers or not all(hasattr(torch.ops.mkldnn, name) for name in needed):
         return "torch"
@@ -127,16 +129,16 @@ def fastest(layers: Sequence[Layer], rows: Sequence[int], *, shared: bool) -> st
             taken = _times(ways, torch.rand(count, shape[1]) - 0.5)
             if float("inf") in taken.values():
                 return "torch"
-            # In parts of torch's own time, or the longest product alone would decide.
+            # Relative to torch's time: otherwise the longest product alone would decide.
             times.update({way: taken[way] / taken["torch"] for way in ways})
     best = min(times, key=lambda way: times[way])
     return best if times["torch"] > GAIN * times[best] else "torch"
 
 
 def _times(ways: dict[str, Any], x: torch.Tensor) -> dict[str, float]:
-    """Processor seconds of each way in one thread: the shortest of several rounds. Other workers load and serve at the
-    same time, so wall-clock time and several threads would measure them too. The clock of some virtual machines does
-    not advance over a short call. Such a round is left out, and a way without any round has infinity."""
+    """CPU seconds of each way in one thread, the minimum of several rounds. Wall-clock time, or more threads, would
+    also measure other workers, which load and serve at the same time. On some virtual machines the clock does not
+    advance during a short call. Such a round is ignored, and a way without any other round gets infinity."""
     best = dict.fromkeys(ways, float("inf"))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -1,10 +1,10 @@
-"""Encoder layers over nested tensors: what BetterTransformer did, so that padding costs the layers nothing.
+"""Runs encoder layers over nested tensors, as BetterTransformer did, so that they compute nothing for padding.
 
-A padded batch [batch, length, hidden] goes through the encoder as the values of a nested tensor, [1, tokens, hidden]:
-every token once and none of padding, which is embedded and no more. All that an encoder's layers do, they do to each
-token by itself, but for attention, which is done here text by text. So no family has code of its own: a model has this
-form if its encoder takes hidden states and a mask, and attends by torch's scaled_dot_product_attention without any
-further bias. Whether that gives the model's own answers is tried once, at loading.
+The encoder gets a padded batch [batch, length, hidden] as the values of a nested tensor, [1, tokens, hidden]: each
+token once, without the padding, which is only embedded. An encoder's layers treat each token separately, except for
+attention, which this module computes text by text. So no model family needs code of its own. A model has this nested
+form if its encoder takes hidden states and a mask, and attends by torch's scaled_dot_product_attention without another
+bias. When the model is loaded, the answers of both forms are compared once.
 """
 
 from __future__ import annotations
@@ -23,21 +23,22 @@ from .last_layer import LastLayer
 from .linear import rounded
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 5e-2, torch.float16: 1e-2}
-"""Between the answers of both forms, relative to the largest of them; what reordered sums make of them is a tenth."""
+"""The largest difference between the answers of both forms, relative to the largest answer. Reordered sums differ by a
+tenth of it."""
 
 _attention: Any = getattr(F, "scaled_dot_product_attention", None)  # torch 2 has it
 _thread = threading.local()
-"""`batch`: the _Batch that is on its way through the layers in this thread, if one is."""
+"""`batch`: the _Batch that this thread is running through the layers, if any."""
 
 
 class NoForm(ValueError):
-    """Why a model has no nested form."""
+    """A model has no nested form; the message says why."""
 
 
 class Nested:
-    """A model's encoder, taught to leave padding out. Raises NoForm, and leaves the model as it was then.
+    """A model whose encoder skips padding. Raises NoForm if the model has no nested form, and leaves it unchanged.
 
-    Several threads may run it at once: what belongs to a batch is kept by its thread.
+    Several threads may run it at once: each thread has its own batch.
     """
 
     def __init__(self, model: Any, inputs: list[str]) -> None:
@@ -47,16 +48,16 @@ class Nested:
         self.forward = self.encoder.forward
         self.last = LastLayer.of(self.encoder)
         self.rounds = False
-        """Whether the layers get their tokens `linear.rounded`: once, rather than in each product."""
+        """Whether to round the number of tokens up (`linear.rounded`) before the layers, instead of in each product."""
         try:
             probe = _Probe(model, inputs)
         except Exception as error:
-            raise NoForm(f"it does not take a batch to try it with ({type(error).__name__})") from None
+            raise NoForm(f"it fails on a trial batch ({type(error).__name__})") from None
         F.scaled_dot_product_attention = _attend  # type: ignore[assignment]
         self.encoder.forward = self._encode
         try:
             with self.last.learning() if self.last else nullcontext():
-                self._hold(probe)
+                self._check(probe)
         except NoForm:
             self.encoder.forward = self.forward
             raise
@@ -65,9 +66,9 @@ class Nested:
 
     @contextmanager
     def without_padding(self, mask: torch.Tensor) -> Iterator[_Batch | None]:
-        """While it lasts, the model takes batches with this mask, [batch, length], in this thread."""
+        """Within the context, the model runs batches with this mask, [batch, length], in this thread."""
         if bool(mask.all()) and not self.last:
-            yield None  # nothing would be left out
+            yield None  # there is no padding to skip
             return
         _thread.batch = batch = _Batch(mask, self.last)
         try:
@@ -76,7 +77,8 @@ class Nested:
             _thread.batch = None
 
     def _encode(self, *args: Any, **words: Any) -> Any:
-        """The encoder's forward: padded hidden states in and out, the values of nested ones in between."""
+        """The encoder's forward: takes and returns padded hidden states [batch, length, hidden]; its layers get nested
+        values."""
         batch = _running()
         if batch is None:
             return self.forward(*args, **words)
@@ -98,7 +100,8 @@ class Nested:
         return out
 
     def _last(self, hidden: torch.Tensor, *args: Any, **words: Any) -> Any:
-        """The last layer's forward, [1, tokens, hidden]: of a batch without padding, each text's first token alone."""
+        """The last layer's forward, [1, tokens, hidden] -> [1, texts, hidden]: in a nested batch, each text's first
+        token."""
         batch, last = _running(), self.last
         assert last is not None
         if batch is None:
@@ -107,36 +110,36 @@ class Nested:
         batch.shortened = True
         return last.forward(hidden[:, batch.firsts], *args, **words)
 
-    def _hold(self, probe: _Probe) -> None:
-        """Hold the form against the model's own."""
+    def _check(self, probe: _Probe) -> None:
+        """Compare the nested form's answers with the model's own. Raises NoForm if they differ."""
         try:
             with self.without_padding(probe.mask) as batch:
                 worst = probe.worst()
         except NoForm:
             raise
         except Exception as error:
-            raise NoForm(f"its encoder cannot be called so ({type(error).__name__})") from None
+            raise NoForm(f"its encoder fails on nested tensors ({type(error).__name__})") from None
         if not batch or not batch.attended:
             raise NoForm("it does not attend by scaled_dot_product_attention")
         if not worst <= probe.tolerance:
             raise NoForm(f"its answers would differ by {worst:.1g}")
 
     def _try_last(self, probe: _Probe) -> None:
-        """Forget the last layer's short way if it is not known, or if the model answers otherwise by it, as its head
-        reads more tokens."""
+        """Run the last layer for the first tokens alone, unless its keys and values are unknown or the answers differ
+        then: a head may read more tokens."""
         last = self.last
         assert last is not None
         if last.known:
             last.layer.forward = self._last
             try:
-                return self._hold(probe)
+                return self._check(probe)
             except NoForm:
                 last.layer.forward = last.forward
         self.last = None
 
 
 class _Batch:
-    """A padded batch on its way through the layers, by its mask [batch, length]."""
+    """The state of a batch on its way through the layers; `mask` is [batch, length]."""
 
     def __init__(self, mask: torch.Tensor, last: LastLayer | None) -> None:
         ends = list(accumulate(mask.sum(1).tolist()))
@@ -146,37 +149,38 @@ class _Batch:
         self.last = last
         self.attended = 0
         self.shortened = False
-        """Whether the last layer has gone the short way."""
+        """Whether the last layer has run for the first tokens alone."""
         self.pending: tuple[torch.Tensor, torch.Tensor] | None = None
-        """Its keys and values of all tokens, [1, tokens, hidden], until the attention of the chosen ones takes them."""
+        """The last layer's keys and values of all tokens, [1, tokens, hidden], until its attention uses them."""
 
     def attend(self, query: Any, key: Any, value: Any, **words: Any) -> Any:
-        """Attention of each text to itself: [1, heads, tokens, size], as scaled_dot_product_attention has it."""
+        """The attention of each text to itself, [1, heads, tokens, size]; the arguments are
+        scaled_dot_product_attention's."""
         self.attended += 1
-        asking = self.spans
+        queries = self.spans
         if self.last:
             self.last.learn(key, value)
         if self.pending:
             key, value = (_heads(each, query) for each in self.pending)
             self.pending = None
-            asking = [slice(number, number + 1) for number in range(len(self.spans))]
-        if not (_as_many(query, asking[-1].stop) and _as_many(key, len(self.tokens))):
-            raise NoForm("it attends to something else than its tokens")
-        # What the rounding adds asks nothing, but goes through the layers behind.
+            queries = [slice(number, number + 1) for number in range(len(self.spans))]
+        if not (_as_many(query, queries[-1].stop) and _as_many(key, len(self.tokens))):
+            raise NoForm("its attention has another number of tokens than its input")
+        # Rows that the rounding added attend to nothing; their output is zero.
         out = torch.zeros_like(query.transpose(1, 2)).transpose(1, 2)
-        for some, text in zip(asking, self.spans):
+        for some, text in zip(queries, self.spans):
             out[:, :, some] = _attention(query[:, :, some], key[:, :, text], value[:, :, text], **words)
         return out
 
 
 def _as_many(each: torch.Tensor, tokens: int) -> bool:
-    """Whether queries or keys [1, heads, tokens, size] are those of so many tokens."""
+    """Whether queries or keys [1, heads, tokens, size] have this number of tokens, plain or rounded."""
     return each.shape[2] in (tokens, rounded(tokens))
 
 
-def _heads(made: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
-    """Keys or values [1, tokens, hidden] in heads like the query's, [1, heads, tokens, size]."""
-    return made.view(1, -1, query.shape[1], query.shape[3]).transpose(1, 2)
+def _heads(projected: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
+    """Keys or values [1, tokens, hidden] split into the query's heads, [1, heads, tokens, size]."""
+    return projected.view(1, -1, query.shape[1], query.shape[3]).transpose(1, 2)
 
 
 def _running() -> _Batch | None:
@@ -192,7 +196,7 @@ def _attend(
     is_causal: bool = False,
     **words: Any,
 ) -> Any:
-    """scaled_dot_product_attention, but for a batch without padding: see _Batch.attend."""
+    """scaled_dot_product_attention; a nested batch attends by `_Batch.attend`."""
     batch = _running()
     if batch is None:
         return _attention(query, key, value, attn_mask, dropout_p, is_causal, **words)
@@ -202,7 +206,7 @@ def _attend(
 
 
 class _Probe:
-    """A padded batch of three lengths, and what the model makes of it by itself."""
+    """A padded batch of three lengths, and the model's own answers to it."""
 
     def __init__(self, model: Any, inputs: list[str]) -> None:
         ids = torch.arange(3 * 9).view(3, 9) % model.get_input_embeddings().num_embeddings
@@ -217,24 +221,25 @@ class _Probe:
     @torch.inference_mode()
     def _ask(self) -> list[torch.Tensor]:
         out = self.model(**self.batch, return_dict=True)
-        found = [out[name].float().cpu() for name in ("logits", "start_logits", "end_logits") if name in out]
-        # Of an answer for each token, what stands at padding is nobody's.
+        outputs = [out[name].float().cpu() for name in ("logits", "start_logits", "end_logits") if name in out]
+        # Outputs at padded places mean nothing.
         keep = self.mask.bool().cpu()
         each = out.logits.dim() == 3 if "logits" in out else True
-        return [one[keep] if each else one for one in found]
+        return [one[keep] if each else one for one in outputs]
 
     def worst(self) -> float:
-        """How far the model's answers are from those that it gave at first."""
+        """The largest difference between the model's answers now and its own answers."""
         return max(float((one - other).abs().max()) for one, other in zip(self._ask(), self.wanted))
 
 
 def _encoder(model: Any) -> nn.Module:
-    """The stack of layers between a model's embeddings and its head."""
+    """The layers between a model's embeddings and its head. Raises NoForm if there is no such module."""
     names = ("encoder", "transformer")
-    found = next((each for name in names if isinstance(each := getattr(model.base_model, name, None), nn.Module)), None)
-    if found is None:
+    children = (getattr(model.base_model, name, None) for name in names)
+    encoder = next((child for child in children if isinstance(child, nn.Module)), None)
+    if encoder is None:
         raise NoForm("it has no encoder between its embeddings and its head")
-    # In a row of texts one behind the other, a token would be turned by its place in the row.
-    if any("rotary" in type(module).__name__.lower() for module in found.modules()):
-        raise NoForm("its attention counts places by itself")
-    return found
+    # Rotary embeddings would count positions through all texts of the batch.
+    if any("rotary" in type(module).__name__.lower() for module in encoder.modules()):
+        raise NoForm("its attention computes positions itself (rotary embeddings)")
+    return encoder

@@ -1,4 +1,4 @@
-"""AWS's package that runs compiled graphs, as it is in the environment that serves; and why a graph does not run."""
+"""The AWS package that runs compiled graphs: imports it, and explains why it, or a graph, does not load."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CHOSEN = "NEURON_RT_VISIBLE_CORES"
 
 
 class Package:
-    """The package that graphs were compiled by, which graph.json's `facts` name with its version."""
+    """The package that graphs were compiled by. `facts` is graph.json, which has its version."""
 
     def __init__(self, facts: dict[str, Any]) -> None:
         self.module, self.distribution, self.machines = CHIPS[facts["device"]]
@@ -31,22 +31,22 @@ class Package:
         self.here = {self.distribution: _version(self.distribution), "torch": torch.__version__}
 
     def imported(self) -> Any:
-        """The package, told beforehand how many NeuronCores are this process's. Raises ImportError or RuntimeError if
-        it is not there, is not the real one, or is of another line of releases than the graphs."""
+        """Import the package, after setting how many NeuronCores this process takes. Raises ImportError or RuntimeError
+        if it is not installed, is a placeholder, or has another minor version than the graphs."""
         self._take_cores()
         package: Any = None
         error: Exception | None = None
         try:
             package = importlib.import_module(self.module)
-        except Exception as raised:  # what a package raises that does not fit its surroundings can be anything
+        except Exception as raised:  # importing a package beside another torch can raise anything
             error = raised
         version, gone = self.here[self.distribution], getattr(error, "name", None) == self.module
         if gone and version is None:
             raise ImportError(
-                f"{self.distribution} is not installed, and this archive's graphs run by it: "
-                f"{self._install(self.distribution)}, which is the environment that serves"
+                f"{self.distribution} is not installed on this server, and this archive's graphs need it: "
+                f"{self._install(self.distribution)}"
             )
-        # The package index has packages of these names that are none.
+        # The public package index has placeholders of these names.
         if gone or "WRONG PACKAGE" in str(error) or not (error or hasattr(package, "trace")):
             raise ImportError(
                 f"{self.distribution} {version} is the package index's placeholder of that name, not AWS's package: "
@@ -55,7 +55,7 @@ class Package:
         for name, compiled, here in self._different(2):
             raise RuntimeError(
                 f"this graph was compiled by {name} {compiled} and this server has {here}: {self._install(name)}, or "
-                "build the archive again by the server's"
+                "build the archive again with the server's"
             ) from error
         if error:
             raise ImportError(
@@ -64,8 +64,8 @@ class Package:
         return package
 
     def _take_cores(self) -> None:
-        """By the number that the runtime reads when the package is imported: unset, it would take every core of the
-        machine, and the next worker would find none."""
+        """Set the number of cores, which the runtime reads when the package is imported. If it is unset, the runtime
+        takes every core of the machine, and none is left for the next worker. Raises RuntimeError if it is too late."""
         if os.environ.get(_CHOSEN):
             return
         if self.module not in sys.modules:
@@ -77,7 +77,8 @@ class Package:
             )
 
     def _different(self, numbers: int | None) -> list[tuple[str, str, str]]:
-        """Name, version at compiling and version here of what differs in its first `numbers`, or anywhere."""
+        """Name, compile-time version and installed version of each distribution whose first `numbers` of the version
+        differ (all of them with None)."""
         pairs = [(name, self.compiled[name], self.here[name]) for name in self.compiled]
         return [
             (name, compiled, here)
@@ -86,8 +87,8 @@ class Package:
         ]
 
     def _install(self, name: str, numbers: int | None = 2) -> str:
-        """The command that installs a distribution in the release that the graphs were compiled by, or one of which the
-        first `numbers` are the same."""
+        """The command that installs a distribution in the version that compiled the graphs; with `numbers`, in any
+        version with the same first numbers."""
         wanted = name
         if self.compiled[name]:
             release = ".".join(_numbers(self.compiled[name], numbers))
@@ -95,16 +96,16 @@ class Package:
         return f"{sys.executable} -m pip install --extra-index-url {REPOSITORY} {wanted}"
 
     def failed(self, file: Path, error: Exception) -> Exception:
-        """Why a graph could not be loaded, or run for the first time, by what was raised."""
+        """The error that explains why loading a graph, or its first run, raised `error`."""
         if "PytorchStreamReader" in str(error):
-            return damaged(file, _line(error).split(". ")[0])  # newer torch goes on about how that may come
+            return damaged(file, _line(error).split(". ")[0])  # newer torch adds its guesses
         if not chips():
             return RuntimeError(
                 f"there is no NeuronCore here (no /dev/neuron0), and this archive was compiled for {self.machines}: "
                 "serve it on such a machine, with AWS's driver, and let a container have the device "
                 "(--device=/dev/neuron0)"
             )
-        # The runtime's words, and those of DataParallel.
+        # The messages of the runtime and of DataParallel.
         if re.search(r"(could not|cannot) be initialized", str(error)):
             chosen = os.environ.get(_CHOSEN)
             asked = f"cores {chosen} ({_CHOSEN})" if chosen else f"{os.environ.get(_CORES)} ({_CORES})"
@@ -115,14 +116,14 @@ class Package:
         for name, compiled, here in self._different(None):
             return RuntimeError(
                 f"{file.name} was compiled by {name} {compiled}, this server has {here}, and it does not run there: "
-                f"{_line(error)}; {self._install(name, None)}, or build the archive again by the server's"
+                f"{_line(error)}; {self._install(name, None)}, or build the archive again with the server's"
             )
-        return RuntimeError(f"{file.name} does not run by {self.distribution}: {_line(error)}")
+        return RuntimeError(f"{self.distribution} cannot run {file.name}: {_line(error)}")
 
 
 def chips() -> list[str]:
-    """The Neuron driver's files, one a chip."""
-    # Not a pattern of names: other files of the driver's are of no chip.
+    """The names of the Neuron driver's device files in /dev, one for each chip."""
+    # Not glob: the driver has other files whose names begin the same way.
     return [name for name in os.listdir("/dev") if re.fullmatch(r"neuron\d+", name)]  # noqa: PTH208
 
 
@@ -134,12 +135,12 @@ def _version(distribution: str) -> str | None:
 
 
 def _numbers(version: str, count: int | None) -> list[str]:
-    """The first numbers of a version, or all, less what names its build."""
+    """The first `count` numbers of a version, or all with None, without its build (+cpu)."""
     return version.split("+")[0].split(".")[:count]
 
 
 def _line(error: BaseException) -> str:
-    """What an error says, in a line: the first, unless the interpreter of graphs puts its own traceback before it."""
+    """One line of an error's message: the first, or the last if TorchScript's traceback comes before the message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__

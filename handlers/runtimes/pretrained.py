@@ -1,4 +1,4 @@
-"""Hugging Face's pretrained format, run by transformers."""
+"""Runs a checkpoint in Hugging Face's format with transformers."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ logger = logging.getLogger(__name__)
 
 
 def load(model_dir: Path, config: dict[str, Any], device: torch.device, pad: int, task: Task) -> Pretrained:
-    """The model of an unpacked archive, for batches padded with `pad`. Raises what transformers raises at loading."""
+    """Load the model of an unpacked archive, for batches padded with `pad`. Raises what transformers raises."""
     settings = config["handler"]
     model = _model(model_dir, settings, device, task)
-    # Decoders that classify look for the last token that is no padding: so it has to be what batches are padded with.
+    # Decoder classifiers pool the last token that is not padding, so it must be the id that batches are padded with.
     model.config.pad_token_id = pad
     inputs = _inputs(model, model_dir, bool(settings.get("trust_remote_code")))
     compiled = (config.get("pt2") or {}).get("compile") or {}
@@ -38,15 +38,15 @@ def load(model_dir: Path, config: dict[str, Any], device: torch.device, pad: int
         return Pretrained(model, inputs, task.outputs, compiled=True)
     nested, notes = None, []
     asked = settings.get("BetterTransformer")
-    # On a GPU, attention text by text is many small kernels: there it has to be asked for.
+    # On a GPU, attention text by text starts many small kernels, so there it is off by default.
     if not task.generates and (asked or (asked is None and model.device.type == "cpu")):
         try:
             nested = Nested(model, inputs)
         except NoForm as why:
-            said = f"{type(model).__name__} has no nested form ({why}); the normal path runs"
+            reason = f"{type(model).__name__} has no nested form ({why}); the normal path runs"
             if asked:
-                notes.append(f"BetterTransformer has no effect: {said}")
-            logger.info(said)
+                notes.append(f"BetterTransformer has no effect: {reason}")
+            logger.info(reason)
     rows = linear.STEPS if task.generates else linear.TEXTS
     way = linear.speed_up(model, rows, shared=shares_weights(config))
     logger.info("linear layers by %s", way)
@@ -56,8 +56,8 @@ def load(model_dir: Path, config: dict[str, Any], device: torch.device, pad: int
 
 
 def _own_folder_for_code() -> None:
-    """Have transformers copy a model's own code, which it imports from there, to where no other worker writes, and
-    where a server may. It reads the place when it is imported."""
+    """Give transformers a folder of this worker's own, which it can write to, for a model's code. It copies the code
+    there and imports it. It reads the variable on import."""
     if "HF_MODULES_CACHE" not in os.environ:
         folder = tempfile.mkdtemp(prefix="mar-code-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -69,7 +69,7 @@ def _model(model_dir: Path, settings: dict[str, Any], device: torch.device, task
         _own_folder_for_code()
     import transformers
 
-    # Left unsaid, transformers asks at the terminal whether code of the model's own may run.
+    # Without trust_remote_code, transformers asks at the terminal whether the model's own code may run.
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": bool(settings.get("trust_remote_code"))}
     # transformers 5 renamed torch_dtype.
     word = "dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_dtype"
@@ -87,8 +87,8 @@ def _model(model_dir: Path, settings: dict[str, Any], device: torch.device, task
 
 
 def _inputs(model: Any, model_dir: Path, code: bool) -> list[str]:
-    """What the model is called with. Segments of a pair count only if it has types for them (RoBERTa's forward has
-    the argument, and one type only), and if its own tokenizer gives them."""
+    """The names of the model's inputs. token_type_ids is one only if the model has several types (RoBERTa's forward has
+    the argument, and one type) and its tokenizer returns them."""
     inputs = ["input_ids", "attention_mask"]
     takes = "token_type_ids" in inspect.signature(type(model).forward).parameters
     if takes and (getattr(model.config, "type_vocab_size", 0) or 0) > 1:
@@ -101,7 +101,8 @@ def _inputs(model: Any, model_dir: Path, code: bool) -> list[str]:
 
 
 class Pretrained:
-    """A loaded model. `padding_is_free`: whether a batch of mixed lengths takes no longer than its tokens do."""
+    """A loaded model. `padding_is_free`: whether the layers skip padding, so that mixing lengths in a batch costs
+    nothing."""
 
     unexplained = ""
 
@@ -122,7 +123,7 @@ class Pretrained:
 
     @contextmanager
     def uncompiled(self) -> Iterator[None]:
-        """While it lasts, the model runs as its class has it."""
+        """Within the context, the model runs without torch.compile."""
         compiled = vars(self.model).pop("forward") if self.compiled else None
         try:
             yield
@@ -131,25 +132,25 @@ class Pretrained:
                 self.model.forward = compiled
 
     def batches(self, lengths: Sequence[int], most: float = RUN_TOKENS) -> list[list[int]]:
-        """Indices of inputs of these lengths, as they go through the model together, `most` tokens at once."""
+        """Batches of inputs of these lengths, as lists of indices, of at most `most` tokens each."""
         return split(lengths, NESTED if self.padding_is_free else 1, most)
 
     @torch.inference_mode()
     def run(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Outputs by name, on the CPU in float32, for int64 inputs [batch, length]."""
+        """Outputs by name, float32 on the CPU, for int64 inputs [rows, length]."""
         inputs = {name: batch[name].to(self.device) for name in self.inputs}
         with self.nested.without_padding(inputs["attention_mask"]) if self.nested else nullcontext():
-            found = self.model(**inputs, return_dict=True)
-        return {name: found[name].float().cpu() for name in self.outputs}
+            out = self.model(**inputs, return_dict=True)
+        return {name: out[name].float().cpu() for name in self.outputs}
 
     @torch.inference_mode()
     def generate(
         self, rows: Sequence[Row], batch: dict[str, torch.Tensor], pad: int, over: Callable[[], bool] = never
     ) -> None:
-        """Let transformers write on behind each prompt, left-padded in `batch`, until every row has ended, or it is
-        `over`.
+        """Generate with transformers after each prompt, padded on the left in `batch`, until every row has finished or
+        `over()` is true.
 
-        Each row chooses its own tokens, so transformers is left with nothing but the chosen one.
+        Each row chooses its own token; the scores of all others are set to minus infinity, so transformers takes it.
         """
         from transformers import LogitsProcessorList, StoppingCriteriaList
 

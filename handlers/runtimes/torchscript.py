@@ -1,4 +1,4 @@
-"""A traced graph, run by torch alone: transformers need not be installed."""
+"""Runs a traced graph with torch alone: transformers need not be installed."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ logger = logging.getLogger(__name__)
 
 
 def load(model_dir: Path, config: dict[str, Any], device: torch.device, pad: int, task: Task) -> Traced:
-    """The graph of an unpacked archive. Raises ValueError if it was traced for another kind of device, or if a file is
-    missing or damaged."""
-    del pad, task  # the trace holds them
+    """Load the graph of an unpacked archive. Raises ValueError if it was traced for another kind of device, or if a
+    file is missing or damaged."""
+    del pad, task  # they are part of the trace
     facts = graph_json.read(model_dir / "graph.json", _FACTS)
     if facts["device"] != device.type:
         raise ValueError(
             f"this graph was traced for {facts['device']} and cannot run on {device.type}: "
             f"set deviceType: {'gpu' if facts['device'] == 'cuda' else 'cpu'}, or build it again for {device.type}"
         )
-    # Without profiling, a graph is made ready once, and not anew for each of the first requests' shapes.
+    # Without profiling, torch optimizes a graph once, and not again for the shapes of the first requests.
     torch._C._jit_set_profiling_mode(False)
     graph_file = str(present(model_dir / "model.pt"))
     module = torch.jit.load(graph_file, map_location=device).eval()  # type: ignore[no-untyped-call]
@@ -40,12 +40,13 @@ def load(model_dir: Path, config: dict[str, Any], device: torch.device, pad: int
 
 
 _FACTS: dict[str, Any] = {"device": str, "inputs": list, "outputs": list, "weights": dict, "cache": (dict, type(None))}
-"""What is read of graph.json, and what each is."""
+"""The fields of graph.json that this runtime reads, and their types."""
 
 
 def _fill(module: Any, names: dict[str, Any], model_dir: Path, device: torch.device) -> None:
-    """Put model.safetensors' tensors into a graph that was saved without its weights; `names` says which belongs where.
-    Raises ValueError unless each has its place, and each place one of its shape and type."""
+    """Put the tensors of model.safetensors into a graph that was saved without weights. `names` gives the tensor for
+    each parameter of the graph. Raises ValueError if a parameter or a tensor is left over, or if shape or dtype
+    differ."""
     facts, file = model_dir / "graph.json", model_dir / "model.safetensors"
     empty = {
         name: tensor
@@ -72,7 +73,7 @@ def _fill(module: Any, names: dict[str, Any], model_dir: Path, device: torch.dev
 
 
 class Traced:
-    """A loaded graph, and what graph.json says of it."""
+    """A loaded graph. `facts` is graph.json."""
 
     notes: Sequence[str] = ()
     unexplained = "a TorchScript archive has no explanations, which need gradients: build it with save_mode: pretrained"
@@ -81,22 +82,22 @@ class Traced:
         self.graph, self.facts, self.device = graph, facts, device
 
     def batches(self, lengths: Sequence[int], most: float = RUN_TOKENS) -> list[list[int]]:
-        """Indices of inputs of these lengths, as they go through the graph together, `most` tokens at once."""
+        """Batches of inputs of these lengths, as lists of indices, of at most `most` tokens each."""
         return split(lengths, most=most)
 
     @torch.inference_mode()
     def run(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Outputs by name, on the CPU in float32, for int64 inputs [batch, length]."""
-        found = self.graph(*(batch[name].to(self.device) for name in self.facts["inputs"]))
-        return {name: value.float().cpu() for name, value in zip(self.facts["outputs"], found)}
+        """Outputs by name, float32 on the CPU, for int64 inputs [rows, length]."""
+        outputs = self.graph(*(batch[name].to(self.device) for name in self.facts["inputs"]))
+        return {name: value.float().cpu() for name, value in zip(self.facts["outputs"], outputs)}
 
     @torch.inference_mode()
     def generate(
         self, rows: Sequence[Row], batch: dict[str, torch.Tensor], pad: int, over: Callable[[], bool] = never
     ) -> None:
-        """Write on behind each prompt, left-padded in `batch`, until every row has ended, or it is `over`; ended rows
-        leave."""
-        del pad  # nothing is padded once a row has ended
+        """Generate after each prompt, padded on the left in `batch`, until every row has finished or `over()` is true.
+        Finished rows leave the batch."""
+        del pad  # finished rows are removed, so nothing needs padding
         ids, mask = batch["input_ids"].to(self.device), batch["attention_mask"].to(self.device)
         cache = self.facts["cache"]
         shape = (len(rows), cache["heads"], 0, cache["head_dim"])

@@ -1,7 +1,7 @@
-"""A trace with its linear layers by oneDNN: the same graph, less the products that torch would do by itself.
+"""Rewrites a trace so that oneDNN computes its linear layers.
 
-torch.jit can trace no product with a weight that lies as oneDNN reads it. But a loaded graph can be rewritten: each
-product becomes `linear.multiply`, and its weight an input more, which the runtime gives at each call.
+torch.jit cannot trace a product with a weight in oneDNN's layout. But a loaded graph can be rewritten: each product
+becomes `linear.multiply`, and its weight becomes another input of the graph, which the runtime passes at each call.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from .linear import Layer, eligible, fastest, multiply, prepared
 
 
 def speed_up(module: Any, rows: Sequence[int], *, shared: bool) -> tuple[str, Callable[..., Any]]:
-    """The fastest way there is on this machine for the linear layers of a loaded trace, as `linear.fastest` has it, and
-    what is to be called instead of `module` with the same inputs."""
+    """The fastest way for the linear layers of a loaded trace, as `linear.fastest` names it, and the function to call
+    instead of `module`, with the same inputs."""
     graph = module.inlined_graph.copy()
     tensors = module.state_dict(keep_vars=True)
     products = [(node, layer) for node in _nodes(graph) if (layer := _layer(node, tensors))]
     way = fastest([layer for _, layer in products], rows, shared=shared)
     if way == "torch":
         return way, module
-    # By where the original ones lie, and how: tied layers share one, which a transposed one of theirs must not be.
+    # Tied layers share a prepared weight, unless one of them has it transposed: hence shape and stride in the key.
     weights: dict[Any, torch.Tensor] = {}
-    given: list[torch.Tensor] = []
+    prepared_weights: list[torch.Tensor] = []
     product = torch.jit.script(multiply).inlined_graph
     for node, layer in products:
         place = layer.weight.data_ptr(), layer.weight.shape, layer.weight.stride()
         if place not in weights:
             weights[place] = prepared(layer.weight, way, rows)
-        given.append(weights[place])
+        prepared_weights.append(weights[place])
         _replace(graph, node, product)
     graph.lint()
     function = torch._C._create_function_from_graph("forward", graph)
-    return way, lambda *inputs: function(module._c, *inputs, *given)
+    return way, lambda *inputs: function(module._c, *inputs, *prepared_weights)
 
 
 def _nodes(graph: Any) -> Iterator[Any]:
@@ -52,13 +52,13 @@ def _parts(node: Any) -> tuple[Any, Any, Any]:
 
 
 def _layer(node: Any, tensors: dict[str, Any]) -> Layer | None:
-    """The layer that a product is of; None if it is of none that oneDNN could take over."""
+    """The linear layer that a node computes; None if oneDNN cannot compute it."""
     _, weight, bias = (_tensor(value, tensors) for value in _parts(node))
     if not eligible(weight):
         return None
     weight, linear = weight.detach(), node.kind() == "aten::linear"
     out = weight.shape[0 if linear else 1]
-    # Torch also adds what only broadcasts to a bias, as oneDNN does not, and what is computed and no layer's.
+    # torch also adds a bias that broadcasts, or one that is computed; oneDNN takes only a parameter of size [out].
     plain = bias.shape == (out,) if bias is not None else _parts(node)[2].node().mustBeNone()
     if not plain:
         return None
@@ -71,7 +71,7 @@ def _layer(node: Any, tensors: dict[str, Any]) -> Layer | None:
 
 
 def _tensor(value: Any, tensors: dict[str, Any]) -> Any:
-    """The module's tensor that a value is; None if it is none."""
+    """The module's tensor that a value stands for; None if it is not a parameter or buffer."""
     names: list[str] = []
     node = value.node()
     while node.kind() == "prim::GetAttr":
@@ -81,12 +81,12 @@ def _tensor(value: Any, tensors: dict[str, Any]) -> Any:
 
 
 def _replace(graph: Any, node: Any, product: Any) -> None:
-    """Put `multiply`'s graph in a node's place, its weight a new input of the graph, behind all others."""
+    """Replace a node by `multiply`'s graph, whose weight becomes a new last input of the graph."""
     data, _, bias = _parts(node)
-    given = graph.addInput()
-    given.setType(torch._C.TensorType.get())
+    weight = graph.addInput()
+    weight.setType(torch._C.TensorType.get())
     graph.setInsertPoint(node)
-    (found,) = graph.insertGraph(product, [given, bias, data])
-    found.setType(node.output().type())
-    node.output().replaceAllUsesWith(found)
+    (output,) = graph.insertGraph(product, [weight, bias, data])
+    output.setType(node.output().type())
+    node.output().replaceAllUsesWith(output)
     node.destroy()

@@ -1,7 +1,7 @@
-"""Weights out of a safetensors file, mapped: read when they are used, and shared by all processes that map the file.
+"""Maps the weights of a safetensors file into memory: they are read on use and shared by all processes.
 
-The package safetensors does this too; an archive that is to serve with torch and tokenizers alone does without it. The
-format: https://github.com/huggingface/safetensors, 8 bytes for the length of a JSON header, the header, the tensors.
+The safetensors package does this too, but a TorchScript archive serves with torch and tokenizers alone. The format
+(https://github.com/huggingface/safetensors): 8 bytes with the length of a JSON header, the header, the tensors.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ TYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I6
 
 
 def mapped(file: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a file by name. Raises ValueError if it is missing, damaged, or holds another type than TYPES."""
+    """The tensors of a file by name. Raises ValueError if it is missing, damaged, or has a dtype that is not in
+    TYPES."""
     size = present(file).stat().st_size
     with file.open("rb") as stream:
         begin = 8 + int.from_bytes(stream.read(8), "little")
@@ -50,30 +51,31 @@ def present(file: Path) -> Path:
 
 
 def damaged(file: Path, what: str) -> ValueError:
-    """What is wrong with a file of the archive."""
+    """The error for a damaged file of the archive; `what` says what is wrong."""
     return ValueError(f"{file.name} is damaged: {what}; build the archive again")
 
 
 def _check(file: Path, name: str, entry: Any) -> None:
-    """Raises ValueError if an entry of a header is none, or its bytes are not as many as its shape and type have."""
+    """Raises ValueError if a header's entry is malformed, or if its size in bytes does not match its shape and
+    dtype."""
     entry = entry if isinstance(entry, dict) else {}
     shape, places = entry.get("shape"), entry.get("data_offsets")
     if not (isinstance(entry.get("dtype"), str) and _whole(shape) and _whole(places) and len(places) == 2):
         raise damaged(file, f"{name} has no dtype, shape and data_offsets that can be read")
     if entry["dtype"] not in TYPES:
-        raise ValueError(f"{file.name} holds {name} as {entry['dtype']}, which is none of {', '.join(TYPES)}")
+        raise ValueError(f"{file.name} has {name} as {entry['dtype']}: the handler reads {', '.join(TYPES)}")
     needed = math.prod(shape) * _bytes(TYPES[entry["dtype"]])
     if places[1] - places[0] != needed:
         raise damaged(file, f"{name} takes {places[1] - places[0]} bytes, and its shape and type need {needed}")
 
 
 def _bytes(dtype: torch.dtype) -> int:
-    """Of one number of that type; torch 2.1 and later say it by themselves."""
+    """The size of one element; from torch 2.1 on, `dtype.itemsize`."""
     return torch.empty((), dtype=dtype).element_size()
 
 
 def _whole(value: Any) -> Any:
-    """Whether a value out of JSON is a list of whole numbers, none below 0."""
+    """Whether a JSON value is a list of integers that are not negative."""
     return isinstance(value, list) and all(type(number) is int and number >= 0 for number in value)
 
 
@@ -81,6 +83,6 @@ def _tensor(content: torch.Tensor, begin: int, entry: dict[str, Any]) -> torch.T
     first, last = (begin + place for place in entry["data_offsets"])
     dtype = TYPES[entry["dtype"]]
     part = content[first:last]
-    # A header may be of any length; what does not lie where its type must is copied.
+    # A header may have any length, so a tensor may be misaligned for its dtype: then it is copied.
     part = part.clone() if first % _bytes(dtype) else part
     return part.view(dtype).view(entry["shape"])

@@ -285,8 +285,8 @@ def test_a_package_that_is_not_installed_is_told_with_the_command_that_installs_
     archive: Path, tmp_path: Path
 ) -> None:
     assert reason(archive, tmp_path, environment(None)) == (
-        "ImportError: torch-neuronx is not installed, and this archive's graphs run by it: "
-        f"{INSTALL} 'torch-neuronx=={LINE}.*', which is the environment that serves"
+        "ImportError: torch-neuronx is not installed on this server, and this archive's graphs need it: "
+        f"{INSTALL} 'torch-neuronx=={LINE}.*'"
     )
 
 
@@ -306,7 +306,7 @@ def test_another_line_of_releases_is_refused_with_both_versions(
     machine = neuron_stand_in.machine(tmp_path / "machine")
     assert reason(archive, tmp_path, environment(packages(OLDER), machine=machine)) == (
         f"RuntimeError: this graph was compiled by torch-neuronx {VERSION} and this server has {OLDER}.9.9.9: "
-        f"{INSTALL} 'torch-neuronx=={LINE}.*', or build the archive again by the server's"
+        f"{INSTALL} 'torch-neuronx=={LINE}.*', or build the archive again with the server's"
     )
 
 
@@ -330,7 +330,7 @@ def test_a_graph_that_does_not_run_by_a_near_release_is_told_with_both_versions(
         f"RuntimeError: model-32.pt was compiled by torch-neuronx {RELEASE}.1.1, this server has {VERSION}, and it "
         "does not run there: "
     )
-    assert line.endswith(f"; {INSTALL} 'torch-neuronx=={RELEASE}.1.1', or build the archive again by the server's")
+    assert line.endswith(f"; {INSTALL} 'torch-neuronx=={RELEASE}.1.1', or build the archive again with the server's")
     assert "Could not load the model" in line
 
 
