@@ -1,1 +1,1 @@
-"""What archives and original models answer, and whether they agree. It imports no part of the builder."""
+"""Runs an archive's handler in a worker, and compares its answers and tokens with the original model's."""

@@ -1,4 +1,4 @@
-"""Two answers compared. Verify and smoke judge by this module alone whether an archive answers right."""
+"""Compares two answers. verify and smoke both use this module to decide whether answers agree."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 from .. import text
 
 _ROWS = 12
-"""Differences that a table shows."""
+"""The most differences that a table shows."""
 
 _WIDTH = 48
-"""Characters of a value that it shows."""
+"""The most characters of a value that it shows."""
 
 
 class _Absent:
@@ -25,7 +25,7 @@ ABSENT = _Absent()
 
 @dataclass(frozen=True)
 class Difference:
-    """Where two answers differ, and how; a value is `ABSENT` where only the other answer has one."""
+    """A place where two answers differ, and both values. A value that only the other answer has is `ABSENT`."""
 
     where: str
     wanted: Any
@@ -33,13 +33,13 @@ class Difference:
 
 
 def differences(where: str, wanted: Any, got: Any, tolerance: float) -> list[Difference]:
-    """Every place where `got` does not agree with `wanted`, two answers as JSON has them; `where` says whose.
+    """Every place where the JSON value `got` does not agree with `wanted`. `where` begins each difference's place.
 
-    - A number with a fraction in `wanted` is a score: `got` has a number that differs by at most `tolerance`, or the
-      same infinity. NaN agrees with nothing, not even with NaN: a score that is not a number is wrong on both sides.
-    - Anything else is equal and of the same type. A whole number is a place or a count, which 3.0 is not. true and
-      false are not numbers.
-    - Two objects have the same fields, in any order, and two lists the same length.
+    - A float in `wanted` is a score: `got` must be a number that differs by at most `tolerance`, or the same infinity.
+      NaN agrees with nothing, not even with NaN: a score of NaN is wrong on both sides.
+    - Anything else must be equal and of the same type: an integer is an index or a count, so 3.0 is not 3, and true is
+      not 1.
+    - Two objects must have the same fields, in any order, and two lists the same length.
     """
     return [
         Difference(f"{where} {path}".strip(), one, other)
@@ -49,21 +49,21 @@ def differences(where: str, wanted: Any, got: Any, tolerance: float) -> list[Dif
 
 
 def largest(wanted: Any, got: Any) -> float:
-    """The largest difference between two scores of answers that agree."""
+    """The largest difference between the scores of two answers that agree; 0.0 without scores."""
     return max(
         (abs(one - other) for _, one, other in _pairs("", wanted, got) if isinstance(one, float) and one != other),
         default=0.0,
     )
 
 
-def table(found: Sequence[Difference], wanted: str, got: str) -> str:
-    """The first few differences as lines of text, below the names of the two that answered."""
-    rows = [(each.where, _shown(each.wanted), _shown(each.got)) for each in found]
+def table(differences: Sequence[Difference], wanted: str, got: str) -> str:
+    """The first differences as a table; `wanted` and `got` are the headings of the two columns of values."""
+    rows = [(each.where, _shown(each.wanted), _shown(each.got)) for each in differences]
     return text.table(("where", wanted, got), rows, _ROWS)
 
 
 def _pairs(path: str, wanted: Any, got: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Each value of two answers that is neither a list nor an object in both, and where it is."""
+    """Path and values of each pair of values of two answers, except where both are lists or both are objects."""
     if isinstance(wanted, dict) and isinstance(got, dict):
         for name in {**wanted, **got}:
             yield from _pairs(f"{path}.{name}", wanted.get(name, ABSENT), got.get(name, ABSENT))

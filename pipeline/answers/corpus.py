@@ -1,5 +1,5 @@
-"""Texts on which two tokenizers show whether they are the same: sentences in many scripts, every kind of text that
-tokenizers treat in ways of their own, and each special token of a tokenizer."""
+"""Texts to compare two tokenizers with: sentences in many scripts, every kind of text that tokenizers treat
+differently, and each special token of a tokenizer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from unicodedata import normalize
 
 from ..model.checkpoint import read_json
 
-# What is most often taken apart differently comes first, since an error names the first text that differs.
+# The texts that differ most often come first, since an error names the first text that differs.
 _SENTENCES = (
     "The room was clean and the staff kind.",
     "In 2023 we sold 6508 of 12000 tickets, 7 more than in 2022.",
@@ -59,7 +59,7 @@ _SENTENCES = (
 )
 _NUMBERS = ("7", "42", "007", "2023", "65536", "1234567890", "3.14", "1,000", "2nd", "A4", "x86_64", "v1.2.3-rc4")
 _TWINS = ("café", "Ångström", "ñandú", "Việt", "한국어", "が", "é", "Ü", "ệ", "ο΄δος")
-"""Written with letters that have their marks, and with marks of their own: NFC and NFD."""
+"""Used in both Unicode forms: with composed letters (NFC) and with combining marks (NFD)."""
 _CASED = ("Word", "WORD", "wORD", "ÉCOLE", "Éa", "SS", "ß", "İ", "ı", "I", "Σς", "ǅ", "ﬀ", "DŽ", "ÀÉÎ")
 _BLANKS = (
     " ", "  ", "   ", "    ", "        ", "\t", "\t\t", "\n", "\n\n", "\r\n", "\r", " \n ", "\u00a0", "\u1680",
@@ -69,7 +69,7 @@ _BLANKS = (
 _CONTROLS = ("\0", "\x01", "\x08", "\x1b[31m", "\x7f", "\x9f", "\ufffd", "\ue000", "\ufffe", "\U000e0041", "\U0010ffff")
 _MARKS = tuple("!?.,;:'\"()-/&%$#@*+=_~`^|\\<>[]{}")
 _LONG = (1, 50, 99, 100, 101, 199, 201, 400)
-"""Letters of a word: BERT's take no more than 100 for one, older ones 200."""
+"""Lengths of words, in letters. BERT's tokenizers replace words of over 100 letters by [UNK], older ones over 200."""
 _ODD = (
     "",
     ".",
@@ -94,7 +94,7 @@ _OTHERS = (
     "[CLS]", "[SEP]", "[PAD]", "[UNK]", "[MASK]", "<s>", "</s>", "<pad>", "<unk>", "<mask>", "<|endoftext|>",
     "<|im_start|>", "<bos>", "<eos>", "[INST]", "<cls>", "<sep>",
 )  # fmt: skip
-"""Special tokens of the common families: plain text to most others."""
+"""Special tokens of common model families, which are plain text for other families."""
 
 PAIRS = (
     ("Who won?", "Nora won the race in 2023, and Tom came second."),
@@ -112,34 +112,34 @@ PAIRS = (
 )
 
 
-def _said(*turns: tuple[str, str]) -> list[dict[str, str]]:
+def _talk(*turns: tuple[str, str]) -> list[dict[str, str]]:
     return [{"role": role, "content": content} for role, content in turns]
 
 
 TALKS = (
-    _said(("user", "Hello")),
-    _said(("system", "Be brief."), ("user", "What is 12 * 7?")),
-    _said(("user", "Hi"), ("assistant", "Hello! How can I help?"), ("user", "Tell me of Köln 😀.")),
-    _said(
+    _talk(("user", "Hello")),
+    _talk(("system", "Be brief."), ("user", "What is 12 * 7?")),
+    _talk(("user", "Hi"), ("assistant", "Hello! How can I help?"), ("user", "Tell me of Köln 😀.")),
+    _talk(
         ("system", "You are kind."), ("user", "One"), ("assistant", "Two"), ("user", "Three"), ("assistant", "Four"),
         ("user", "Five"),
     ),
-    _said(("user", "")),
-    _said(("system", ""), ("user", "x")),
-    _said(("user", "Why?"), ("assistant", ""), ("user", "Go on.")),
-    _said(("user", "  blanks around \n")),
-    _said(("user", "<b>\"it's\" & so on</b> {{ x }} {% y %} </s> <|im_end|> [/INST]")),
-    _said(("user", "Write:"), ("assistant", "It began")),
-    _said(("system", "Only this.")),
-    _said(("user", "a"), ("user", "b")),
-    _said(("tool", "5"), ("user", "So?")),
-    _said(("user", "line one\nline two\r\n\tline three")),
+    _talk(("user", "")),
+    _talk(("system", ""), ("user", "x")),
+    _talk(("user", "Why?"), ("assistant", ""), ("user", "Go on.")),
+    _talk(("user", "  blanks around \n")),
+    _talk(("user", "<b>\"it's\" & so on</b> {{ x }} {% y %} </s> <|im_end|> [/INST]")),
+    _talk(("user", "Write:"), ("assistant", "It began")),
+    _talk(("system", "Only this.")),
+    _talk(("user", "a"), ("user", "b")),
+    _talk(("tool", "5"), ("user", "So?")),
+    _talk(("user", "line one\nline two\r\n\tline three")),
 )  # fmt: skip
-"""Conversations as requests have them. What a template refuses in transformers too is not compared."""
+"""Conversations in the form of a request. One that transformers' template refuses too is not compared."""
 
 
 def texts(special: Iterable[str]) -> list[str]:
-    """The texts, each once; `special` are the tokenizer's own special and added tokens."""
+    """The texts to compare with, without duplicates. `special` are the tokenizer's special and added tokens."""
     return list(dict.fromkeys([*_plain(), *_with([*special]), *_with(_OTHERS)]))
 
 
@@ -167,23 +167,23 @@ def _with(special: Iterable[str]) -> Iterator[str]:
     words = [word for word in dict.fromkeys(special) if word]
     for word in words[:64]:
         yield from (f"one {word} two", f"one{word}two", f"{word}{word} {word}", f"{word.upper()} {word.lower()}")
-    # Some have thousands, kept for what may come.
+    # Some tokenizers have thousands, reserved for later use.
     for begin in range(64, len(words), 32):
         yield " one ".join(words[begin : begin + 32])
 
 
 def special_tokens(folder: Path) -> list[str]:
     """The special and added tokens that a tokenizer's files name."""
-    found: list[Any] = []
+    entries: list[Any] = []
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        said = read_json(folder / name) if (folder / name).exists() else {}
-        found += [token for key, token in said.items() if key.endswith("_token")]
+        config = read_json(folder / name) if (folder / name).exists() else {}
+        entries += [token for key, token in config.items() if key.endswith("_token")]
         for key in ("added_tokens_decoder", "additional_special_tokens", "extra_special_tokens"):
-            group = said.get(key) or []
-            found += group.values() if isinstance(group, dict) else group if isinstance(group, list) else []
+            group = config.get(key) or []
+            entries += group.values() if isinstance(group, dict) else group if isinstance(group, list) else []
     if (folder / "added_tokens.json").exists():
-        found += read_json(folder / "added_tokens.json")
+        entries += read_json(folder / "added_tokens.json")
     if (folder / "tokenizer.json").exists():
-        found += read_json(folder / "tokenizer.json").get("added_tokens") or []
-    words = [token.get("content") if isinstance(token, dict) else token for token in found]
+        entries += read_json(folder / "tokenizer.json").get("added_tokens") or []
+    words = [token.get("content") if isinstance(token, dict) else token for token in entries]
     return list(dict.fromkeys(word for word in words if isinstance(word, str)))

@@ -1,4 +1,4 @@
-"""What an archive's own handler answers, in a process here: no Java, no server."""
+"""Runs an archive's own handler in a worker process, without Java and without a server."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ..errors import InputError
 
 
 def answers(store: Store, path: Path, requests: list[Any], *, explain: bool = False) -> dict[str, Any]:
-    """What the archive at `path` answers to each request alone, or explains, and the statuses, as `emulator.answers`
-    has it."""
+    """The archive's answer to each request alone, or its explanations, and the HTTP statuses, in the form of
+    `emulator.answers`. Raises InputError if the archive's graphs cannot run on this machine."""
     from ..host import toolchain
     from ..host.chips import CHIPS
     from ..portable.graph import FACTS
     from ..workers.client import work
 
     archive = Archive(path)
-    # A traced archive promises to need no transformers, so it gets none.
+    # A traced archive must work without transformers, so the worker cannot import it.
     traced = any(member.path == FACTS for member in archive.members())
     with store.in_use(), store.scratch() as scratch:
         folder = archive.unpack(scratch / "model")
@@ -33,18 +33,18 @@ def answers(store: Store, path: Path, requests: list[Any], *, explain: bool = Fa
         chip = CHIPS.get(_device(folder / FACTS))
         if chip is None:
             return dict(work("answer", job, scratch=scratch))
-        found = dict(work("answer", job, scratch=scratch, script=toolchain.WORKER))
-    if "unverified" in found:
+        result = dict(work("answer", job, scratch=scratch, script=toolchain.WORKER))
+    if "unverified" in result:
         raise InputError(
-            f"{path} runs on {chip.machines}, and not here: {found['unverified']}.",
-            found["said"],
+            f"{path} runs on {chip.machines}, and not here: {result['unverified']}.",
+            result["said"],
             f"Run it there, with a `mar` in an environment that has {chip.distribution}.",
         )
-    return found
+    return result
 
 
 def _device(facts: Path) -> str:
-    """What a graph was made for; "" if its file does not tell, which its handler says better."""
+    """The device in graph.json; "" if it cannot be read: then the handler reports the error."""
     try:
         return str(json.loads(facts.read_text(encoding="utf-8"))["device"])
     except (OSError, ValueError, RecursionError, TypeError, KeyError):

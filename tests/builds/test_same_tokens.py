@@ -126,7 +126,7 @@ def test_ids_that_are_decoded_to_another_text_are_told(tmp_path: Path) -> None:
     wanted = told(texts=[[1, 2], None], decoded=["good", None])
     error = refused(words(tmp_path), asked, wanted, told(texts=[[1, 2], [2]], decoded=["good bad", "bad"]))
     assert "does not decode like the original: 1 of 2 texts differ, first 'good bad'" in error.what
-    assert "'good' of its ids again, and the archive 'good bad'" in error.why
+    assert "decodes its ids to 'good', and the archive to 'good bad'" in error.why
 
 
 def test_a_model_that_does_not_tell_its_embeddings_is_taken_at_its_tokenizers_word() -> None:
@@ -283,7 +283,7 @@ def test_a_token_that_only_the_settings_call_special_is_noticed_and_the_way_out_
     ("settings", "way_out"),
     [
         ({"split_special_tokens": True}, "split_special_tokens"),
-        ({"additional_special_tokens": ["room"]}, "take those out of tokenizer_config.json"),
+        ({"additional_special_tokens": ["room"]}, "remove those settings from tokenizer_config.json"),
     ],
 )
 def test_where_the_class_is_plain_the_settings_that_make_the_difference_are_named(
