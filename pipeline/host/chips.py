@@ -1,4 +1,5 @@
-"""The chips that models are compiled for: one table. What ships in archives has a copy of its own, of what it needs."""
+"""The table of chips that models are compiled for. Archives cannot import it: `handlers.runtimes.CHIPS` has their
+part."""
 
 from __future__ import annotations
 
@@ -9,11 +10,12 @@ from ..portable.inspection import device_files
 
 @dataclass(frozen=True, kw_only=True)
 class Chip:
-    """A kind of chip, as `handler.hardware` names it: what compiles for it and runs on it.
+    """A kind of chip, by its name in `handler.hardware`, with its compiler.
 
-    `package` and `compiler_module` are imported; `distribution` and `compiler` are what these come in. `places` are the
-    environments of AWS's machine images, `cores` the NeuronCores of the smallest machine (inf1.xlarge, inf2.xlarge),
-    `torch` the versions that the package was made for, `python` and `packages` an environment to make.
+    `package` and `compiler_module` are modules, `distribution` and `compiler` the distributions that contain them.
+    `places` is a pattern for the environments in AWS's machine images, `cores` the number of NeuronCores of the
+    smallest machine (inf1.xlarge, inf2.xlarge), `torch` the versions that the package supports. `python` and `packages`
+    are what to install a new environment with.
     """
 
     name: str
@@ -55,7 +57,7 @@ _ROWS = (
         cores=2,
         torch="2.5 to 2.9",
         python="python3",
-        # The last torch that has PyTorch/XLA, which `trace` goes by.
+        # The last torch with PyTorch/XLA, which `trace` needs.
         packages=("torch-neuronx==2.9.*", "neuronx-cc==2.*", "transformers", "safetensors"),
     ),
 )
@@ -69,7 +71,7 @@ def has_chip() -> bool:
 
 
 def option(words: list[str], name: str) -> str | None:
-    """The value of an option on a compiler's command line; None if it is not there."""
+    """The value of an option in a compiler's arguments; None if it is not given, "" if it has no value."""
     for index, word in enumerate(words):
         if word == name:
             return words[index + 1] if index + 1 < len(words) else ""

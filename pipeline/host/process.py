@@ -1,4 +1,4 @@
-"""Processes of a server: what they inherit, and how all of them end."""
+"""A server's processes: their environment, and how to end all of them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from . import environment as variables
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The server's environment: what `environment` lets pass, no variable that would replace a setting, and nothing on
-    PYTHONPATH that would be taken for the archive's own modules."""
+    """The server's environment: `environment.environment()` without variables that would override a setting, and
+    without PYTHONPATH folders whose modules would be imported instead of the archive's own. `extra` overrides it."""
     env = {
         name: value
         for name, value in variables.environment().items()
@@ -28,9 +28,9 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def guard(group: int, folder: Path) -> subprocess.Popen[bytes]:
-    """A shell that outlives us by a moment: should we be killed with no chance to clean up, its input ends, and it
-    kills the server's process group and removes its folder."""
-    # `kill -s`, since the short form takes no group in every shell.
+    """Start a shell that waits for the end of this process, even if it is killed: then its input is closed, and it
+    kills the server's process group and removes the server's folder."""
+    # `kill -s`: not every shell accepts a process group after the short form.
     script = 'read -r _; kill -s KILL -- "-$0"; sleep 1; rm -rf -- "$1"'
     return subprocess.Popen(
         ["/bin/sh", "-c", script, str(group), str(folder)],
@@ -43,8 +43,8 @@ def guard(group: int, folder: Path) -> subprocess.Popen[bytes]:
 
 
 def end_group(process: subprocess.Popen[bytes], grace: float) -> None:
-    """End a process that leads its own group, and everything in the group; `grace` seconds lie between the polite
-    way and the other."""
+    """End a process that leads a process group, and the whole group: SIGTERM, up to `grace` seconds to exit, then
+    SIGKILL."""
     if grace and process.poll() is None:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -52,7 +52,7 @@ def end_group(process: subprocess.Popen[bytes], grace: float) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    # The workers are no children of ours: they are gone a moment after the signal.
+    # The workers are not our children, so we cannot wait for them: they end soon after the signal.
     for _ in range(200):
         if not group_members(process.pid):
             return
@@ -64,18 +64,18 @@ def group_members(group: int) -> list[int]:
     import psutil
 
     dead = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
-    found = []
+    members = []
     for pid in psutil.pids():
         with contextlib.suppress(OSError, psutil.Error):
             if os.getpgid(pid) == group and psutil.Process(pid).status() not in dead:
-                found.append(pid)
-    return found
+                members.append(pid)
+    return members
 
 
 @contextlib.contextmanager
 def ending_on_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end us like Ctrl-C does, so that context managers clean up. Whoever set a handler of
-    their own, or runs us outside the main thread, keeps things as they are."""
+    """Within the context, SIGTERM and SIGHUP raise SystemExit, so that context managers clean up, as on Ctrl-C. Signal
+    handlers that are already set stay, and outside the main thread nothing changes."""
 
     def end(number: int, _: FrameType | None) -> None:
         raise SystemExit(128 + number)

@@ -1,4 +1,4 @@
-"""The environments that the Neuron compilers live in: where they are, what they have, and how to mend them."""
+"""The environments with the Neuron compilers: where they are, which versions they have, and how to fix them."""
 
 from __future__ import annotations
 
@@ -21,25 +21,26 @@ from .chips import Chip
 
 REPOSITORY = "https://pip.repos.neuron.amazonaws.com"
 WORKER = ROOT / "portable" / "__main__.py"
-"""What runs there by its path."""
+"""The worker, which their interpreters run by its path."""
 BESIDE = ("transformers", "safetensors", "tokenizers", "pyyaml")
-"""What it needs there beside the compiler's packages."""
+"""The distributions that the worker needs beside the compiler's."""
 
 
 def known(chip: Chip, root: Path = Path("/opt")) -> list[Path]:
-    """The interpreters for a chip where AWS's machine images have them, the newest torch first, plain ones before those
-    with more in them."""
+    """The interpreters for a chip in the environments of AWS's machine images: the newest torch first, then the
+    shortest name, which is the environment without other libraries."""
 
     def rank(python: Path) -> tuple[list[int], int]:
         name = python.parents[1].name
         return [-int(number) for number in re.findall(r"\d+", name)], len(name)
 
-    found = (place / "bin" / "python" for place in root.glob(chip.places))
-    return sorted((python for python in found if python.exists()), key=rank)
+    candidates = (place / "bin" / "python" for place in root.glob(chip.places))
+    return sorted((python for python in candidates if python.exists()), key=rank)
 
 
 def interpreter(asked: str | None) -> str:
-    """The interpreter that `hardware.python` means. Raises InputError if there is none."""
+    """The path of the interpreter for `hardware.python`: a file, or an environment's folder; None is this interpreter.
+    Raises InputError if there is no such file."""
     if asked is None:
         return sys.executable
     path = Path(asked).expanduser()
@@ -57,7 +58,7 @@ def interpreter(asked: str | None) -> str:
 
 
 def started(asked: str | None) -> str:
-    """The same, for a build, which runs it. Raises InputError too if it does not run."""
+    """Like `interpreter`, and runs it once. Raises InputError also if it does not run."""
     python = interpreter(asked)
     if python != sys.executable:
         interpreters.start(python)
@@ -65,30 +66,31 @@ def started(asked: str | None) -> str:
 
 
 def versions(python: str, names: Iterable[str]) -> dict[str, str]:
-    """Its Python's and its distributions' versions ("absent" if there is none), read off its folders. Raises InputError
-    if it is in no environment."""
+    """The versions of an interpreter and of the distributions `names` in its environment, "absent" for one that is not
+    installed. They are read from files; nothing is run. Raises InputError if it is not in an environment."""
     release, path = interpreters.read(python)
-    found = {"python": release}
+    installed = {"python": release}
     for name in names:
         each = next(iter(metadata.distributions(name=name, path=list(path))), None)
-        found[name] = each.version if each else "absent"
-    return found
+        installed[name] = each.version if each else "absent"
+    return installed
 
 
 def tools(chip: Chip, asked: str | None) -> dict[str, str]:
-    """Of that environment: the versions that decide what is compiled. Raises InputError without the packages."""
+    """The versions, for the cache key, of what compiles in the environment of `hardware.python`. Raises InputError if a
+    distribution is missing."""
     python = interpreter(asked)
-    found = versions(python, ("torch", chip.distribution, chip.compiler, *BESIDE))
+    present = versions(python, ("torch", chip.distribution, chip.compiler, *BESIDE))
     for name in (chip.distribution, chip.compiler):
-        if found[name] == "absent":
+        if present[name] == "absent":
             raise InputError(*_absent(chip, name, python))
-    if lost := [name for name in BESIDE if found[name] == "absent"]:
+    if missing := [name for name in BESIDE if present[name] == "absent"]:
         raise InputError(
-            f"{python} has {chip.distribution}, and no {' and no '.join(lost)}.",
-            "The model is made and compiled there, and the archive tried: by these.",
-            _pip(python, "install", *lost),
+            f"{python} has {chip.distribution}, but not {', '.join(missing)}.",
+            "The model is loaded and compiled there, and the archive is run there, with these packages.",
+            _pip(python, "install", *missing),
         )
-    return {name: found[name] for name in ("python", "torch", "transformers", chip.distribution, chip.compiler)}
+    return {name: present[name] for name in ("python", "torch", "transformers", chip.distribution, chip.compiler)}
 
 
 def _pip(python: str, *words: str) -> str:
@@ -96,8 +98,8 @@ def _pip(python: str, *words: str) -> str:
 
 
 def install(chip: Chip, python: str) -> str:
-    """The command that installs a chip's packages for an interpreter: in an environment of their own, where it is the
-    one that runs `mar`, since they need an older torch."""
+    """The command that installs a chip's packages for an interpreter. For the one that runs `mar` it makes another
+    environment, since the packages need an older torch."""
     words = ("install", "--extra-index-url", REPOSITORY, *chip.packages)
     if python != sys.executable:
         return _pip(python, *words)
@@ -117,8 +119,8 @@ def _absent(chip: Chip, name: str, python: str) -> tuple[str, str, str]:
 def inspect(
     chip: Chip, python: str, run: Callable[[Sequence[str], float], tuple[int, str] | None]
 ) -> dict[str, Any] | None:
-    """What `neuron.inspect` says of an interpreter, which `run` starts (its output is both streams'); None if it
-    says nothing within a minute."""
+    """The result of `portable.inspection.inspect` for an interpreter; None if there is none within a minute.
+    `run(command, seconds)` starts it and returns its exit code and output (both streams), or None."""
     with TemporaryDirectory(prefix="mar-") as folder:
         job = Path(folder) / "job.json"
         job.write_text(json.dumps({"op": "inspect", "chip": asdict(chip)}), encoding="utf-8")
@@ -129,36 +131,36 @@ def inspect(
     return None
 
 
-def trouble(chip: Chip, python: str, found: Mapping[str, Any]) -> tuple[str, str, str] | None:
-    """What is wrong with an interpreter's environment, by what `neuron.inspect` says of it: what, why, and the
-    command that mends it. None if nothing is."""
-    if whole(found):
+def trouble(chip: Chip, python: str, inspection: Mapping[str, Any]) -> tuple[str, str, str] | None:
+    """What is wrong with an interpreter's environment, why, and the command that fixes it; None if nothing is wrong.
+    `inspection` is the result of `inspect`."""
+    if whole(inspection):
         return None
     for key, name in (("package", chip.distribution), ("compiler", chip.compiler)):
-        state, version = found[key]["state"], found[key]["version"]
+        state, version = inspection[key]["state"], inspection[key]["version"]
         if state == "absent":
             return _absent(chip, name, python)
         if state == "placeholder":
             return (
                 f"{name} {version} of {python} is the package index's placeholder of that name, not the real one.",
-                "pip takes it where it is not told of AWS's package repository.",
+                "pip installs it if it is called without AWS's package repository (--extra-index-url).",
                 f"{_pip(python, 'uninstall', '-y', name)}; {install(chip, python)}",
             )
         if state == "broken":
             return (
-                f"{name} {version} of {python} does not import: {found[key]['error']}",
-                f"It was made for another torch than {found['torch']}, or something that it needs is gone."
-                if found["torch"]
+                f"{name} {version} of {python} cannot be imported: {inspection[key]['error']}",
+                f"It was built for another torch than {inspection['torch']}, or a package that it needs is missing."
+                if inspection["torch"]
                 else "That environment has no torch.",
                 install(chip, python),
             )
-    version, torch = found["package"]["version"], found["torch"]
+    version, torch = inspection["package"]["version"], inspection["torch"]
     line = ".".join(str(version).split(".")[:2])
     pair = (f"torch=={line}.*", f"{chip.distribution}=={line}.*")
     return (
-        f"{chip.distribution} {version} of {python} was made for torch {line}, and there is torch {torch}.",
-        "Another package has upgraded torch since.",
-        # Ours needs its torch.
+        f"{chip.distribution} {version} of {python} was built for torch {line}, and torch {torch} is installed.",
+        "Another package has upgraded torch since then.",
+        # mar itself needs this interpreter's torch.
         install(chip, python)
         if python == sys.executable
         else _pip(python, "install", "--extra-index-url", REPOSITORY, *pair),

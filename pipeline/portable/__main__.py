@@ -1,7 +1,7 @@
 """The worker in another environment: `PYTHON pipeline/portable/__main__.py JOB.json`.
 
-That interpreter knows nothing of this package. So the folder is registered as a package of its own name, from which its
-modules import each other as they do here.
+mar_pipeline is not installed in that environment. So this folder is registered as the package `mar_portable`, and its
+modules use their relative imports.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
-# Python looks in a script's own folder first, which is none of its user's.
+# Python imports from the script's own folder first: our modules must not replace the standard library's.
 sys.path.pop(0)
 
 _folder = Path(__file__).resolve().parent

@@ -1,4 +1,4 @@
-"""An archive's own handler, run in this process as TorchServe's worker runs it."""
+"""Runs an archive's own handler in this process, as TorchServe's worker would."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 class LocalContext:
-    """What TorchServe's `ts.context.Context` offers a handler, without a server. Unless `hurried`, nobody ends the
-    process after responseTimeout."""
+    """TorchServe's `ts.context.Context` for a handler, without a server. Unless `hurried`, responseTimeout is None:
+    there is no time limit."""
 
     def __init__(self, model_dir: Path, *, hurried: bool = True) -> None:
         self.manifest = json.loads((model_dir / "MAR-INF" / "MANIFEST.json").read_text(encoding="utf-8"))
@@ -43,7 +43,7 @@ class LocalContext:
         self.statuses: dict[int, tuple[int, str]] = {}
         self.metrics = None
         self.explain = False
-        """Whether the requests ask for explanations, as TorchServe's /explanations has it."""
+        """Whether the requests ask for explanations, like those to TorchServe's /explanations."""
 
     def get_all_request_header(self, _index: int) -> dict[str, str]:
         return {}
@@ -65,13 +65,13 @@ class LocalContext:
 
 
 class NotOneClass(ValueError):
-    """A handler's file defines no class, or several. (Nothing of `mar_pipeline` is imported here: this module runs in
-    other environments by its path.)"""
+    """A handler's file defines no class, or several. (Not a MarError: this module also runs where mar_pipeline is not
+    installed.)"""
 
 
 def load(model_dir: Path, *, hurried: bool = True) -> tuple[Any, LocalContext]:
-    """The initialized handler of an unpacked archive, and its context, which has `hurried`. Raises what the handler
-    raises if it does not load, and NotOneClass unless its file defines one."""
+    """Load the handler of an unpacked archive, and initialize it. Returns the handler and its context. Raises
+    NotOneClass, or what the handler raises."""
     os.chdir(model_dir)
     sys.path.insert(0, str(model_dir))
     context = LocalContext(model_dir, hurried=hurried)
@@ -87,17 +87,17 @@ def load(model_dir: Path, *, hurried: bool = True) -> tuple[Any, LocalContext]:
 
 
 def answers(job: dict[str, Any], report: Report) -> dict[str, Any]:
-    """Answer `requests` (JSON values) by the unpacked archive in `folder`, one by one and, if `batched`, all in one
-    batch too: {"single": [...], "batched": [...], "statuses": [HTTP code of each], "notes": what the handler says of
-    its settings}. With a `corpus`, "tokens" are what its tokenizer makes of that, as `tokens` has them.
+    """Send the job's `requests` (JSON values) to the handler of the unpacked archive in `folder`, one by one and, if
+    `batched`, also as one batch: {"single": [...], "batched": [...] or None, "statuses": [HTTP status of each],
+    "notes": the settings without effect}. With a `corpus`, "tokens" has the result of `tokens`.
 
-    With `explain`, what is asked for is the answers' explanations. With `without_transformers`, that package cannot be
-    imported: what a TorchScript archive promises to do without.
+    With `explain`, the requests ask for explanations. With `without_transformers`, transformers cannot be imported, as
+    a TorchScript archive has to work without it.
     """
     if job.get("without_transformers"):
         sys.modules["transformers"] = None  # type: ignore[assignment]
     report("loading the archive's handler", 0, None)
-    # However slow this machine is, it answers: no limit depends on it.
+    # No time limit: the answers must not depend on this machine's speed.
     handler, context = load(Path(job["folder"]), hurried=False)
     context.explain = bool(job.get("explain"))
     requests = job["requests"]
@@ -108,28 +108,28 @@ def answers(job: dict[str, Any], report: Report) -> dict[str, Any]:
         context.request_ids = {0: f"local-{number}"}
         single.append(handler.handle([{"body": request}], context)[0])
         statuses.append(context.statuses.get(0, (200, ""))[0])
-    # An archive that was built by another version may have none.
+    # Archives of other versions may not have notes.
     notes = list(getattr(getattr(handler, "model", None), "notes", ()))
     batched = None
     if job.get("batched"):
         context.statuses = {}
         context.request_ids = {index: f"batch-{index}" for index in range(len(requests))}
         batched = handler.handle([{"body": request} for request in requests], context)
-    found = {"single": single, "batched": batched, "statuses": statuses, "notes": notes}
-    return {**found, "tokens": tokens(handler, job["corpus"])} if job.get("corpus") else found
+    result = {"single": single, "batched": batched, "statuses": statuses, "notes": notes}
+    return {**result, "tokens": tokens(handler, job["corpus"])} if job.get("corpus") else result
 
 
 def tokens(handler: Any, corpus: dict[str, Any]) -> dict[str, Any]:
-    """What a handler's tokenizer and its chat template make of a corpus: {"texts", "pairs": the ids of each, "talks":
-    the [prompt, ids] of each, "types": the token types of each pair, "decoded": the ids of each text as text again}; of
-    one that is refused, what is said."""
+    """The results of a handler's tokenizer and chat template for a corpus: {"texts", "pairs": the ids of each, "talks":
+    the [prompt, ids] of each, "types": the token types of each pair, "decoded": each text decoded from its ids}. For
+    one that is refused, the error's message."""
 
     def encoded(text: Any, special: bool = True) -> Any:
         try:
-            found = handler.tokenizer.encode([text], corpus["max_length"], special=special)[0]
+            encoding = handler.tokenizer.encode([text], corpus["max_length"], special=special)[0]
         except Exception as error:  # what the tokenizers package raises
             return str(error), str(error)
-        return list(found.ids), list(found.type_ids)
+        return list(encoding.ids), list(encoding.type_ids)
 
     def ids(text: Any, special: bool = True) -> Any:
         return encoded(text, special)[0]
@@ -143,7 +143,7 @@ def tokens(handler: Any, corpus: dict[str, Any]) -> dict[str, Any]:
 
     texts = [ids(text) for text in corpus["texts"]]
     pairs = [encoded(tuple(pair)) for pair in corpus["pairs"]]
-    found = {
+    result = {
         "texts": texts,
         "pairs": [one for one, _ in pairs],
         "types": [types for _, types in pairs],
@@ -155,16 +155,16 @@ def tokens(handler: Any, corpus: dict[str, Any]) -> dict[str, Any]:
     if talks:
         with at_noon(sys.modules[type(handler.chat).__module__]):
             talks = [rendered(talk) for talk in talks]
-    return {**found, "talks": talks}
+    return {**result, "talks": talks}
 
 
 @contextmanager
 def at_noon(module: Any) -> Iterator[None]:
-    """Let a module that has the class `datetime` see one hour that stands still: templates may write the time."""
+    """Within the context, `module.datetime.now()` always returns the same time: chat templates may write the time."""
 
     class Noon(datetime):
         @classmethod
-        def now(cls, tz: Any = None) -> Any:  # noqa: ARG003 (as the class has it)
+        def now(cls, tz: Any = None) -> Any:  # noqa: ARG003 (the signature of datetime)
             return cls(2024, 2, 29, 12)
 
     with patch.object(module, "datetime", Noon):

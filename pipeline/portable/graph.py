@@ -1,8 +1,8 @@
-"""What says how a compiled graph is called, and where it runs."""
+"""Names that compiled graphs share between this package and the workers."""
 
 FACTS = "graph.json"
-"""The file that says of an archive's graphs how to call them."""
+"""The file that describes an archive's graphs."""
 FORMAT = 1
-"""Of it and the graphs."""
+"""The version of that file, and of how its graphs are called."""
 
 NO_CHIP = "no NeuronCore"

@@ -1,4 +1,4 @@
-"""What an interpreter has of the Neuron packages, and a machine of their chips."""
+"""Inspects the Neuron packages of this interpreter, and the Neuron devices of this machine."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def device_files() -> list[str]:
-    """The Neuron driver's files, one a chip."""
-    # Not a pattern of names: other files of the driver's are of no chip.
+    """The Neuron driver's device files, one for each chip."""
+    # Not glob: the driver has other files whose names begin the same way.
     names = os.listdir("/dev")  # noqa: PTH208
     return sorted(f"/dev/{name}" for name in names if name[:6] == "neuron" and name[6:].isdigit())
 
@@ -32,11 +32,11 @@ def version(distribution: str) -> str | None:
 
 
 def inspect(job: Job, report: Report) -> dict[str, Any]:
-    """What this interpreter has of the packages of the job's `chip`, a row of `host.chips`: {"python", "torch",
+    """The state of the packages of the job's `chip`, a row of `host.chips`, in this interpreter: {"python", "torch",
     "transformers": versions, "package" and "compiler": {"version", "state": "ok", "absent", "placeholder" or
-    "broken", "error": what its import says}}.
+    "broken", "error": the message of a failed import}}.
 
-    The packages of these names on the package index are placeholders, so the metadata prove nothing: it is imported.
+    The public package index has placeholders of these names, so metadata are not enough: the packages are imported.
     """
     chip = job["chip"]
     report(f"importing {chip['package']}", 0, None)
@@ -50,24 +50,24 @@ def inspect(job: Job, report: Report) -> dict[str, Any]:
 
 
 def _inspected(distribution: str, module: str, function: str) -> dict[str, Any]:
-    found: dict[str, Any] = {"version": version(distribution), "state": "ok", "error": ""}
+    package: dict[str, Any] = {"version": version(distribution), "state": "ok", "error": ""}
     try:
         imported = importlib.import_module(module)
         if function and not callable(getattr(imported, function, None)):
-            found["state"] = "placeholder"
+            package["state"] = "placeholder"
     except ModuleNotFoundError as error:
-        # A wheel without its module is the compiler's placeholder.
+        # The compiler's placeholder is a wheel without the module.
         missing = error.name == module
-        found["state"] = ("placeholder" if found["version"] else "absent") if missing else "broken"
-        found["error"] = str(error)
-    except Exception as error:  # what a package's import raises can be anything
-        found["state"] = "placeholder" if "WRONG PACKAGE" in str(error) else "broken"
-        found["error"] = message_of(error)
-    return found
+        package["state"] = ("placeholder" if package["version"] else "absent") if missing else "broken"
+        package["error"] = str(error)
+    except Exception as error:  # importing a broken package can raise anything
+        package["state"] = "placeholder" if "WRONG PACKAGE" in str(error) else "broken"
+        package["error"] = message_of(error)
+    return package
 
 
 def whole(inspection: Mapping[str, Any]) -> bool:
-    """Whether nothing is wrong with what `inspect` found. A Neuron package's version begins with its torch's."""
+    """Whether the packages that `inspect` reports work. A Neuron package's version begins with its torch's."""
     package, compiler = inspection["package"], inspection["compiler"]
     if not package["state"] == compiler["state"] == "ok" or None in (inspection["torch"], package["version"]):
         return False

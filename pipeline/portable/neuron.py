@@ -1,7 +1,6 @@
-"""Compiles for Inferentia, and answers by what was compiled, in the environment that has the compiler.
+"""Compiles models for Inferentia, and runs the compiled archives, in the environment that has the compiler.
 
-It needs what such an environment has and nothing of ours: Python 3.8, torch 1.13, transformers 4.25, or newer, and
-safetensors.
+It needs only Python 3.8, torch 1.13, transformers 4.25, or newer, and safetensors: mar_pipeline is not installed there.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from .graph import FORMAT, NO_CHIP
 from .inspection import device_files, inspect, version, whole
-from .protocol import Refused, as_message, end, message_of, say
+from .protocol import Refused, as_message, end, message_of, send
 from .tracing import encoder, example, traceable_masks
 
 if TYPE_CHECKING:
@@ -30,14 +29,15 @@ if TYPE_CHECKING:
 
 
 def compile_lengths(job: Job, report: Report) -> dict[str, Any]:
-    """Compile a model for each of the job's `lengths`, into model-LENGTH.pt in the folder `out`: {"facts": FACTS}.
+    """Compile a model for each of the job's `lengths`, into model-LENGTH.pt in the folder `out`. Returns {"facts": the
+    contents of graph.json}. Raises Refused if the model cannot be loaded or compiled.
 
     The job holds `chip` (a row of `host.chips`), `checkpoint` (a folder with config.json and safetensors of exactly the
-    class `auto_class`), `task`, `per_token` (whether it has an answer for each), `inputs` and `outputs` (names, in the
-    graph's order), `batch`, `lengths`, `pad` (the id that fills a row), `dtype`, `attn_implementation`,
+    class `auto_class`), `task`, `per_token` (whether the outputs have a value for each token), `inputs` and `outputs`
+    (names, in the graph's order), `batch`, `lengths`, `pad` (the id that fills a row), `dtype`, `attn_implementation`,
     `trust_remote_code`, `tolerance`, and for the compiler `args`, `timeout` (seconds or None), `workdir`,
-    `cpu_backend`, `dynamic_batch`, `async_load`, `lazy_load`, `cores`. If the packages are not as they should be,
-    nothing is compiled: {"inspection": what `inspect` says}.
+    `cpu_backend`, `dynamic_batch`, `async_load`, `lazy_load`, `cores`. If the packages do not work, nothing is
+    compiled, and the result is {"inspection": the result of `inspect`}.
     """
     inspection = inspect(job, report)
     if not whole(inspection):
@@ -76,7 +76,8 @@ def compile_lengths(job: Job, report: Report) -> dict[str, Any]:
 
 
 def _model(job: Job) -> Any:
-    """The model, its weights read from safetensors: older transformers do not know every form of them."""
+    """The model, built from its config; its weights are read here, since older transformers cannot read every
+    safetensors checkpoint."""
     import torch
     import transformers
     from safetensors.torch import load_file
@@ -85,12 +86,12 @@ def _model(job: Job) -> Any:
     named = f"transformers {transformers.__version__} of {sys.executable}"
     try:
         config = transformers.AutoConfig.from_pretrained(job["checkpoint"], local_files_only=True, **code)
-        # The forms of attention that need no kernels of their own are what the compilers know best.
+        # The compilers support eager attention best, which needs no kernels of its own.
         config._attn_implementation = job.get("attn_implementation") or "eager"
         model = getattr(transformers, job["auto_class"]).from_config(config, **code)
     except Exception as error:
         raise Refused(
-            f"{named} cannot make this model: {message_of(error)}",
+            f"{named} cannot build this model: {message_of(error)}",
             "Its architecture may be newer than that transformers.",
             f"Upgrade it there ({sys.executable} -m pip install -U transformers), as far as its torch allows.",
         ) from None
@@ -101,7 +102,7 @@ def _model(job: Job) -> Any:
     buffers = {name for name, _ in model.named_buffers()}
     missing, unexpected = model.load_state_dict(weights, strict=False)
     model.tie_weights()
-    # Every name of each, which named_parameters() does not give before torch 2.
+    # Every name of each parameter: before torch 2, named_parameters() gives only one of tied parameters.
     known = {
         ".".join(part for part in (prefix, name) if part): parameter
         for prefix, module in model.named_modules()
@@ -112,16 +113,16 @@ def _model(job: Job) -> Any:
     odd = lost or [name for name in unexpected if not name.endswith(("position_ids", "token_type_ids"))]
     if odd:
         raise Refused(
-            f"{named} makes another {type(model).__name__} than ours: {odd[0]} is "
+            f"{named} builds another {type(model).__name__} than the checkpoint has: {odd[0]} is "
             f"{'missing' if lost else 'unknown to it'}{f', and {len(odd) - 1} more' if odd[1:] else ''}.",
-            "Between the two versions the architecture's weights were renamed.",
+            "The architecture's weights were renamed between the two versions of transformers.",
             f"Upgrade it there ({sys.executable} -m pip install -U transformers), as far as its torch allows.",
         )
     return model.eval()
 
 
 def _compiled(eager: Any, inputs: tuple[Any, ...], job: Job, length: int) -> Any:
-    """What the package makes of a model for one length. Raises Refused for what the compiler says."""
+    """The compiled graph of a model for one length. Raises Refused if the compiler fails or takes too long."""
     package = importlib.import_module(job["chip"]["package"])
     workdir = Path(job["workdir"]) / str(length)
     workdir.mkdir(parents=True)
@@ -131,7 +132,7 @@ def _compiled(eager: Any, inputs: tuple[Any, ...], job: Job, length: int) -> Any
         if job["chip"]["name"] == "neuron":
             if job["timeout"]:
                 words["compiler_timeout"] = job["timeout"]
-            # What the compiler cannot do would run on the CPU, unseen: a graph for the chip that is none.
+            # With fallback, operations that the compiler does not support would silently run on the CPU.
             return package.trace(eager, inputs, fallback=False, dynamic_batch_size=job["dynamic_batch"], **words)
         with _ended_after(job["timeout"], length):
             # Older releases have no cpu_backend.
@@ -147,20 +148,20 @@ def _compiled(eager: Any, inputs: tuple[Any, ...], job: Job, length: int) -> Any
         graph = package.dynamic_batch(graph)
     for name in ("async_load", "lazy_load"):
         if job[name]:
-            # Before it is saved: the graph keeps it.
+            # Before saving: it is stored in the graph.
             getattr(package, name)(graph)
     return graph
 
 
 @contextmanager
 def _ended_after(seconds: float | None, length: int) -> Iterator[None]:
-    """End this process, with the compiler that it started, if it takes longer: torch_neuronx has no time-out."""
+    """A context that ends this process and its compiler after `seconds`: torch_neuronx has no time-out."""
     if not seconds:
         yield
         return
 
     def too_late() -> None:
-        say({"error": as_message(_too_slow(seconds, length), {})})
+        send({"error": as_message(_too_slow(seconds, length), {})})
         end()
 
     watch = threading.Timer(seconds, too_late)
@@ -181,22 +182,22 @@ def _too_slow(seconds: float, length: int) -> Refused:
 
 
 def _failed(error: Exception, job: Job, length: int, seconds: float) -> Refused:
-    said = message_of(error)
+    message = message_of(error)
     if "num_devices > 0" in str(error) or "could not be initialized" in str(error):
         if device_files():
             return Refused(
-                f"{job['chip']['package']} finds no free NeuronCore to compile for: {said}",
-                "A core belongs to one process, and others have all of them: a server, or another build.",
+                f"{job['chip']['package']} finds no free NeuronCore to compile for: {message}",
+                "A core belongs to one process, and other processes have all of them: a server, or another build.",
                 "End what uses the chip (`neuron-ls` shows it), and build again.",
             )
         return Refused(
-            f"{job['chip']['package']} finds no NeuronCore here, and was told to compile as if there were one: {said}",
+            f"{job['chip']['package']} finds no NeuronCore here, and needs one with these settings: {message}",
             "hardware.cpu_backend is false.",
             "Leave hardware.cpu_backend out, or set it to true.",
         )
     return Refused(
-        f"{job['chip']['package']} cannot compile this model for {length} tokens ({seconds:.0f} s): {said}",
-        "An operation of the architecture is not in the compiler, or one of hardware.compiler_args is not.",
+        f"{job['chip']['package']} cannot compile this model for {length} tokens ({seconds:.0f} s): {message}",
+        "The compiler does not support an operation of the architecture, or one of hardware.compiler_args.",
         "Try handler.attn_implementation: sdpa, a newer compiler there, or handler.hardware: cpu.",
     )
 
@@ -204,15 +205,15 @@ def _failed(error: Exception, job: Job, length: int, seconds: float) -> Refused:
 def _save(graph: Any, file: Path) -> None:
     import torch
 
-    # Not torch's own way to a file: where the disk is full, that ends the process.
+    # Not torch.jit.save to the file: on a full disk, that crashes the process.
     small = BytesIO()
     torch.jit.save(graph, small)
     file.write_bytes(small.getvalue())
 
 
 def _tried(file: Path, eager: Any, inputs: tuple[Any, ...], job: Job, length: int) -> bool:
-    """Whether the saved graph could be run here: why not is told when the archive is verified. Raises Refused if it
-    answers otherwise than the model."""
+    """Whether the saved graph runs on this machine; if not, the verification of the archive says why. Raises Refused if
+    its outputs differ from the model's."""
     import torch
 
     try:
@@ -222,34 +223,34 @@ def _tried(file: Path, eager: Any, inputs: tuple[Any, ...], job: Job, length: in
     keep = inputs[1].bool()
     for index, (one, other) in enumerate(zip(got, eager(*inputs))):
         if job["per_token"] and one.shape[:2] == keep.shape:
-            one, other = one[keep], other[keep]  # what stands at a padded place is nobody's
+            one, other = one[keep], other[keep]  # outputs at padded places mean nothing
         worst = float((one.float() - other.float()).abs().max()) if one.shape == other.shape else float("inf")
         if not worst <= job["tolerance"] * max(1.0, float(other.abs().max())):
             raise Refused(
                 f"The compiled graph differs from the model by {worst:.2g} in output {index} for {length} tokens.",
-                "The compiler casts to fewer bits (hardware.auto_cast, compiler_args), or is wrong about an operation.",
+                "The compiler casts to fewer bits (hardware.auto_cast, compiler_args), or gets an operation wrong.",
                 "Set hardware.auto_cast: none, or verify.tolerance to what is good enough for this model.",
             )
     return True
 
 
 def answer(job: Job, report: Report) -> dict[str, Any]:
-    """What an archive answers here, as `emulator.answers` has it. If its graphs do not run here, {"unverified": why in
-    a few words, "said": why in the handler's}."""
-    # It needs yaml, which nothing else here does.
+    """The result of `emulator.answers`. If the archive's graphs do not run on this machine, {"unverified": the reason
+    in a few words, "said": the handler's message}. Raises Refused if its handler does not load."""
+    # The emulator needs yaml, the compiler does not.
     from . import emulator
 
     try:
-        found: dict[str, Any] = emulator.answers(job, report)
+        result: dict[str, Any] = emulator.answers(job, report)
     except (ImportError, RuntimeError, ValueError) as error:
-        # At loading, handlers say in a sentence what a machine, or an environment, lacks.
+        # While loading, handlers raise an error that says what the machine or the environment lacks.
         if "initialize" not in [frame.name for frame in traceback.extract_tb(error.__traceback__)]:
             raise
         if re.search(r"NeuronCore|torch-neuronx?\b", str(error)):
             busy = "no free NeuronCore" if "is free" in str(error) else "its graphs do not run here"
             return {"unverified": busy if device_files() else NO_CHIP, "said": str(error)}
         raise Refused(f"The archive's handler does not load in {sys.executable}: {error}") from error
-    return found
+    return result
 
 
 OPERATIONS = {"inspect": inspect, "compile": compile_lengths, "answer": answer}

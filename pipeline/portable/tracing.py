@@ -1,4 +1,4 @@
-"""What torch.jit.trace needs of a model: a module of tensors by position, inputs, and masks that it can follow."""
+"""What torch.jit.trace needs: a module with positional tensors, example inputs, and masks that can be traced."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def encoder(model: Any, inputs: list[str], outputs: list[str]) -> Any:
-    """A module that takes tensors by position and gives a tuple of tensors: what a graph can have."""
+    """A module that takes `inputs` as positional tensors and returns the tuple of `outputs`, as a graph has to."""
     import torch
 
     class Encoder(torch.nn.Module):
@@ -29,7 +29,8 @@ def encoder(model: Any, inputs: list[str], outputs: list[str]) -> Any:
 
 
 def example(job: Job, length: int, model: Any) -> tuple[Any, ...]:
-    """A full batch, int64 [batch, length] each; row i is padded by i eighths of it on the right, and each keeps one."""
+    """A full batch of example inputs, int64 [batch, length] each. Row i is padded on the right by i eighths of its
+    length (i modulo 8), and keeps at least one token."""
     import torch
 
     batch = job["batch"]
@@ -48,8 +49,8 @@ def example(job: Job, length: int, model: Any) -> tuple[Any, ...]:
 
 @contextmanager
 def traceable_masks() -> Iterator[None]:
-    """Have transformers make its masks of index tensors that broadcast, as version 5 does by itself: some before map
-    their functions over every index by torch.vmap, which torch.jit.trace cannot follow; the oldest have no such module.
+    """Within the context, transformers builds attention masks from index tensors that broadcast, as version 5 does.
+    Some earlier versions use torch.vmap, which torch.jit.trace cannot trace; the oldest do not have the module.
     """
     try:
         from transformers import masking_utils as masks

@@ -450,7 +450,7 @@ def test_an_architecture_that_the_older_environment_does_not_know_is_told(tmp_pa
     assert done.returncode == 3, done.stderr
     what, _, fix = done.stderr[done.stderr.index("error:") :].strip().splitlines()
     assert (
-        f"transformers {versions(str(python), ['transformers'])['transformers']} of {python} cannot make this model"
+        f"transformers {versions(str(python), ['transformers'])['transformers']} of {python} cannot build this model"
         in what
     )
     assert f"{python} -m pip install -U transformers" in fix

@@ -116,7 +116,9 @@ def test_a_package_for_another_torch_is_told_with_the_one_that_it_needs(
     wrong = judged(chip, python)
     assert wrong is not None
     assert wrong[0].startswith(f"{chip.distribution} 1.13.")
-    assert wrong[0].endswith(f"of {python} was made for torch 1.13, and there is torch {metadata.version('torch')}.")
+    assert wrong[0].endswith(
+        f"of {python} was built for torch 1.13, and torch {metadata.version('torch')} is installed."
+    )
     assert wrong[2] == f"{python} -m pip install {AWS} 'torch==1.13.*' '{chip.distribution}==1.13.*'"
 
 
@@ -130,9 +132,7 @@ def test_what_the_worker_needs_beside_the_compiler_is_told_before_anything_is_co
     with pytest.raises(InputError) as caught:
         toolchain.tools(chip, str(python))
     what, _, fix = str(caught.value).splitlines()
-    assert what == (
-        f"{python} has {chip.distribution}, and no transformers and no safetensors and no tokenizers and no pyyaml."
-    )
+    assert what == (f"{python} has {chip.distribution}, but not transformers, safetensors, tokenizers, pyyaml.")
     assert fix == f"{python} -m pip install transformers safetensors tokenizers pyyaml"
 
 
@@ -141,7 +141,7 @@ def test_a_package_whose_import_fails_says_how(chip: Chip, packages: Path, pytho
     (packages / chip.package / "__init__.py").write_text("import libneuron_that_is_gone\n")
     wrong = judged(chip, python)
     assert wrong is not None
-    assert "does not import: No module named 'libneuron_that_is_gone'" in wrong[0]
+    assert "cannot be imported: No module named 'libneuron_that_is_gone'" in wrong[0]
     assert wrong[2] == toolchain.install(chip, python)
 
 
