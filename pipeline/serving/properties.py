@@ -1,7 +1,7 @@
-"""The text of TorchServe's config.properties. Pure: strings in, strings out.
+"""Writes and reads TorchServe's config.properties, as strings; no files.
 
-The keys and their defaults are those of TorchServe 0.12 (`ConfigManager.java`); a key it does not know is ignored
-without a word, so every name here was tried against a running server.
+The keys and their defaults are those of TorchServe 0.12 (`ConfigManager.java`). It ignores unknown keys silently, so
+every key here was tested with a running server.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..host.environment import withheld
 
 LOOPBACK = "127.0.0.1"
 SUFFIXES = (*formats.SUFFIXES, ".tgz", ".model")
-"""Of files that TorchServe takes for archives."""
+"""The suffixes of files that TorchServe takes for archives."""
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -25,8 +25,8 @@ MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 class Ports:
     """The TCP ports of one TorchServe.
 
-    KServe's wrapper runs in TorchServe's own container and takes 8080 and 8081 there, which are TorchServe's
-    defaults: hence 8085, KServe's custom, and the next.
+    KServe's wrapper runs in the same container and uses 8080 and 8081, TorchServe's defaults. Hence 8085, which KServe
+    uses for TorchServe, and 8086.
     """
 
     inference: int = 8085
@@ -36,7 +36,7 @@ class Ports:
     grpc_management: int = 7071
 
     def settings(self) -> dict[str, str]:
-        """The ports as config.properties names them, all on loopback."""
+        """The settings of config.properties for these ports, all on loopback."""
         return {
             "inference_address": f"http://{LOOPBACK}:{self.inference}",
             "management_address": f"http://{LOOPBACK}:{self.management}",
@@ -49,7 +49,7 @@ class Ports:
 
 
 def served_name(archive: str) -> str:
-    """The model name that an archive's file or folder name stands for: `sentiment` for `sentiment.mar`."""
+    """The model name of an archive's file or folder: `sentiment` for `sentiment.mar`."""
     for suffix in SUFFIXES:
         if archive.endswith(suffix):
             return archive[: -len(suffix)]
@@ -63,20 +63,20 @@ def config_properties(
     settings: Mapping[str, str] | None = None,
     passed: Iterable[str] = (),
 ) -> str:
-    """A config.properties that serves exactly `archives`: names of files (`a.mar`, `b.tar.gz`) or folders (`c`,
-    archive format no-archive) that lie in the model store. `settings` replace single values, and `passed` are
-    environment variables that the workers get beside those of `environment`.
+    """A config.properties that serves exactly `archives`: names of files (`a.mar`, `b.tar.gz`) or folders (`c`, archive
+    format no-archive) in the model store. `settings` override single values, and `passed` are environment variables
+    that workers get in addition to those of `host.environment`.
 
-    No path is in it, so that the tree can be moved: TorchServe gets the store as `--model-store`.
-    Raises InputError for a name that TorchServe would misread, and for two archives of one name.
+    It contains no path, so the folder can be moved: TorchServe gets the store as `--model-store`.
+    Raises InputError for a name that TorchServe would misread, and for two archives with the same name.
     """
     names: dict[str, str] = {}
     for archive in archives:
         name = served_name(archive)
         if not MODEL_NAME.fullmatch(name):
             raise InputError(
-                f"{archive!r} cannot be a model's name in TorchServe.",
-                "A name is made of letters, digits, '_', '-' and '.', and starts with a letter or a digit.",
+                f"{archive!r} is not a model name that TorchServe accepts.",
+                "A name has letters, digits, '_', '-' and '.', and starts with a letter or a digit.",
                 "Set archive.name to another one.",
             )
         if name in names:
@@ -87,8 +87,8 @@ def config_properties(
             )
         names[name] = archive
 
-    # A bare name is looked up in the store only. A URL that matches is copied into the store first, and refused if
-    # a file of that name is there, so this lets nothing in that is not there already.
+    # TorchServe looks a plain name up in the store only. It copies a matching URL into the store first, and refuses it
+    # if a file of that name exists, so nothing can be added that is not there already.
     allowed = "|".join(re.escape(archive).replace("\\.", "[.]").replace("\\-", "-") for archive in archives)
     sections: list[tuple[str, dict[str, str]]] = [
         ("Nothing but this machine reaches TorchServe.", (ports or Ports()).settings()),
@@ -143,26 +143,28 @@ def config_properties(
 
 
 def escape(value: str) -> str:
-    """A value as a properties file writes it. KServe's wrapper undoes no escapes, so none is written but these."""
+    """A value in a properties file. KServe's wrapper does not decode escapes, so only the necessary ones are
+    written."""
     return value.replace("\\", "\\\\").replace("\n", "\\n")
 
 
 def read_properties(text: str) -> dict[str, str]:
-    """What Java's Properties makes of `text`: the last value of a key counts. Raises InputError where Java does."""
+    """The properties in `text`, as Java reads them: the last value of a key counts. Raises InputError for a bad \\u
+    escape."""
     import javaproperties
 
     try:
         return dict(javaproperties.loads(text))
     except javaproperties.InvalidUEscapeError as error:
         raise InputError(
-            f"config.properties cannot be read: {error.escape} is not a character's number.",
-            "Behind \\u Java expects four digits of a hexadecimal number, and TorchServe ends if there are none.",
-            "Write a backslash as two.",
+            f"config.properties cannot be read: {error.escape} is not a valid escape.",
+            "Java expects four hexadecimal digits after \\u; TorchServe does not start without them.",
+            "Write a backslash as \\\\.",
         ) from None
 
 
 def loaded_archives(properties: Mapping[str, str]) -> list[str] | None:
-    """The archives that `load_models` names, each as the store has it; None if it says `all`."""
+    """The file names of the archives in `load_models`; None for `all`."""
     value = properties.get("load_models", "").strip()
     if value.lower() == "all":
         return None
@@ -180,8 +182,8 @@ _DEFAULTS = {"inference": 8080, "management": 8081, "metrics": 8082, "grpc_infer
 
 
 def listeners(properties: Mapping[str, str]) -> dict[str, tuple[str, int]]:
-    """Where TorchServe will listen: setting -> (host, port). Raises InputError for an address that is none."""
-    found = {}
+    """The addresses that TorchServe will listen on: setting -> (host, port). Raises InputError for an invalid one."""
+    addresses = {}
     for name, key in _PORT_KEYS.items():
         default = _DEFAULTS[name]
         value = properties.get(key, "").strip()
@@ -195,12 +197,12 @@ def listeners(properties: Mapping[str, str]) -> dict[str, tuple[str, int]]:
             host, port = (match[1] or LOOPBACK, match[2]) if match else ("", "")
         if match is None:
             right = default if key.startswith("grpc_") else f"http://{LOOPBACK}:{default}"
-            raise InputError(f"{key}={value} in config.properties is no address.", "", f"Write {key}={right}.")
-        found[key] = (host, int(port or default))
-    return found
+            raise InputError(f"{key}={value} in config.properties is not an address.", "", f"Write {key}={right}.")
+        addresses[key] = (host, int(port or default))
+    return addresses
 
 
 def ports_of(properties: Mapping[str, str]) -> Ports:
-    """The ports that a config.properties names, or TorchServe's defaults."""
+    """The ports in a config.properties, or TorchServe's defaults."""
     places = listeners(properties)
     return Ports(**{name: places[key][1] for name, key in _PORT_KEYS.items()})

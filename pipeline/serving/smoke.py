@@ -1,4 +1,4 @@
-"""Asks a real TorchServe what the handler answers without it, and compares."""
+"""Sends an archive's samples to a real TorchServe, and compares its answers with the handler's own."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from .logs import WorkerDied
 from .properties import served_name
 from .server import Server
 
-_ROUNDS = 3  # how often each sample is sent at once with the others, so that TorchServe makes batches
+_ROUNDS = 3  # how often all samples are sent at once, so that TorchServe batches them
 
 
 @dataclass(frozen=True, kw_only=True)
 class SmokeResult:
-    """How an archive did: `requests` answered, all as expected; the median time of one alone, in milliseconds; the
-    time from the server's start to its READY worker, in seconds."""
+    """The result of an archive whose answers all agree: the number of requests, the median time of one request alone in
+    milliseconds, and the seconds from the server's start until a worker is READY."""
 
     name: str
     requests: int
@@ -48,12 +48,12 @@ def smoke(
 ) -> list[SmokeResult]:
     """Serve `archives` from one TorchServe and send each its own samples: alone, at once, and as raw bytes.
 
-    `answer(archive, requests)` gives what the archive's handler answers to each request in this process, or whatever it
-    is to be compared with, and `tolerances` by how much a score may differ for it, where that is not what the type of
-    its weights and its hardware allow. `report` gets a line for each step.
-    `keep` is a folder for the logs if a model does not load.
-    Raises MismatchError with a table if an answer differs by more than that, or is none, WorkerDied if an
-    archive does not load, InputError if there is none, it holds no samples, or TorchServe or Java is missing.
+    `answer(archive, requests)` returns the expected answers, for example those of the archive's handler in this
+    process. `tolerances` has the largest allowed difference of scores by archive; the default depends on dtype and
+    hardware. `report` gets a line for each step. `keep` is a folder for the logs if a model does not load.
+
+    Raises MismatchError with a table if answers differ, WorkerDied if an archive does not load, and InputError if there
+    are no archives, an archive has no samples, or TorchServe or Java is missing.
     """
     if not archives:
         raise InputError("There is no archive to try.", "", "Build one with `mar build`.")
@@ -63,7 +63,7 @@ def smoke(
     requests = {path: samples(path) for path in archives}
     with Server(archives, keep=keep) as server, shown(report):
         report(f"TorchServe starts on {server.client.address}")
-        # The reference answers are made while the server starts: both take seconds, on different cores.
+        # The expected answers are computed while the server starts: both take seconds, on different cores.
         with ThreadPoolExecutor(1) as pool:
             pending = {path: pool.submit(answer, path, requests[path]) for path in archives}
             try:
@@ -83,22 +83,22 @@ def smoke(
 
 
 def tolerance_of(archive: Path) -> float:
-    """By how much its scores may differ: 16 bits round otherwise beside other requests, or on another device."""
-    found = Archive(archive)
+    """The default tolerance of an archive's scores: in 16 bits, a batch or another device changes the rounding."""
+    content = Archive(archive)
     try:
-        settings = found.json(PROVENANCE)["settings"]["handler"]["handler"]
+        settings = content.json(PROVENANCE)["settings"]["handler"]["handler"]
         dtype, hardware = str(settings["dtype"]), str(settings["hardware"])
-    except (KeyError, TypeError):  # an archive that was built elsewhere
+    except (KeyError, TypeError):  # an archive of another tool
         return FLOAT32["cpu"]
-    config = found.json("config.json") if dtype == "auto" else None
+    config = content.json("config.json") if dtype == "auto" else None
     if isinstance(config, dict):
         dtype = checkpoint.dtype(config)
     return of_scores(dtype, hardware if hardware in FLOAT32 else "cpu", casts=False)
 
 
 def unverified(archive: Path) -> dict[str, Any] | None:
-    """The report beside an archive that could not be verified where it was built: it holds the original model's answers
-    to its samples. None if it was. Raises InputError if there is no report of such an archive."""
+    """The report of an archive that was not verified when it was built; it has the original model's answers to the
+    samples. None for a verified archive. Raises InputError if an unverified archive's report is missing."""
     if not (Archive(archive).json(PROVENANCE) or {}).get("unverified"):
         return None
     name = formats.stem(archive.name)
@@ -111,7 +111,7 @@ def unverified(archive: Path) -> dict[str, Any] | None:
         pass
     raise InputError(
         f"{archive} was not verified where it was built, and its report is not beside it.",
-        f"{file} holds what the original model answers, and there is none of this very archive.",
+        f"{file} has the original model's answers. It is missing, or is the report of another archive.",
         "Copy the whole output folder of the build.",
     )
 
@@ -129,7 +129,7 @@ def shown(report: Callable[[str], None]) -> Iterator[None]:
 def _try(server: Server, name: str, requests: list[Any], expected: list[Any], tolerance: float) -> SmokeResult:
     if len(expected) != len(requests):
         raise ValueError(f"{len(expected)} answers for {len(requests)} requests")
-    found: list[Difference] = []
+    differing: list[Difference] = []
     times: list[float] = []
 
     def ask(label: str, number: int, body: Any, content_type: str | None = "application/json") -> list[Difference]:
@@ -140,7 +140,7 @@ def _try(server: Server, name: str, requests: list[Any], expected: list[Any], to
         where = f"sample {number + 1} {label}"
         if reply.status_code >= 500 and server.logs.deaths(name):
             raise server.logs.death(name, "died at a request")
-        # A bad sample's own answer may be an error; a status is compared only where the server itself refused.
+        # The expected answer to a bad sample is an error too, so the body is compared, whatever the status.
         try:
             got = reply.json()
         except ValueError:
@@ -148,18 +148,18 @@ def _try(server: Server, name: str, requests: list[Any], expected: list[Any], to
         return differences(where, expected[number], got, tolerance)
 
     for number, body in enumerate(requests):
-        found += ask("alone", number, body)
+        differing += ask("alone", number, body)
     for number, body in enumerate(requests):
-        found += ask("as bytes", number, json.dumps(body).encode(), None)
+        differing += ask("as bytes", number, json.dumps(body).encode(), None)
     many = [(number, body) for _ in range(_ROUNDS) for number, body in enumerate(requests)]
     with ThreadPoolExecutor(min(len(many), 32)) as pool:
         for those in pool.map(lambda item: ask("with others", *item), many):
-            found += those
-    if found:
-        rows = indent(table(found, "expected", "TorchServe"), "  ")
+            differing += those
+    if differing:
+        rows = indent(table(differing, "expected", "TorchServe"), "  ")
         raise MismatchError(
             f"TorchServe's answers differ from the handler's own for {name}:\n{rows}",
-            "Batching, the body's format or the server's Python changed what it answers.",
+            "Batching, the body's format or the server's Python changed the answers.",
             f"Compare with `mar run {server.archives[name]}`, and `mar doctor` for the versions.",
         )
     return SmokeResult(
@@ -171,15 +171,15 @@ def _try(server: Server, name: str, requests: list[Any], expected: list[Any], to
 
 
 def samples(archive: Path) -> list[Any]:
-    """The requests in an archive's samples.json. Raises InputError if it is no archive or holds none."""
+    """The requests in an archive's samples.json. Raises InputError if it is not an archive or has no samples."""
     try:
-        found = Archive(archive).json("samples.json")
+        requests = Archive(archive).json("samples.json")
     except ValueError as error:
-        raise InputError(f"samples.json in {archive} is no JSON: {error}.", fix="Build it again.") from None
-    if not isinstance(found, list) or not found:
+        raise InputError(f"samples.json in {archive} is not JSON: {error}.", fix="Build it again.") from None
+    if not isinstance(requests, list) or not requests:
         raise InputError(
-            f"{archive} holds no samples.json with requests to try.",
-            "An archive that was built elsewhere has none.",
+            f"{archive} has no samples.json with requests.",
+            "Archives of other tools have none.",
             "Build it with `mar build`, which packs samples.",
         )
-    return found
+    return requests

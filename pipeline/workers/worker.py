@@ -1,4 +1,4 @@
-"""The worker, `python -m mar_pipeline.workers.worker JOB.json`: the one process that imports torch and transformers.
+"""The worker, `python -m mar_pipeline.workers.worker JOB.json`. `mar` itself imports neither torch nor transformers.
 
 It reads a JSON job, runs its operation, and reports as `portable.protocol` defines.
 """

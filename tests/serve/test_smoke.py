@@ -30,7 +30,7 @@ def test_samples_are_read_from_every_format(tmp_path: Path, kind: str) -> None:
 def test_an_archive_without_samples_is_refused(tmp_path: Path) -> None:
     folder = pack(tmp_path, "m", ECHO, "no-archive")
     (folder / "samples.json").unlink()
-    with pytest.raises(InputError, match=r"holds no samples\.json"):
+    with pytest.raises(InputError, match=r"has no samples\.json"):
         samples(folder)
     (folder / "samples.json").write_text("[")
     with pytest.raises(InputError, match="not JSON"):

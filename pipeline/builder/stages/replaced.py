@@ -1,7 +1,7 @@
-"""Whether an archive that is about to be replaced is of another model, and how to keep both.
+"""Warns if a build replaces an archive of another model, and says how to keep both.
 
-Its provenance.json has the model's address, or of a folder the digests of the weights but not its path. The cache keeps
-which folder an archive was built from.
+The old archive's provenance.json names its model: by the address, or, for a folder, by the digests of the weights. It
+does not contain the folder's path, so the cache remembers which folders an archive was built from.
 """
 
 from __future__ import annotations

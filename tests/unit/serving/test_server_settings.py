@@ -94,7 +94,7 @@ def test_two_archives_of_one_name_are_refused() -> None:
 
 @pytest.mark.parametrize("name", ["a b.mar", "a,b.mar", "a=b.mar", "-a.mar", ".mar"])
 def test_a_name_that_load_models_would_misread_is_refused(name: str) -> None:
-    with pytest.raises(InputError, match="cannot be a model's name"):
+    with pytest.raises(InputError, match="is not a model name"):
         config_properties([name])
 
 
