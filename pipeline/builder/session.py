@@ -8,10 +8,10 @@
 
     configs = build_config.load_all([Path("tickets.yaml")])
     options = session.Options(out=Path("build"))
-    for archive in session.run(configs, Store(Path("cache")), options, say=print):
+    for archive in session.run(configs, Store(Path("cache")), options, note=print):
         print(archive["path"], archive["sha256"])
 
-Nothing is printed: notes for a person go to `say`, and the progress to `events`. What can be expected to fail raises
+Nothing is printed: notes for a person go to `note`, and the progress to `events`. What can be expected to fail raises
 an `errors.MarError`: InputError for the config or the model, StageError for what a stage could not do, MismatchError
 for an archive that does not answer like its model.
 """
@@ -38,10 +38,21 @@ from .stages.archive import sha256, source
 from .stages.verify import REPORT
 from .status import Status
 
-__all__ = ["ArchiveReport", "Events", "Options", "PlanReport", "Say", "StageName", "StageReport", "lock", "plan", "run"]
+__all__ = [
+    "ArchiveReport",
+    "Events",
+    "Notify",
+    "Options",
+    "PlanReport",
+    "StageName",
+    "StageReport",
+    "lock",
+    "plan",
+    "run",
+]
 
-Say = Callable[[str], None]
-"""Gets a note for a person, without an end of line."""
+Notify = Callable[[str], None]
+"""Shows a note to the user: a line of text, without its end."""
 
 
 class StageReport(TypedDict):
@@ -100,7 +111,7 @@ class _Silent:
     def finished(self, build: Build, done: Done) -> None: ...
 
 
-def _unheard(_note: str) -> None:
+def _ignored(_note: str) -> None:
     pass
 
 
@@ -110,14 +121,14 @@ def run(
     options: Options,
     *,
     until: StageName | None = None,
-    say: Say = _unheard,
+    note: Notify = _ignored,
     events: AbstractContextManager[Events] | None = None,
 ) -> list[ArchiveReport]:
     """Build every config into the output folder; a report of each, in their order.
 
     With `until`, each build ends after the stage of that name: `until="archive"` packs and does not verify, and writes
     nothing into the output folder; the archive's file is then `store.blob(report["sha256"])`. `events` is entered while
-    it builds. Notes on the models and the answers are said after it is left.
+    it builds. Notes on the models and the answers come after it is left.
 
     Raises InputError, StageError or MismatchError; what was finished stays in the cache. ValueError for a name that is
     not a stage's.
@@ -126,16 +137,16 @@ def run(
     reports: list[ArchiveReport] = []
     notes: list[str] = []
     with store.in_use(), events or nullcontext(_Silent()) as heard:
-        for build in _builds(configs, store, options, say):
+        for build in _builds(configs, store, options, note):
             outcome = runner.run(build, heard, until)
             reports.append(_report(outcome))
             notes += _notes(outcome)
     for text in notes:
-        say(text)
+        note(text)
     return reports
 
 
-def plan(configs: list[BuildConfig], store: Store, options: Options, *, say: Say = _unheard) -> list[PlanReport]:
+def plan(configs: list[BuildConfig], store: Store, options: Options, *, note: Notify = _ignored) -> list[PlanReport]:
     """What `run` would do, without doing, fetching or writing anything.
 
     Raises InputError, StageError; ValueError for a name in `options.forced` that is not a stage's.
@@ -144,7 +155,7 @@ def plan(configs: list[BuildConfig], store: Store, options: Options, *, say: Say
     reports: list[PlanReport] = []
     # Nothing may be removed while it is looked at.
     with store.in_use():
-        for build in _builds(configs, store, options, say):
+        for build in _builds(configs, store, options, note):
             stages = [_stage(status) for status in runner.plan(build)]
             verified = next(stage["cached"] for stage in stages if stage["stage"] == "verify")
             reports.append({"name": build.config.archive.name, "verified": verified, "stages": stages})
@@ -167,21 +178,21 @@ def _check_names(options: Options, until: StageName | None) -> None:
             raise ValueError(f"{name!r} is not a stage: they are {', '.join(NAMES)}")
 
 
-def _builds(configs: list[BuildConfig], store: Store, options: Options, say: Say) -> list[Build]:
-    """A build of each config, not begun. Settings without effect are said once. Raises InputError if a compiler is
+def _builds(configs: list[BuildConfig], store: Store, options: Options, note: Notify) -> list[Build]:
+    """A build of each config, not begun. Each setting without effect is noted once. Raises InputError if a compiler is
     missing, or a lock is, and the configs are to be `locked`."""
     for config in configs:
         if config.handler.hardware in CHIPS:
             # Before anything is fetched.
             toolchain.tools(CHIPS[config.handler.hardware], config.hardware.python)
     for text in dict.fromkeys(text for config in configs for text in config.notes):
-        say(text)
+        note(text)
     return [
         Build(
             config=config,
             store=store,
             options=options,
-            lock=locking.fitting(config, strict=options.locked, say=say),
+            lock=locking.fitting(config, strict=options.locked, note=note),
         )
         for config in configs
     ]

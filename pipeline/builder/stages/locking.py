@@ -15,8 +15,8 @@ from ..build import Build, Checkpoint, Part
 from .download import parts
 
 
-def fitting(config: BuildConfig, *, strict: bool, say: Callable[[str], None]) -> lock.Lock | None:
-    """The lock beside a config; None if there is none, or if it is of another model, which `say` gets a note of. Raises
+def fitting(config: BuildConfig, *, strict: bool, note: Callable[[str], None]) -> lock.Lock | None:
+    """The lock beside a config; None if there is none, or if it is of another model, which `note` then says. Raises
     InputError for both if `strict`, and if it cannot be read."""
     beside = lock.read(config.path)
     if beside is None:
@@ -35,7 +35,7 @@ def fitting(config: BuildConfig, *, strict: bool, say: Callable[[str], None]) ->
             f"If that is meant, lock it again: mar lock {config.path}",
         )
     if stale:
-        say(f"{lock.path_of(config.path)} is not used: {'; '.join(stale)}." if config.path else "")
+        note(f"{lock.path_of(config.path)} is not used: {'; '.join(stale)}." if config.path else "")
     return None if stale else beside
 
 

@@ -73,7 +73,7 @@ def build(options: BuildOptions) -> None:
 
     settings, store = _session_options(options), open_store(options.cache)
     loaded = _configs(store, options)
-    archives = session.run(loaded, store, settings, say=console.note, events=progress.events())
+    archives = session.run(loaded, store, settings, note=console.note, events=progress.events())
     if options.as_json:
         print(json.dumps({"archives": archives}))
         return
@@ -95,7 +95,7 @@ def plan(options: BuildOptions) -> None:
     from ...builder import session
 
     settings, store = _session_options(options), open_store(options.cache, read_only=True)
-    archives = session.plan(_configs(store, options), store, settings, say=console.note)
+    archives = session.plan(_configs(store, options), store, settings, note=console.note)
     if options.as_json:
         print(json.dumps({"archives": archives}))
         return

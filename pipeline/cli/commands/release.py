@@ -56,7 +56,7 @@ def release(
     overrides = build_config.Overrides(lookup=task_lookup(store, offline))
     loaded = build_config.load_all(configs or [build_config.packaged(task) for task in TASKS], overrides)
     options = session.Options(out=out, offline=offline, locked=locked, allow_unverified=allow_unverified)
-    archives = session.run(loaded, store, options, say=console.note, events=progress.events())
+    archives = session.run(loaded, store, options, note=console.note, events=progress.events())
     started = time.perf_counter()
     bill = bom.write(out, timestamp)
     # It reads every archive once more, which takes a while for large ones.

@@ -41,10 +41,10 @@ def noted(build: Build, monkeypatch: pytest.MonkeyPatch) -> Build:
 
 
 def test_a_program_builds_and_nothing_is_printed(noted: Build, capsys: pytest.CaptureFixture[str]) -> None:
-    said: list[str] = []
-    (archive,) = session.run([noted.config], noted.store, session.Options(out=noted.out), say=said.append)
+    notes: list[str] = []
+    (archive,) = session.run([noted.config], noted.store, session.Options(out=noted.out), note=notes.append)
     assert capsys.readouterr() == ("", "")
-    assert said == ["named: a note"]
+    assert notes == ["named: a note"]
     data = Path(archive["path"]).read_bytes()
     assert (archive["sha256"], archive["size"]) == (hashlib.sha256(data).hexdigest(), len(data))
 
@@ -58,7 +58,7 @@ def test_what_is_left_to_say_is_said_when_nobody_is_told_how_it_goes_any_more(no
         yield Events(heard.append)
         heard.append("end")
 
-    session.run([noted.config], noted.store, session.Options(out=noted.out), say=heard.append, events=events())
+    session.run([noted.config], noted.store, session.Options(out=noted.out), note=heard.append, events=events())
     assert heard == ["begin", *NAMES, "end", "named: a note"]
 
 
