@@ -238,13 +238,13 @@ def test_a_host_without_a_chip_compiles_by_the_cpu_backend_and_the_archive_is_un
     # Without the flag, it is still refused: what was accepted once is not what was verified.
     assert one.mar("build", path, "--out", one.mar.out).returncode == 3
 
-    # On the chip, TorchServe's answers are held to the original's, which the report has.
+    # On the chip, TorchServe's answers are compared with the original's, which the report has.
     machine = neuron_stand_in.machine(tmp_path / "chip", cores=2, chip="inf2")
     chip = neuron_stand_in.environment(None, machine)
     done = one.mar("smoke", "--out", one.mar.out, **chip)
     assert done.returncode == 0, done.stderr
     assert "like the original model" in done.stdout
-    # Without its report nothing has ever held it to the original.
+    # Without the report nothing has ever compared it with the original.
     alone = tmp_path / "alone" / "bert.mar"
     alone.parent.mkdir()
     shutil.copyfile(archive["path"], alone)
