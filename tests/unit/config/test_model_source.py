@@ -42,13 +42,6 @@ NAMES = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder, so that no folder here is taken for a model."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 @pytest.mark.parametrize("name", NAMES, ids=lambda name: name[:20])
 def test_a_hub_id_is_what_the_hubs_own_client_takes(name):
     try:
