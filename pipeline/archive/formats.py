@@ -1,6 +1,6 @@
 """The formats of archives, as torch-model-archiver's `--archive-format` names them.
 
-Another format of a kind that there is, is a row here; CONTRIBUTING.md lists what another kind needs.
+CONTRIBUTING.md lists what another one needs beside a row here.
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ Kind = Literal["zip", "tgz", "no-archive"]
 
 @dataclass(frozen=True)
 class Format:
-    """A format to write: the `suffix` of its file names ("" for folders), and the `kind` that it is read as."""
+    """A format to write: the `suffix` of its file names ("" for folders), the `kind` that it is read as, and whether a
+    zip file is `deflated`."""
 
     name: FormatName
     suffix: str
     kind: Kind
+    deflated: bool = False
 
 
 FORMATS: dict[FormatName, Format] = {
     row.name: row
     for row in (
         Format("zip-store", ".mar", "zip"),
-        Format("default", ".mar", "zip"),
+        Format("default", ".mar", "zip", deflated=True),
         Format("tgz", ".tar.gz", "tgz"),
         Format("no-archive", "", "no-archive"),
     )

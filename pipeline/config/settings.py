@@ -201,7 +201,7 @@ class VerifySettings(Section):
 
     tolerance: Annotated[Number, Field(gt=0, le=1)] | None = None
     """The largest allowed difference of a score from the original model's (absolute). If left out, it depends on the
-    type of the weights and the hardware: 1e-4 for float32 on a CPU."""
+    type of the weights and the hardware (docs/explanation/verification.md)."""
     samples: Samples | None = None
     """Requests in the handler's format. If left out: the task's own."""
 

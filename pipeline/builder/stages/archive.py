@@ -124,14 +124,14 @@ def run(job: Job) -> Kept:
         done += count
         job.progress("packing", done, total)
 
-    target, form = job.folder / build.filename, build.config.archive.format
+    target, form = job.folder / build.filename, FORMATS[build.config.archive.format]
     try:
-        if FORMATS[form].kind == "no-archive":
+        if form.kind == "no-archive":
             return Kept(_folder(members, target, job, tick))
         write = {
-            "zip": partial(writer.write_zip, deflated=form == "default"),
+            "zip": partial(writer.write_zip, deflated=form.deflated),
             "tgz": partial(writer.write_tar, root=build.config.archive.name),
-        }[FORMATS[form].kind]
+        }[form.kind]
         entry = write(target, members, seconds, tick)
     except writer.Wrong as wrong:
         if build.store.blob(wrong.entry.sha256).exists() and not build.store.intact(wrong.entry):
