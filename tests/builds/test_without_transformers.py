@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 from mar_pipeline.answers.compare import differences
 from mar_pipeline.serving.server import Server
 from mar_pipeline.tasks import TASKS
+from tests.support import ROOT
 from tests.support.mar import Mar
 
 pytestmark = pytest.mark.slow
@@ -101,7 +102,7 @@ def test_every_task_answers_where_transformers_is_not_installed(
         batches = [*([one] for one in INPUTS[task]), mixed]
         jobs.append({"folder": str(tmp_path / task), "settings": settings, "batches": batches})
     done = subprocess.run(
-        [str(bare), str(Path(__file__).with_name("bare_handler.py"))],
+        [str(bare), str(ROOT / "tests" / "support" / "bare_handler.py")],
         input=json.dumps(jobs),
         env={"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
         cwd=tmp_path,
