@@ -457,7 +457,7 @@ def test_an_architecture_that_the_older_environment_does_not_know_is_told(tmp_pa
 
 
 @pytest.mark.parametrize("chip", CHIPS)
-@pytest.mark.parametrize("form", ["torch.compile", "torchscript"])
+@pytest.mark.parametrize("form", [pytest.param("torch.compile", marks=pytest.mark.long), "torchscript"])
 def test_the_reference_examples_configuration_for_inferentia_builds_as_it_is(
     tmp_path: Path, packages: Path, chip: str, form: str
 ) -> None:
