@@ -75,9 +75,9 @@ $(VENV)/.release: $(VENV)/.ready
 release: $(VENV)/.release  ## every configs/*.yaml, with checksums and a bill of materials
 	@$(MAR) release configs/*.yaml --out "$(OUT)"
 
-# The tests of a file share archives, so a file's tests stay together.
+# The tests of a file share archives, so they stay together; files that take long come first (tests/builds).
 JOBS   ?= 2
-pytest := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
+pytest := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.ready $(VENV)/older/.ready $(VENV)/toolchain/.ready  ## every test but the long ones; JOBS=2 at a time
 	@$(pytest) -m "not long"
