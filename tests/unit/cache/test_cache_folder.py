@@ -368,3 +368,10 @@ def test_what_nobody_else_can_enter_is_no_danger_whatever_is_in_it(used: Path) -
     assert cache_folder.risk(used) is not None
     used.chmod(0o700)
     assert cache_folder.risk(used) is None
+
+
+def test_a_folder_of_others_is_refused_with_three_names_and_the_number_of_the_rest(tmp_path: Path) -> None:
+    for name in "abcde":
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match=r"other files \(a, b, c, and 2 more\)"):
+        cache_folder.check(tmp_path)
