@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import shutil
 import tempfile
+import zlib
 from pathlib import Path
 
 from ..errors import StageError
@@ -69,11 +70,14 @@ class Logs:
 def read(path: Path) -> str:
     """The text of a log; "" if it cannot be read. At midnight TorchServe begins it again, and compresses what it had
     (log4j2.xml: ts_log.29-Nov.log.gz)."""
-    text = b""
+    rolled = sorted(path.parent.glob(f"{path.stem}.*{path.suffix}.gz"), key=lambda file: file.stat().st_mtime)
+    return "".join(map(_text, (*rolled, path)))
+
+
+def _text(file: Path) -> str:
+    """The text of one file of a log; "" if it cannot be read, or is being compressed just now."""
     try:
-        for rolled in sorted(path.parent.glob(f"{path.stem}.*{path.suffix}.gz"), key=lambda file: file.stat().st_mtime):
-            text += gzip.decompress(rolled.read_bytes())
-        text += path.read_bytes()
-    except (OSError, EOFError):
-        pass
-    return text.decode("utf-8", errors="replace")
+        data = file.read_bytes()
+        return (gzip.decompress(data) if file.suffix == ".gz" else data).decode("utf-8", errors="replace")
+    except (OSError, EOFError, zlib.error):
+        return ""
