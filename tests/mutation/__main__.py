@@ -72,7 +72,11 @@ def _try_all(sample: list[Mutant], tests: str | None, jobs: int) -> Iterator[tup
     copies: SimpleQueue[Path] = SimpleQueue()
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
         for number in range(jobs):
-            copies.put(_copy(Path(folder) / str(number)))
+            copies.put(copy := _copy(Path(folder) / str(number)))
+        # Tests that fail anyway would catch everything.
+        for package in {mutant.package for mutant in sample}:
+            if not _passes(package, copy, tests):
+                raise SystemExit(f"the tests of {package} fail without a mutant: run them, and mend that first")
 
         def outcome(mutant: Mutant) -> str:
             copy = copies.get()
@@ -96,10 +100,19 @@ def _try(mutant: Mutant, copy: Path, tests: str | None) -> str:
         return "absent"
     code = files[0].read_text(encoding="utf-8")
     lines = [mutant.mutated if line == mutant.line else line for line in code.splitlines()]
-    # Nearly every test of a handler loads a model.
-    marked = tests or ("not long" if mutant.package == "handlers" else "not slow")
-    modules = [file for name in TESTS[mutant.package] for file in sorted((copy / "tests").rglob(f"{name}.py"))]
     files[0].write_text("\n".join(lines) + "\n", encoding="utf-8")
+    try:
+        return "survived" if _passes(mutant.package, copy, tests) else "caught"
+    finally:
+        files[0].write_text(code, encoding="utf-8")
+        shutil.rmtree(copy / "build", ignore_errors=True)
+
+
+def _passes(package: str, copy: Path, tests: str | None) -> bool:
+    """Whether the tests of a package pass in a copy."""
+    # Nearly every test of a handler loads a model.
+    marked = tests or ("not long" if package == "handlers" else "not slow")
+    modules = [file for name in TESTS[package] for file in sorted((copy / "tests").rglob(f"{name}.py"))]
     try:
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", marked, *map(str, modules)],
@@ -110,11 +123,8 @@ def _try(mutant: Mutant, copy: Path, tests: str | None) -> str:
             timeout=1200,
         )
     except subprocess.TimeoutExpired:
-        return "caught"
-    finally:
-        files[0].write_text(code, encoding="utf-8")
-        shutil.rmtree(copy / "build", ignore_errors=True)
-    return "survived" if done.returncode == 0 else "caught"
+        return False
+    return done.returncode == 0
 
 
 def _environment(copy: Path) -> dict[str, str]:
