@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import mar as support
 from tests.support import tiny
 from tests.support.mar import Mar
 from tests.support.stand_ins.hub import Hub, running
@@ -270,13 +271,8 @@ def test_a_base_model_that_an_adapter_does_not_fit_is_refused_in_three_lines(
 
 
 def refused(mar: Mar, tmp_path: Path, words: tuple[Any, ...], *said: str, **env: str) -> None:
-    """A build that ends with exit code 2, three lines, and nothing half-done."""
-    done = mar("build", *words, "--out", tmp_path / "refused", **env)
-    assert done.returncode == 2, done.stderr
-    error = done.stderr[done.stderr.index("error:") :].strip()
-    assert all(part in error for part in said), error
-    assert len(error.splitlines()) <= 3, error
-    assert not (tmp_path / "refused").exists()
+    """A build that is refused, and leaves nothing half-done."""
+    support.refused(mar, tmp_path, words, *said, **env)
     assert not [path for path in (mar.cache / "tmp").glob("*") if path.is_dir()]
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support import bare_handler, tiny
+from tests.support import mar as support
 from tests.support.mar import Mar
 from tests.support.stand_ins.hub import Hub, running
 
@@ -164,14 +165,9 @@ def built(mar: Mar, own: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def refused(mar: Mar, tmp_path: Path, words: tuple[Any, ...], *said: str, **env: str) -> None:
-    """A build that ends with exit code 2 and three lines, and in which none of the model's code ran."""
+    """A build that is refused, and in which none of the model's code ran."""
     ran(mar)
-    done = mar("build", *words, "--out", tmp_path / "refused", **env)
-    assert done.returncode == 2, done.stderr
-    error = done.stderr[done.stderr.index("error:") :].strip()
-    assert all(part in error for part in said), error
-    assert len(error.splitlines()) <= 3, error
-    assert not (tmp_path / "refused").exists()
+    support.refused(mar, tmp_path, words, *said, **env)
     assert not ran(mar)
 
 

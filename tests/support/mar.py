@@ -68,3 +68,14 @@ class Mar:
 def words(task: str, mode: str) -> tuple[str, ...]:
     """What names a starter's archive of a mode on the command line."""
     return ("--task", task, "--save-mode", mode, "--set", f"archive.name={task}-{mode}")
+
+
+def refused(mar: Mar, folder: Path, words: tuple[Any, ...], *said: str, **env: str) -> None:
+    """A build into `folder`/refused that ends with exit code 2, at most three lines that have all of `said`, and no
+    output."""
+    done = mar("build", *words, "--out", folder / "refused", **env)
+    assert done.returncode == 2, done.stderr
+    error = done.stderr[done.stderr.index("error:") :].strip()
+    assert all(part in error for part in said), error
+    assert len(error.splitlines()) <= 3, error
+    assert not (folder / "refused").exists()
