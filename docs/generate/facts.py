@@ -96,5 +96,5 @@ def tolerances() -> str:
     of, chips = project.tolerance, project.CHIPS
     machines = {name: chips[name].machines if name in chips else name.upper() for name in of.FLOAT32}
     rows: list[list[Any]] = [[f"float32 on {machines[name]}", most] for name, most in of.FLOAT32.items()]
-    rows.append(["bfloat16, float16, or with casts (`hardware.auto_cast`)", of.SIXTEEN_BITS])
+    rows += [[f"with `{name}`" if "." in name else name, most] for name, most in of.REDUCED.items()]
     return markdown.table(["served as", "tolerance of scores"], [[str(name), f"{value:g}"] for name, value in rows])

@@ -12,10 +12,14 @@ FLOAT32 = {
 }
 """For a float32 model without casts, by `handler.hardware`."""
 
-SIXTEEN_BITS = 2e-2
+REDUCED = {
+    "bfloat16": 2e-2,
+    "float16": 2e-2,
+    "hardware.auto_cast": 2e-2,
+}
 """For a model in 16 bits, or cast to them. Scores have about three digits then, and padding alone changes the last."""
 
 
 def of_scores(dtype: str, hardware: str, *, casts: bool) -> float:
     """The tolerance for weights of `dtype` on `hardware`; `casts` if its compiler casts to 16 bits."""
-    return SIXTEEN_BITS if casts or dtype in ("bfloat16", "float16") else FLOAT32[hardware]
+    return REDUCED["hardware.auto_cast"] if casts else REDUCED.get(dtype, FLOAT32[hardware])
