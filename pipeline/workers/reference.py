@@ -61,6 +61,8 @@ def answers(job: dict[str, Any], report: Report, loaded: Loaded | None = None) -
 
 def _inputs(model: Any, encoded: Any) -> dict[str, Any]:
     inputs = {name: encoded[name] for name in ("input_ids", "attention_mask") if name in encoded}
+    # Whatever config.json says, the outputs are read by name.
+    inputs["return_dict"] = True
     if "token_type_ids" in encoded and loading.takes_token_types(model):
         inputs["token_type_ids"] = encoded["token_type_ids"]
     return inputs
@@ -149,6 +151,8 @@ def _windows(tokenizer: Any, texts: tuple[str, ...], limit: int, stride: int) ->
     """Windows of `limit` tokens over a text, or over the second of two, each as model inputs of batch 1."""
     from transformers import BatchEncoding
 
+    # With "left", the first window would be the text's end.
+    tokenizer.truncation_side = "right"
     cut = tokenizer(
         *texts,
         truncation="only_second" if len(texts) == 2 else True,
@@ -221,7 +225,7 @@ def _generate(model: Any, tokenizer: Any, request: Any, settings: dict[str, Any]
     chosen = {name: parameters[name] for name in ("repetition_penalty",) if name in parameters}
     out = model.generate(
         input_ids=ids,
-        attention_mask=encoded["attention_mask"],
+        attention_mask=encoded.get("attention_mask"),
         max_new_tokens=max(1, min(int(parameters.get("max_new_tokens", 64)), room)),
         do_sample=False,
         num_beams=1,

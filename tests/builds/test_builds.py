@@ -228,6 +228,25 @@ def test_a_checkpoint_cut_on_the_left_is_cut_there(fresh_mar: Mar, tmp_path: Pat
     assert archive["verified"] is True
 
 
+@pytest.mark.parametrize(
+    ("task", "file", "settings"),
+    [
+        ("token_classification", "tokenizer_config.json", {"truncation_side": "left"}),
+        ("question_answering", "config.json", {"return_dict": False, "output_attentions": True}),
+        ("text_generation", "tokenizer_config.json", {"model_input_names": ["input_ids"]}),
+    ],
+    ids=["windows", "outputs", "inputs"],
+)
+def test_settings_of_how_a_model_is_called_leave_the_original_readable(
+    fresh_mar: Mar, tmp_path: Path, task: str, file: str, settings: dict[str, Any]
+) -> None:
+    folder = tiny.save(tmp_path / "one", "gpt2" if task == "text_generation" else "bert", task)
+    place = folder / file
+    place.write_text(json.dumps({**json.loads(place.read_text()), **settings}))
+    (archive,) = fresh_mar.build("--task", task, "--model", folder)
+    assert archive["verified"] is True
+
+
 def test_another_dtype_of_the_handler_leaves_the_weights_alone(fresh_mar: Mar, tmp_path: Path) -> None:
     folder = tiny.save(tmp_path / "one", "bert", "seq_classification")
     file = folder / "config.json"

@@ -223,14 +223,17 @@ _FAMILIES: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
 FAMILIES = tuple(_FAMILIES)
 
 
-def save(folder: Path, family: str, task: str, types: bool = True, **changes: Any) -> Path:
+def save(
+    folder: Path, family: str, task: str, types: bool = True, *, tokenizer_of: str | None = None, **changes: Any
+) -> Path:
     """A checkpoint of that family for that task in `folder`; `changes` go into its configuration. Without `types`
-    BERT's tokenizer gives no segments, whatever its model takes."""
+    BERT's tokenizer gives no segments, whatever its model takes. It has the tokenizer of the family `tokenizer_of`."""
     import torch
     import transformers as t
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as ENCODERS
 
-    make, names = _FAMILIES[family]
+    names = _FAMILIES[family][1]
+    make = _FAMILIES[tokenizer_of or family][0]
     tokenizer = _wordpiece(types) if make is _wordpiece else make()
     if task in LABELS and "num_labels" not in changes:
         names = {**names, "id2label": dict(enumerate(LABELS[task]))}
