@@ -27,8 +27,7 @@ import yaml
 from mar_pipeline.archive.reader import Archive
 from mar_pipeline.host.toolchain import versions
 from mar_pipeline.serving.server import Server
-from tests.builds import test_reference_example
-from tests.support import tiny, toolchain
+from tests.support import reference_example, tiny, toolchain
 from tests.support.mar import Mar
 from tests.support.stand_ins import neuron as neuron_stand_in
 from tests.support.stand_ins.hub import running
@@ -174,7 +173,7 @@ def test_answers_of_partial_batches_are_the_originals_in_a_real_torchserve(
     one = hosts["neuronx"]
     keys = {"minWorkers": 2, "maxWorkers": 2, "maxBatchDelay": 300, **WITH_CHIP["neuronx"]}
     model = models["bert", "seq_classification"]
-    (archive,) = one.mar.build(one.config("served", model, "seq_classification", "neuronx", **keys))
+    (archive,) = one.mar.build(one.config("served", model, "seq_classification", "neuronx", **keys), process=True)
     report = json.loads((one.mar.out / "reports" / "served.json").read_text())
     wanted = {json.dumps(sample["request"]): sample["expected"] for sample in report["samples"]}
     requests = [sample["request"] for sample in report["samples"]]
@@ -463,12 +462,12 @@ def test_the_reference_examples_configuration_for_inferentia_builds_as_it_is(
 ) -> None:
     one = host(tmp_path, packages, CHIPS[chip])
     mode = "sequence_classification"
-    top, changes = test_reference_example.FORMS[form]
-    text = test_reference_example.config(mode, top, {**changes, "hardware": chip, "batch_size": 4})
+    top, changes = reference_example.FORMS[form]
+    text = reference_example.config(mode, top, {**changes, "hardware": chip, "batch_size": 4})
     path = tmp_path / "model-config.yaml"
     path.write_text(text)
     with running() as hub:
-        hub.add("bert-base-uncased", test_reference_example.model(tmp_path / "bert", mode))
+        hub.add("bert-base-uncased", reference_example.model(tmp_path / "bert", mode))
         online = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": hub.address}
         (archive,) = one.mar.build(path, "--allow-unverified", **online)
     assert path.read_text() == text

@@ -9,8 +9,7 @@ import pytest
 
 from mar_pipeline.errors import StageError
 from mar_pipeline.tasks import TASKS
-from mar_pipeline.workers.client import work
-from tests.support import tiny
+from tests.support import tiny, workers
 
 pytestmark = pytest.mark.slow
 
@@ -117,5 +116,5 @@ def test_a_full_disk_is_a_failed_stage_and_no_crash(op: str, file: str, tmp_path
     asked = job(tmp_path, "bert", "seq_classification")
     (Path(asked["out"]) / file).symlink_to("/dev/full")
     with pytest.raises(StageError, match=f"The disk is full: {op} could not write to {asked['out']}") as caught:
-        work(op, asked, scratch=tmp_path)
+        workers.work(op, asked, scratch=tmp_path)
     assert len(str(caught.value).splitlines()) == 3

@@ -30,7 +30,8 @@ def zygote() -> Zygote:
 class Mar:
     """The command line, in a process of its own, with a cache and an output folder of its own.
 
-    The process is forked off one that has imported the package. With `process`, it is a program of its own.
+    The process is forked off one that has imported the package, and so are its workers. With `process`, it is a program
+    of its own, which starts its workers as it does for users.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -51,9 +52,9 @@ class Mar:
             timeout=500,
         )
 
-    def build(self, *words: Any, **env: str) -> list[dict[str, Any]]:
+    def build(self, *words: Any, process: bool = False, **env: str) -> list[dict[str, Any]]:
         """`mar build ... --json`; its archives. Fails the test if the command fails."""
-        done = self("build", *words, "--out", self.out, "--json", **env)
+        done = self("build", *words, "--out", self.out, "--json", process=process, **env)
         assert done.returncode == 0, done.stderr
         return list(json.loads(done.stdout)["archives"])
 

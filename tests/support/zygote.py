@@ -1,13 +1,14 @@
 """Commands and workers that need not import anything: each is forked off a process that has.
 
 It is still the command line that runs, in a process of its own, with its own environment, folder, signals and pipes.
-All commands share one `mar_pipeline.workers.worker_server`. A test that is about processes themselves (signals, what is
+All commands share one server of workers (`workers`). A test that is about processes themselves (signals, what is
 imported, Python's own variables) runs the command as a program: `Mar(...)(..., process=True)`.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,8 @@ from typing import Any
 
 from mar_pipeline import ROOT as PACKAGE
 from mar_pipeline.workers import client, warm, worker_server
-from tests.support import ROOT
+from tests.support import ROOT, workers
+from tests.support.stand_ins import neuron
 
 # What the command imports late, but for huggingface_hub: that reads its variables when it is imported.
 COMMAND = (
@@ -38,17 +40,6 @@ COMMAND = (
 _AT_START = ("PYTHON", "LD_", "OMP_", "MKL_", "OPENBLAS_", "TORCH_", "PATH")
 
 
-class SharedWorkers(warm.Server):
-    """The workers' server of all commands: none of them ends it."""
-
-    def __init__(self) -> None:
-        super().__init__(client.environment())
-        self._with_transformers()
-
-    def close(self) -> None:
-        pass
-
-
 class Zygote(warm.Server):
     """The process that commands are forked from. To be closed."""
 
@@ -57,6 +48,7 @@ class Zygote(warm.Server):
         env = {**os.environ, **client.environment()}
         env["PYTHONPATH"] = os.pathsep.join([env["PYTHONPATH"], str(ROOT)])
         super().__init__(env, "tests.support.zygote")
+        socket.send_fds(self._torch, [b"workers"], workers.server().sockets())
 
     def command(self, words: list[str], cwd: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str] | None:
         """What `python -m mar_pipeline WORDS` does in this folder and environment; None if it has to be a program."""
@@ -72,10 +64,15 @@ class Zygote(warm.Server):
 
 
 def _at_start(env: dict[str, str]) -> dict[str, str]:
-    return {name: value for name, value in env.items() if name.startswith(_AT_START)}
+    path = [part for part in env.get("PYTHONPATH", "").split(os.pathsep) if part and not neuron.is_alone_in(Path(part))]
+    return {
+        **{name: value for name, value in env.items() if name.startswith(_AT_START)},
+        "PYTHONPATH": os.pathsep.join(path),
+    }
 
 
 def _command(job: dict[str, Any]) -> None:
+    workers.search_as_a_program(job["cwd"])
     sys.argv[:] = [str(PACKAGE / "__main__.py"), *job["arguments"]]
     code: Any = 0
     try:
@@ -89,9 +86,9 @@ def _command(job: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    import socket
-
+    jobs = socket.socket(fileno=int(sys.argv[1]))
+    lent = workers.Lent(*socket.recv_fds(jobs, 100, 2)[1])
     worker_server.preload(COMMAND, int(sys.argv[2]))
     assert not {"torch", "transformers", "huggingface_hub"} & set(sys.modules)
-    warm._server = SharedWorkers()
-    worker_server.serve(socket.socket(fileno=int(sys.argv[1])), _command)
+    warm._server, client.run = lent, workers.forking(lent)
+    worker_server.serve(jobs, _command)

@@ -30,8 +30,9 @@ from mar_pipeline.host import toolchain
 from mar_pipeline.host.chips import CHIPS
 from mar_pipeline.serving import diagnosis
 from mar_pipeline.tasks import TASKS
-from mar_pipeline.workers.client import WorkerCrash, work
-from tests.support import ROOT, tiny
+from mar_pipeline.workers import client
+from mar_pipeline.workers.client import WorkerCrash
+from tests.support import ROOT, tiny, workers
 from tests.support.stand_ins import neuron as neuron_stand_in
 
 torch = pytest.importorskip("torch")
@@ -132,6 +133,8 @@ def lay_out(place: Path, checkpoint: Path, kind: Kind, site_packages: Path) -> P
     folder.mkdir()
     from mar_pipeline.workers.loading import prepare
 
+    # One kind by the worker as a program, as the package runs it.
+    work = client.work if kind == PLAIN else workers.work
     job = reference(checkpoint, kind)
     prepared = prepare({**job, "out": str(place / "saved")}, lambda *_: None)
     facts = work(
@@ -199,7 +202,14 @@ def inputs(task: str) -> list[dict[str, Any]]:
     return [{"text": text, "top_k": 2} for text in texts]
 
 
-def answered(folder: Path, requests: list[Any], scratch: Path, env: dict[str, str], **job: Any) -> dict[str, Any]:
+def answered(
+    folder: Path,
+    requests: list[Any],
+    scratch: Path,
+    env: dict[str, str],
+    work: Callable[..., Any] = workers.work,
+    **job: Any,
+) -> dict[str, Any]:
     """What an archive's handler answers in a process of its own, which has no transformers."""
     ask = {"folder": str(folder), "requests": requests, "batched": True, "without_transformers": True, **job}
     return dict(work("answer", ask, scratch=scratch, env=env))
@@ -218,7 +228,9 @@ def test_answers_are_eager_transformers_for_part_of_a_batch_and_around_each_grap
     chip = "inf1" if kind.device == "neuron" else "inf2"
     calls = tmp_path / "calls"
     machine = neuron_stand_in.machine(tmp_path / "machine", cores=kind.cores, chip=chip)
-    got = answered(archive.folder, requests, tmp_path, environment(packages(), machine=machine, calls=calls))
+    env = environment(packages(), machine=machine, calls=calls)
+    # One kind by the worker as a program, as the package runs it.
+    got = answered(archive.folder, requests, tmp_path, env, client.work if kind == PLAIN else workers.work)
     job = {**reference(archive.checkpoint, kind), "requests": requests, "task": kind.task}
     wanted = answers({**job, "settings": {"max_length": max(LENGTHS)}}, lambda *_: None)
     assert differences("single", wanted, got["single"], 1e-5) == []

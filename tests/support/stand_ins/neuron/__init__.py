@@ -48,6 +48,12 @@ def install(site_packages: Path, *, torch_version: str, only: Collection[str] = 
         _metadata(site_packages, distribution, version, [package])
 
 
+def is_alone_in(folder: Path) -> bool:
+    """Whether the folder has the stand-ins, and no module that is not of them."""
+    names = {file.name for file in folder.glob("*") if file.suffix != ".dist-info"}
+    return _RUNTIME in names and names <= {_RUNTIME, *PACKAGES.values()}
+
+
 def install_placeholders(site_packages: Path) -> None:
     """Install what the package index has under these names: import errors, and compilers that no module comes with."""
     _placeholder(site_packages, "torch-neuron", "1.0", {"torch_neuron": _WRONG, "neuron_cc": _WRONG})
