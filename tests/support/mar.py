@@ -5,15 +5,17 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import shutil
 import subprocess
 import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from mar_pipeline.cache.store import Store
 from mar_pipeline.tasks import TASKS
 
-from .zygote import Zygote
+from .zygote import UNTIL, Zygote
 
 MODES = ("pretrained", "torchscript")
 KINDS = [(task, mode) for task in TASKS for mode in MODES]
@@ -57,6 +59,16 @@ class Mar:
         done = self("build", *words, "--out", self.out, "--json", process=process, **env)
         assert done.returncode == 0, done.stderr
         return list(json.loads(done.stdout)["archives"])
+
+    def packed(self, *words: Any, **env: str) -> list[dict[str, Any]]:
+        """Like `build`, but each build ends when its archive is packed. The archive is not verified, and not in the
+        output folder; `path` is a copy of it."""
+        archives = self.build(*words, **env, **{UNTIL: "archive"})
+        for archive in archives:
+            assert [stage["stage"] for stage in archive["stages"]][-1] == "archive"
+            archive["path"] = str(self.folder / f"{archive['name']}-{archive['sha256'][:8]}.mar")
+            shutil.copyfile(Store(Path(env.get("MAR_CACHE", self.cache))).blob(archive["sha256"]), archive["path"])
+        return archives
 
     def plan(self, *words: Any, **env: str) -> dict[str, dict[str, Any]]:
         """`mar plan ... --json`; the stages of its one archive by name."""

@@ -123,5 +123,7 @@ def _work(job: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
+    # In the server that has transformers.
+    worker_server.TRANSFORMERS += ("tests.support.preloaded",)
     worker_server.preload(worker_server.TORCH, int(sys.argv[2]))
     worker_server.serve(socket.socket(fileno=int(sys.argv[1])), _work)

@@ -12,16 +12,18 @@ import socket
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from mar_pipeline import ROOT as PACKAGE
+from mar_pipeline.builder import session
 from mar_pipeline.workers import client, warm, worker_server
 from tests.support import ROOT, workers
 from tests.support.stand_ins import neuron
 
-# What the command imports late, but for huggingface_hub: that reads its variables when it is imported.
+# What the command imports late, but for huggingface_hub, fsspec and mlflow: they read variables when they are imported.
 COMMAND = (
     "mar_pipeline.__main__",
     "mar_pipeline.config.build_config",
@@ -34,7 +36,20 @@ COMMAND = (
     "mar_pipeline.model.lock",
     "mar_pipeline.host.doctor",
     "concurrent.futures.thread",
+    "filelock",
+    "model_archiver.model_packaging_utils",
+    "platformdirs",
+    "rich.console",
+    "tokenizers",
+    # Of huggingface_hub, s3fs and mlflow what reads no variables.
+    "httpx",
+    "aiobotocore.session",
+    "numpy",
+    "fastapi",
 )
+
+UNTIL = "TESTS_UNTIL"
+"""The variable with the stage that a forked command's builds end after."""
 
 # These are read by Python, or by libraries as they are loaded.
 _AT_START = ("PYTHON", "LD_", "OMP_", "MKL_", "OPENBLAS_", "TORCH_", "PATH")
@@ -73,6 +88,8 @@ def _at_start(env: dict[str, str]) -> dict[str, str]:
 
 def _command(job: dict[str, Any]) -> None:
     workers.search_as_a_program(job["cwd"])
+    if until := os.environ.pop(UNTIL, ""):
+        session.run = partial(session.run, until=until)
     sys.argv[:] = [str(PACKAGE / "__main__.py"), *job["arguments"]]
     code: Any = 0
     try:

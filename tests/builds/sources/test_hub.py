@@ -94,12 +94,12 @@ def test_a_model_of_the_hub_builds_is_pinned_and_builds_again_without_the_networ
 
 
 def test_a_lost_hugging_face_cache_is_fetched_again(online: Mar, tmp_path: Path) -> None:
-    online.build(*TASK, "--model", "org/tiny")
+    online.packed(*TASK, "--model", "org/tiny")
     online.env["HF_HOME"] = str(tmp_path / "another")
-    (archive,) = online.build(*TASK, "--model", "org/tiny")
+    (archive,) = online.packed(*TASK, "--model", "org/tiny")
     assert all(stage["cached"] for stage in archive["stages"])
     (tmp_path / "hf").rename(tmp_path / "gone")
-    (archive,) = online.build(*TASK, "--model", "org/tiny")
+    (archive,) = online.packed(*TASK, "--model", "org/tiny")
     assert [stage["stage"] for stage in archive["stages"] if not stage["cached"]] == ["download"]
 
 

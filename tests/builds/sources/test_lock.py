@@ -94,13 +94,13 @@ def test_a_branch_that_moved_is_told_by_check_and_changes_no_locked_build(hub: H
     assert "commit" in error(online("lock", "--check", path), 2)
     assert before == json.loads(path.with_name("model.yaml.lock").read_text())
     asked = len(hub.asked)
-    (archive,) = online.build(path, "--locked")
+    (archive,) = online.packed(path, "--locked")
     assert archive["locked"]
     assert archive["source"]["commit"] == before["sources"][0]["commit"]
     files = json.loads(online("inspect", archive["path"], "--json").stdout)["provenance"]["checkpoint"]
     assert files == {name: file["sha256"] for name, file in before["files"].items()}
     assert not [line for line in hub.asked[asked:] if line.endswith("/revision/main")]
-    (unlocked,) = online.build(path, "--model", "org/tiny", "--revision", "main")
+    (unlocked,) = online.packed(path, "--model", "org/tiny", "--revision", "main")
     assert not unlocked["locked"]
     assert unlocked["source"]["commit"] == hub.models["org/tiny"]["commit"] != before["sources"][0]["commit"]
 
@@ -146,7 +146,7 @@ def test_a_folder_that_changed_is_warned_of_and_refused_when_locked(fresh_mar: M
     path = config(fresh_mar, "./checkpoint")
     written(fresh_mar, path)
     assert fresh_mar("lock", "--check", path).returncode == 0
-    fresh_mar.build(path, "--locked")
+    fresh_mar.packed(path, "--locked")
     shutil.copy(other / "model.safetensors", folder / "model.safetensors")
     shutil.copy(other / "config.json", folder / "config.json")
     (folder / "added_tokens.json").write_text("{}")
@@ -164,9 +164,9 @@ def test_a_folder_that_changed_is_warned_of_and_refused_when_locked(fresh_mar: M
 def test_a_locked_and_fetched_model_needs_no_network(online: Mar, hub: Hub) -> None:
     path = config(online, "org/tiny")
     written(online, path)
-    (first,) = online.build(path)
+    (first,) = online.packed(path)
     asked = len(hub.asked)
-    (again,) = online.build(path, "--locked", "--offline")
+    (again,) = online.packed(path, "--locked", "--offline")
     assert again["sha256"] == first["sha256"]
     assert len(hub.asked) == asked
 
@@ -212,8 +212,8 @@ def test_the_task_of_a_locked_model_is_told_by_its_commit(online: Mar, hub: Hub,
 def test_a_locked_build_without_the_network_gives_the_same_bytes_elsewhere(online: Mar, tmp_path: Path) -> None:
     path = config(online, "org/tiny")
     written(online, path)
-    (first,) = online.build(path)
-    (again,) = online.build(path, "--locked", "--offline", MAR_CACHE=str(tmp_path / "another"))
+    (first,) = online.packed(path)
+    (again,) = online.packed(path, "--locked", "--offline", MAR_CACHE=str(tmp_path / "another"))
     assert again["sha256"] == first["sha256"]
     assert again["source"]["license"] == "mit"
 
@@ -222,11 +222,11 @@ def test_looking_at_a_branch_that_moved_does_not_spoil_what_is_built_offline(
     online: Mar, hub: Hub, other: Path
 ) -> None:
     path = config(online, "org/tiny")
-    (first,) = online.build(path)
+    (first,) = online.packed(path)
     hub.add("org/tiny", other)
     assert online("plan", path).returncode == 0
     assert online("lock", "--check", path).returncode == 2
-    (again,) = online.build(path, "--offline")
+    (again,) = online.packed(path, "--offline")
     assert again["sha256"] == first["sha256"]
 
 
@@ -241,8 +241,8 @@ def test_a_part_of_a_commit_in_the_cache_is_not_taken_for_the_whole_later(
         hf_hub_download("org/tiny", name, endpoint=hub.address, cache_dir=online.folder / "hf" / "hub")
     path = config(online, "org/tiny")
     assert "its cache may have a part only" in error(online("lock", "--offline", path), 2)
-    online.build(path, "--offline")
-    (whole,) = online.build(path)
+    online.packed(path, "--offline")
+    (whole,) = online.packed(path)
     files = json.loads(online("inspect", whole["path"], "--json").stdout)["provenance"]["checkpoint"]
     assert "tokenizer_config.json" in files
 
@@ -262,5 +262,5 @@ def test_a_licence_that_changed_has_drifted_too(fresh_mar: Mar, bert: Path) -> N
     assert fresh_mar("build", path, "--locked", "--out", fresh_mar.out).returncode == 0
     (folder / "README.md").write_text("---\nlicense: gpl-3.0\n---\n")
     assert "its licence is gpl-3.0, and was mit" in error(fresh_mar("build", path, "--locked"), 2)
-    (archive,) = fresh_mar.build(path)
+    (archive,) = fresh_mar.packed(path)
     assert not archive["locked"]

@@ -95,7 +95,7 @@ def test_a_lock_keeps_the_version_when_the_alias_moves(
         assert fresh_mar("lock", path).returncode == 0
         told = json.loads((tmp_path / "c.yaml.lock").read_text())
         assert told["sources"] == [{"kind": "mlflow", "model": "tiny", "version": "1"}]
-        (archive,) = fresh_mar.build(path, "--locked")
+        (archive,) = fresh_mar.packed(path, "--locked")
 
         other = shutil.copytree(bert, tmp_path / "other")
         weights = bytearray((other / "model.safetensors").read_bytes())
@@ -103,15 +103,15 @@ def test_a_lock_keeps_the_version_when_the_alias_moves(
         (other / "model.safetensors").write_bytes(bytes(weights))
         registry.create_model_version("tiny", server.add("registered/2", other))
         registry.set_registered_model_alias("tiny", "champion", "2")
-        (again,) = fresh_mar.build(path)
+        (again,) = fresh_mar.packed(path)
         assert again["sha256"] == archive["sha256"]
-        (unasked,) = fresh_mar.build(path, MLFLOW_TRACKING_URI=NOWHERE, AWS_ENDPOINT_URL=NOWHERE)
+        (unasked,) = fresh_mar.packed(path, MLFLOW_TRACKING_URI=NOWHERE, AWS_ENDPOINT_URL=NOWHERE)
         assert all(stage["cached"] for stage in unasked["stages"])
         assert "the model: version 1 -> 2" in error_of(fresh_mar("lock", "--check", path), 2)
-        (fresh,) = fresh_mar.build(path, MAR_CACHE=str(tmp_path / "elsewhere"))
+        (fresh,) = fresh_mar.packed(path, MAR_CACHE=str(tmp_path / "elsewhere"))
         assert fresh["sha256"] == archive["sha256"]
         (tmp_path / "c.yaml.lock").unlink()
-        (new,) = fresh_mar.build(path)
+        (new,) = fresh_mar.packed(path)
         assert new["source"]["version"] == "2"
         assert new["sha256"] != archive["sha256"]
 

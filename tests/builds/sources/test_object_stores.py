@@ -126,12 +126,12 @@ def test_a_locked_model_builds_without_asking_and_an_overwritten_one_is_refused(
     told = json.loads((online.folder / "c.yaml.lock").read_text())
     assert told["sources"] == [{"kind": "url", "url": url}]
     assert told["files"]["model.safetensors"]["sha256"] == sha256((bert / "model.safetensors").read_bytes())
-    (archive,) = online.build(config, "--locked")
+    (archive,) = online.packed(config, "--locked")
 
     weights = bytearray((bert / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     server.put(f"{prefix}/bert/model.safetensors", bytes(weights))
-    (again,) = online.build(config, AWS_ENDPOINT_URL=NOWHERE)
+    (again,) = online.packed(config, AWS_ENDPOINT_URL=NOWHERE)
     assert all(stage["cached"] for stage in again["stages"])
     assert again["sha256"] == archive["sha256"]
     assert "model.safetensors is" in error_of(online("lock", "--check", config), 2)
@@ -143,7 +143,7 @@ def test_a_locked_model_builds_without_asking_and_an_overwritten_one_is_refused(
     assert not list((online.folder / "other").glob("keys/download/*"))
 
     (online.folder / "c.yaml.lock").unlink()
-    (new,) = online.build(config)
+    (new,) = online.packed(config)
     assert new["sha256"] != archive["sha256"]
     (reasons,) = (stage["reasons"] for stage in new["stages"] if stage["stage"] == "download")
     assert [reason for reason in reasons if reason.startswith("files.model.safetensors ")]
