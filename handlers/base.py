@@ -96,11 +96,15 @@ class Handler:
     def prepare(self) -> None:
         """A task's own preparation, after the model is loaded."""
 
-    def label(self, name: str) -> int:
-        """The index of a label. Raises Problem if the model has no label of that name."""
-        if name not in self.labels:
-            raise Problem(f"expected one of {', '.join(self.labels[:50])}", "target")
-        return self.labels.index(name)
+    def label(self, target: Any) -> int:
+        """The index of a label, which is given by its name or its number. Raises Problem if there is no such label."""
+        if target in self.labels:
+            return self.labels.index(target)
+        number = number_of(target)
+        if not 0 <= number < len(self.labels):
+            numbers = f"or a number from 0 to {len(self.labels) - 1}"
+            raise Problem(f"expected one of {', '.join(self.labels[:50])}, {numbers}", "target")
+        return number
 
     def _reply(self, request: Request, index: int, context: Any) -> Any:
         """The answer to a request. If an input failed, the error of the first such input, with its place."""
@@ -233,6 +237,13 @@ class Handler:
         """Batches of encodings of these lengths, as lists of indices."""
         batches: list[list[int]] = self.model.batches(lengths, self.pace.run)
         return batches
+
+
+def number_of(target: Any) -> int:
+    """A target's number, which is a text in a form; -1 if it is another text."""
+    if isinstance(target, str):
+        return int(target) if target.isdecimal() and len(target) < 10 else -1
+    return int(target)
 
 
 def _refuse(context: Any, index: int, problem: Problem) -> dict[str, Any]:

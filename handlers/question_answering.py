@@ -77,7 +77,10 @@ class QuestionAnswering(Handler):
         return answers
 
     def target(self, one: dict[str, Any], clock: Clock = UNHURRIED) -> Target:
-        """The sum of an answer's start and end logits: of the first occurrence of `target`, or of the best answer."""
+        """The sum of an answer's start and end logits: of the first occurrence of `target`, or of the best answer. A
+        number as target is the place of a token in the model's input, which begins and ends the answer."""
+        if "target" in one and not isinstance(one["target"], str):
+            return self._token(int(one["target"]), (one.get("cut") or self._cut(one))[1][0])
         if "target" in one:
             start = one["context"].find(one["target"])
             if start < 0:
@@ -107,6 +110,11 @@ class QuestionAnswering(Handler):
             raise Problem("the answer does not fit into one of the model's windows", "target")
         _, window, first, last = max(overlaps, key=lambda each: each[0])
         return Target(answer["answer"], window, ("question", "context"), _ends(first, last))
+
+    def _token(self, index: int, window: Encoding) -> Target:
+        if index >= len(window):
+            raise Problem(f"the model reads {len(window)} tokens", "target")
+        return Target(window.tokens[index], window, ("question", "context"), _ends(index, index))
 
     def _most(self, one: dict[str, Any]) -> int:
         return int(one.get("top_k", self.settings.get("top_k", 1)))

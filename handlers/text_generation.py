@@ -117,12 +117,15 @@ class TextGeneration(Handler):
         return f"{self.pace.request / self.steps.one:.0f} new tokens after one prompt"
 
     def target(self, one: dict[str, Any], clock: Clock = UNHURRIED) -> Target:
-        """The logit of the next token: the first token of `target`, or the most likely one."""
+        """The logit of the next token: the first token of `target`, the token with that id, or the most likely one."""
         encoding = one.get("encoding") or self._read(one, explain=True)["encoding"]
-        if "target" in one:
+        if isinstance(one.get("target"), str):
             token = self.tokenizer.encode([one["target"]], None, special=False)[0].ids[0]
         else:
-            token = int(self.run([encoding], clock)["logits"][0, -1].argmax())
+            logits = self.run([encoding], clock)["logits"][0, -1]
+            token = int(one["target"]) if "target" in one else int(logits.argmax())
+            if token >= len(logits):
+                raise Problem(f"the model has {len(logits)} tokens", "target")
         return Target(self.tokenizer.decode([token]), encoding, ("prompt",), lambda out: out.logits[:, -1, token])
 
     def _read(self, one: dict[str, Any], *, explain: bool = False) -> dict[str, Any]:

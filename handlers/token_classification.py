@@ -66,11 +66,18 @@ class TokenClassification(Handler):
 
     def target(self, one: dict[str, Any], clock: Clock = UNHURRIED) -> Target:
         """The logit of the label `target`, by default of the best one that is not O, at the token of character `at`, by
-        default at the token where that label is most likely."""
+        default at the token where that label is most likely. A target [token, label] is a token's place in the model's
+        input, and a label's number."""
+        windows = (one.get("cut") or self._cut(one))[1]
+        if isinstance(one.get("target"), list):
+            place, label = int(one["target"][0]), self.label(one["target"][1])
+            if place >= len(windows[0]):
+                raise Problem(f"the model reads {len(windows[0])} tokens", "target")
+            return self._at(windows[0], place, label)
         chosen = self.label(one["target"]) if "target" in one else None
         others = [label for label, name in enumerate(self.labels) if name != "O"] or list(range(len(self.labels)))
         best: tuple[float, Encoding, int, int] | None = None
-        for window in (one.get("cut") or self._cut(one))[1]:
+        for window in windows:
             scores = self.run([window], clock)["logits"][0].softmax(-1)
             for index, special in enumerate(window.special_tokens_mask):
                 start, end = window.offsets[index]
@@ -81,7 +88,9 @@ class TokenClassification(Handler):
                     best = (float(scores[index, label]), window, index, label)
         if best is None:
             raise Problem("there is no token at this position", "at" if "at" in one else "text")
-        _, window, index, label = best
+        return self._at(*best[1:])
+
+    def _at(self, window: Encoding, index: int, label: int) -> Target:
         return Target(self.labels[label], window, ("text",), lambda out: out.logits[:, index, label])
 
     def _pieces(self, text: str, windows: list[tuple[Encoding, torch.Tensor]], stride: int) -> list[Piece]:

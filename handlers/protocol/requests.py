@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import tensors
+from . import bodies, tensors
 from .problem import Problem
-from .schema import EXPLAINED, INPUTS, MAX_CHARACTERS_TOGETHER, MAX_INPUTS, PLAIN, TENSORS
+from .schema import EXPLAINED, IGNORED, INPUTS, MAX_CHARACTERS_TOGETHER, MAX_INPUTS, PLAIN, TENSORS
 
 
 @dataclass
@@ -53,7 +52,7 @@ def _place(form: str, number: int) -> str:
 def parse(row: dict[str, Any], task: str, *, explain: bool = False) -> Request:
     """The request in one of TorchServe's rows; with `explain`, a request for explanations. Raises Problem."""
     rule = EXPLAINED[task] if explain else INPUTS[task]
-    request = _parsed(_value(_body(row, rule), task), task, rule)
+    request = _parsed(bodies.value(row, task, rule), task, rule)
     request.explain = explain
     return request
 
@@ -71,55 +70,6 @@ def _parsed(value: Any, task: str, rule: dict[str, Any]) -> Request:
     if isinstance(value, list):
         return Request(_inputs(value, task, rule, "many"), "many")
     return Request([_input(value, task, rule, "")])
-
-
-def _body(row: dict[str, Any], rule: dict[str, Any]) -> Any:
-    for name in ("body", "data"):
-        if row.get(name) is not None:
-            others = sorted(row.keys() - {name})
-            if others:
-                raise Problem(f"no other form field or URL parameter is allowed beside {name}", others[0][:100])
-            return row[name]
-    fields = row.keys() - {"body", "data"}
-    # `curl -d` sends everything as a form: TorchServe splits it at & and = and decodes +, and it cannot be restored.
-    if not fields & rule["properties"].keys():
-        what = f"the form has none of the fields {', '.join(rule['properties'])}" if fields else "the request is empty"
-        raise Problem(f"{what}; JSON needs the header Content-Type: application/json, which curl -d does not set")
-    # The fields of a form (curl -F text=...).
-    return {name: _text(value, name) for name, value in row.items()}
-
-
-def _text(value: Any, name: str = "") -> Any:
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        try:
-            return bytes(value).decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise Problem(f"byte {error.start} is not UTF-8", name) from None
-    return value
-
-
-_BEGUN = re.compile(r"""\s*(\[\s*\{|[\[{]\s*["'])""")
-"""The beginning of JSON, unlikely in plain text: a list of objects, or a bracket and a quotation mark."""
-
-
-def _value(body: Any, task: str) -> Any:
-    """The JSON value of a body: one that TorchServe has parsed already (by the Content-Type), or JSON or plain text as
-    bytes or string. A body that begins with a bracket but not like JSON is plain text, if the task accepts that."""
-    if not isinstance(body, (bytes, bytearray, memoryview, str)):
-        return body
-    text = _text(body)
-    if not text.strip():
-        raise Problem("the request is empty")
-    start = text.lstrip()[0]
-    if start in "{[" or (start == '"' and not isinstance(body, str)):
-        try:
-            return json.loads(text)
-        except RecursionError as error:
-            raise Problem(f"the body is not JSON: {error}") from None
-        except ValueError as error:
-            if PLAIN[task] is None or _BEGUN.match(text):
-                raise Problem(f"the body is not JSON: {error}") from None
-    return text
 
 
 def _inputs(values: Any, task: str, rule: dict[str, Any], form: str) -> list[dict[str, Any]]:
@@ -145,7 +95,10 @@ def _input(value: Any, task: str, rule: dict[str, Any], where: str) -> dict[str,
         fields = ", ".join(rule["required"]) or " or ".join(way["required"][0] for way in rule["oneOf"])
         raise Problem(f"expected an object with {fields}" + (", or a text" if plain else ""), where)
     check(value, rule, where)
-    return value
+    fields = {name: field for name, field in value.items() if rule["properties"][name] != IGNORED}
+    if plain == "prompt" and "text" in fields:
+        fields["prompt"] = fields.pop("text")
+    return fields
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -160,19 +113,16 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 def check(value: Any, rule: dict[str, Any], where: str) -> None:
     """Check a value with the part of JSON Schema that `schema` uses. Raises Problem for the first invalid field."""
+    if rule == IGNORED:
+        return None
     if "anyOf" in rule:
-        for one in rule["anyOf"]:
-            if isinstance(value, _TYPES[one["type"]]):
-                return check(value, one, where)
-        raise Problem("expected " + " or ".join(_A[one["type"]] for one in rule["anyOf"]), where)
+        return check(value, _fitting(value, rule["anyOf"], where), where)
     if "enum" in rule:
         if value not in rule["enum"] or isinstance(value, bool):
             raise Problem(f"expected one of {', '.join(rule['enum'])}", where)
         return None
     kind = rule["type"]
-    # In JSON Schema, 2.0 is an integer.
-    whole = kind == "integer" and isinstance(value, float) and value.is_integer()
-    if not (isinstance(value, _TYPES[kind]) or whole) or (isinstance(value, bool) and kind != "boolean"):
+    if not _is(value, kind):
         raise Problem(f"expected {_A[kind]}", where)
     if kind == "object":
         _check_object(value, rule, where)
@@ -185,6 +135,21 @@ def check(value: Any, rule: dict[str, Any], where: str) -> None:
     elif kind in ("integer", "number"):
         _check_number(value, rule, where)
     return None
+
+
+def _fitting(value: Any, rules: list[dict[str, Any]], where: str) -> dict[str, Any]:
+    """The one of several rules whose type a value has."""
+    for one in rules:
+        if _is(value, one["type"]):
+            return one
+    raise Problem("expected " + " or ".join(_A[one["type"]] for one in rules), where)
+
+
+def _is(value: Any, kind: str) -> bool:
+    """Whether a value has a type of JSON Schema, where 2.0 is an integer."""
+    if isinstance(value, bool):
+        return kind == "boolean"
+    return isinstance(value, _TYPES[kind]) or (kind == "integer" and isinstance(value, float) and value.is_integer())
 
 
 _A = {
@@ -214,6 +179,8 @@ def _check_object(value: dict[str, Any], rule: dict[str, Any], where: str) -> No
 
 
 def _check_size(value: list[Any], rule: dict[str, Any], where: str) -> None:
+    if rule.get("minItems") == rule.get("maxItems", -1) != len(value):
+        raise Problem(f"expected {rule['minItems']} items", where)
     if len(value) < rule.get("minItems", 0):
         raise Problem("the list is empty", where)
     if len(value) > rule.get("maxItems", len(value)):

@@ -51,10 +51,14 @@ _MESSAGES = {
     "items": _object({"role": {"type": "string", "minLength": 1}, "content": TEXT}),
 }
 
+IGNORED: dict[str, Any] = {"description": "Ignored: it says what an explanation is about."}
+"""The rule of a field that may have any value."""
+
 INPUTS: dict[str, dict[str, Any]] = {
-    "seq_classification": _object({"text": TEXT}, {"text_pair": TEXT, "top_k": COUNT}),
+    "seq_classification": _object({"text": TEXT}, {"text_pair": TEXT, "top_k": COUNT, "target": IGNORED}),
     "token_classification": _object(
-        {"text": TEXT}, {"aggregation_strategy": {"enum": ["none", "simple", "first", "average", "max"]}}
+        {"text": TEXT},
+        {"aggregation_strategy": {"enum": ["none", "simple", "first", "average", "max"]}, "target": IGNORED},
     ),
     "question_answering": _object(
         {"question": TEXT, "context": TEXT},
@@ -62,25 +66,45 @@ INPUTS: dict[str, dict[str, Any]] = {
             "top_k": {**COUNT, "maximum": 100},
             "max_answer_length": {**COUNT, "maximum": 1000},
             "handle_impossible_answer": {"type": "boolean"},
+            "target": IGNORED,
         },
     ),
     "text_generation": {
         **_object(
-            {}, {"prompt": TEXT, "messages": _MESSAGES, "parameters": _PARAMETERS, "stream": {"type": "boolean"}}
+            {},
+            {
+                "prompt": TEXT,
+                "text": TEXT,
+                "messages": _MESSAGES,
+                "parameters": _PARAMETERS,
+                "stream": {"type": "boolean"},
+                "target": IGNORED,
+            },
         ),
-        "oneOf": [{"required": ["prompt"]}, {"required": ["messages"]}],
+        "oneOf": [{"required": ["prompt"]}, {"required": ["messages"]}, {"required": ["text"]}],
     },
 }
-"""Task -> the schema of one input."""
+"""Task -> the schema of one input. `text` is another name for a prompt, by which all other tasks call a text."""
 
-_TARGET = {"target": {"type": "string", "minLength": 1}, "steps": {"type": "integer", "minimum": 1, "maximum": 500}}
+_NAME = {"type": "string", "minLength": 1}
+_INDEX = {"type": "integer", "minimum": 0}
+_STEPS = {"steps": {"type": "integer", "minimum": 1, "maximum": 500}}
+_TARGET = {"target": {"anyOf": [_NAME, _INDEX]}, **_STEPS}
+_PLACE = {"type": "array", "items": _INDEX, "minItems": 2, "maxItems": 2}
 EXPLAINED: dict[str, dict[str, Any]] = {
     "seq_classification": _object({"text": TEXT}, {"text_pair": TEXT, **_TARGET}),
-    "token_classification": _object({"text": TEXT}, {"at": {"type": "integer", "minimum": 0}, **_TARGET}),
+    "token_classification": _object(
+        {"text": TEXT}, {"at": _INDEX, "target": {"anyOf": [_NAME, _INDEX, _PLACE]}, **_STEPS}
+    ),
     "question_answering": _object({"question": TEXT, "context": TEXT}, _TARGET),
-    "text_generation": _object({"prompt": TEXT}, _TARGET),
+    "text_generation": {
+        **_object({}, {"prompt": TEXT, "text": TEXT, **_TARGET}),
+        "oneOf": [{"required": ["prompt"]}, {"required": ["text"]}],
+    },
 }
-"""Task -> the schema of one input to explain: `target` is a label, an answer, or the continuation of a text."""
+"""Task -> the schema of one input to explain. `target` is a label, an answer, or the continuation of a text; or, as in
+TorchServe's example for transformers, a number: of a label, of the token where an answer begins and ends, or a token's
+id. [1, 2] is label 2 at token 1."""
 
 PLAIN: dict[str, str | None] = {
     "seq_classification": "text",

@@ -47,7 +47,10 @@ def _unpacked(request: Any, reply: Any) -> tuple[list[Any], list[Any]]:
 def _texts(one: Any, explanation: dict[str, Any]) -> dict[str, str]:
     """The explained texts by field, in the order in which the model reads them."""
     fields = list(dict.fromkeys(word["field"] for word in explanation["words"]))
-    return dict.fromkeys(fields, one) if isinstance(one, str) else {name: one[name] for name in fields}
+    if isinstance(one, str):
+        return dict.fromkeys(fields, one)
+    # A prompt may be sent as `text`.
+    return {name: one.get(name, one.get("text")) for name in fields}
 
 
 def parts(text: str, field: str, explanation: dict[str, Any]) -> Iterator[tuple[str, float]]:

@@ -217,7 +217,7 @@ def _generate(model: Any, tokenizer: Any, request: Any, settings: dict[str, Any]
     prompt = (
         tokenizer.apply_chat_template(request["messages"], tokenize=False, add_generation_prompt=True)
         if chat
-        else request["prompt"]
+        else request.get("prompt", request.get("text"))
     )
     encoded = tokenizer(prompt, return_tensors="pt", add_special_tokens=not chat)
     ids = encoded["input_ids"]

@@ -90,10 +90,53 @@ def test_a_target_can_be_chosen(asked: Any) -> None:
     assert told["target"] == "saw a cat"
 
 
+def test_a_target_can_be_a_number(asked: Any) -> None:
+    """As in TorchServe's example for transformers: a label's, a token's and a label's, a token's, a token's id."""
+    import torch
+
+    handler = asked("bert", "seq_classification")
+    for number, name in enumerate(handler.handler.labels):
+        by_name, by_number, by_text = handler(
+            *({"text": "a cat", "target": each} for each in (name, number, str(number)))
+        )
+        assert by_name["target"] == name
+        assert by_name == by_number == by_text
+    for task, body, target in (
+        ("token_classification", BODIES["token_classification"], [2, 1]),
+        ("question_answering", BODIES["question_answering"], 3),
+        ("text_generation", BODIES["text_generation"], 5),
+    ):
+        handler = asked("gpt2" if task == "text_generation" else "bert", task)
+        (told,) = handler({**body, "target": target})
+        model, tokenizer = handler.handler.model.model, handler.handler.tokenizer
+        texts = tuple(body.values()) if len(body) > 1 else next(iter(body.values()))
+        (encoding,) = tokenizer.encode([texts], None)
+        with torch.inference_mode():
+            out = model(
+                **{
+                    name: value
+                    for name, value in tokenizer.batch([encoding]).items()
+                    if name in handler.handler.model.inputs
+                }
+            )
+        wanted = {
+            "token_classification": lambda out: out.logits[0, 2, 1],
+            "question_answering": lambda out: out.start_logits[0, 3] + out.end_logits[0, 3],
+            "text_generation": lambda out: out.logits[0, -1, 5],
+        }[task](out)
+        assert told["value"] == pytest.approx(float(wanted), abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("task", "body", "status", "field"),
     [
         ("seq_classification", {"text": "a", "target": "none"}, 400, "target"),
+        ("seq_classification", {"text": "a", "target": 2}, 400, "target"),
+        ("seq_classification", {"text": "a", "target": "2"}, 400, "target"),
+        ("seq_classification", {"text": "a", "target": "9" * 5000}, 400, "target"),
+        ("token_classification", {"text": "a", "target": [99, 0]}, 400, "target"),
+        ("token_classification", {"text": "a", "target": [0, 99]}, 400, "target"),
+        ("question_answering", {"question": "a", "context": "a", "target": 99}, 400, "target"),
         ("seq_classification", {"text": "a", "top_k": 2}, 400, "top_k"),
         ("seq_classification", {"text": "a", "steps": 0}, 400, "steps"),
         ("token_classification", {"text": "a", "at": 9}, 400, "at"),

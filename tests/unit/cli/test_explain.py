@@ -38,6 +38,12 @@ def test_a_tensor_of_explanations_is_unpacked() -> None:
     assert pair == ({"question": "who", "context": "Tom"}, both)
 
 
+def test_a_prompt_may_have_been_sent_as_text() -> None:
+    one = told("a cat", "prompt")
+    for request in ({"prompt": "a cat"}, {"text": "a cat"}, "a cat"):
+        assert explanation.pairs(request, one) == [({"prompt": "a cat"}, one)]
+
+
 NASTY = "\x1b[31mred\x1b]0;title\x07\x9b2J\ud83d\tand\nso"
 SEEN = "\\x1b[31mred\\x1b]0;title\\x07\\x9b2J\\ud83d\tand\nso"
 

@@ -232,6 +232,155 @@ def test_a_form_is_taken_field_by_field() -> None:
     assert parse({"text": b"one", "text_pair": b"two"}, SEQ).inputs == [{"text": "one", "text_pair": "two"}]
 
 
+EVERY_FIELD = {
+    "seq_classification": [GOOD[SEQ], {"text": "5", "text_pair": "true", "top_k": 2}],
+    "token_classification": [{"text": "[1]", "aggregation_strategy": "max"}],
+    "question_answering": [
+        {"question": "1", "context": "2", "top_k": 3, "max_answer_length": 9, "handle_impossible_answer": flag}
+        for flag in (True, False)
+    ],
+    "text_generation": [
+        {
+            "prompt": "12",
+            "stream": True,
+            "parameters": {
+                "max_new_tokens": 3,
+                "do_sample": True,
+                "temperature": 0.5,
+                "top_k": 0,
+                "top_p": 1e-1,
+                "repetition_penalty": 1.25,
+                "stop": ["a", "[b]"],
+                "seed": 2**62,
+                "return_full_text": False,
+            },
+        },
+        {"messages": [{"role": "user", "content": "Hello"}], "parameters": {"stop": "5"}, "stream": False},
+        {"prompt": "a", "parameters": {"stop": "[", "temperature": 2}},
+    ],
+}
+EVERY_EXPLAINED_FIELD = {
+    "seq_classification": {"text": "5", "text_pair": "a", "target": "positive", "steps": 7},
+    "token_classification": {"text": "a", "at": 0, "target": [1, 2], "steps": 7},
+    "question_answering": {"question": "a", "context": "b 4", "target": "4", "steps": 7},
+    "text_generation": {"prompt": "a", "target": "b", "steps": 7},
+}
+
+
+def form(body: dict[str, Any], kind: Any) -> dict[str, Any]:
+    """The fields of a form, as `curl -F name=value` sends them."""
+    return {name: kind(value if isinstance(value, str) else json.dumps(value)) for name, value in body.items()}
+
+
+@pytest.mark.parametrize("kind", [str, lambda text: bytearray(text, "utf-8")], ids=["text", "bytes"])
+@pytest.mark.parametrize("task", TASKS)
+def test_a_forms_fields_have_the_types_that_they_have_in_json(task: str, kind: Any) -> None:
+    for body in EVERY_FIELD[task]:
+        assert body.keys() >= {name for name in INPUTS[task]["required"] if name != "target"}
+        assert parse(form(body, kind), task).inputs == [body]
+        if "parameters" in body:
+            one_by_one = {f"parameters.{name}": value for name, value in body["parameters"].items()}
+            others = {name: value for name, value in body.items() if name != "parameters"}
+            assert parse(form({**one_by_one, **others}, kind), task).inputs == [body]
+    explained = EVERY_EXPLAINED_FIELD[task]
+    assert parse(form(explained, kind), task, explain=True).inputs == [explained]
+
+
+def test_true_may_be_written_as_python_has_it_and_a_number_with_blanks() -> None:
+    body = {"question": "a", "context": "b", "handle_impossible_answer": "True", "top_k": " 2 "}
+    assert parse(body, "question_answering").inputs[0]["handle_impossible_answer"] is True
+    assert parse(body, "question_answering").inputs[0]["top_k"] == 2
+    body = {"prompt": "a", "parameters": '{"top_k": 1, "seed": 3}', "parameters.top_k": "2"}
+    assert parse(body, "text_generation").inputs[0]["parameters"] == {"top_k": 2, "seed": 3}
+
+
+@pytest.mark.parametrize(
+    ("task", "fields", "field", "said"),
+    [
+        (SEQ, {"text": "a", "top_k": ""}, "top_k", "a whole number"),
+        (SEQ, {"text": "a", "top_k": "two"}, "top_k", "a whole number"),
+        (SEQ, {"text": "a", "top_k": "1.5"}, "top_k", "a whole number"),
+        (SEQ, {"text": "a", "top_k": "0"}, "top_k", "1 or more"),
+        (SEQ, {"text": "a", "top_k": "-1"}, "top_k", "1 or more"),
+        (SEQ, {"text": "a", "top_k": "010"}, "top_k", "a whole number"),
+        (SEQ, {"text": "a", "top_k": "9" * 100_000}, "top_k", "a whole number"),
+        (SEQ, {"text": "a", "top_k": "NaN"}, "top_k", "a whole number"),
+        (SEQ, {"text": "a", "top_k": "true"}, "top_k", "a whole number"),
+        (SEQ, {"text": "a", "top_k": "[2]"}, "top_k", "a whole number"),
+        (SEQ, {"text": "a", "text.top_k": "2"}, "text.top_k", "unknown field"),
+        ("question_answering", {"question": "a", "context": "b", "handle_impossible_answer": "1"}, None, "or false"),
+        ("token_classification", {"text": "a", "aggregation_strategy": "1"}, "aggregation_strategy", "one of none"),
+        ("text_generation", {"prompt": "a", "parameters.top_p": "1e999"}, "parameters.top_p", "a number"),
+        ("text_generation", {"prompt": "a", "parameters.x": "1"}, "parameters.x", "unknown field"),
+        ("text_generation", {"prompt": "a", "parameters": "5", "parameters.seed": "1"}, "parameters", "an object"),
+        ("text_generation", {"prompt": "a", "parameters": "{"}, "parameters", "the field is not JSON"),
+        ("text_generation", {"messages": "[" * 100_000}, "messages", "the field is not JSON"),
+        ("text_generation", {"messages": "Hello"}, "messages", "a list"),
+        ("text_generation", {"prompt": "a", "stream": "yes"}, "stream", "true or false"),
+    ],
+)  # fmt: skip
+def test_a_forms_field_at_fault_is_named(task: str, fields: dict[str, str], field: str | None, said: str) -> None:
+    with pytest.raises(Problem, match=said) as raised:
+        parse(form(fields, str.encode), task)
+    assert raised.value.field == (field or list(fields)[-1])
+
+
+EXAMPLE = [
+    (SEQ, '{"text":"Bloomberg has decided to publish a new report.", "target":1} \n', 1),
+    ("token_classification", '{"text":"Bloomberg has decided to publish a new report.", "target":(1,2)} \n', [1, 2]),
+    ("question_answering", '{"question" :"How is the weather", "context": "it is beautiful day", "target":0}', 0),
+    ("text_generation", '{"text":"Bloomberg has decided to publish a new report.", "target":1} ', 1),
+]
+"""Requests as the files in pytorch/serve's examples/Huggingface_Transformers hold them, sent with `curl -T`; each with
+its target."""
+
+
+@pytest.mark.parametrize(("task", "text", "target"), EXAMPLE)
+def test_the_examples_requests_are_taken_and_their_target_is_for_explanations_alone(
+    task: str, text: str, target: Any
+) -> None:
+    (answered,) = parse({"body": bytearray(text, "utf-8")}, task).inputs
+    assert answered.keys() == set(TASKS[task].fields)
+    (explained,) = parse({"body": bytearray(text, "utf-8")}, task, explain=True).inputs
+    assert explained == {**answered, "target": target}
+
+
+@pytest.mark.parametrize("target", [1, 2.5, None, "x", "x" * 300_000, [1, [2]], {"a": 1}, True])
+@pytest.mark.parametrize("task", TASKS)
+def test_a_predictions_target_is_ignored_in_every_form(task: str, target: Any) -> None:
+    body = {**GOOD[task], "target": target}
+    wanted = [GOOD[task]]
+    for row in (body, [body], {"instances": [body]}):
+        assert parse({"body": row}, task).inputs == wanted
+        jsonschema.validate(row, schema(task)["request"])
+    assert parse(form(body, str.encode), task).inputs == wanted
+    for name in ("body", "data"):
+        assert parse({name: GOOD[task], "target": target}, task).inputs == wanted
+    if isinstance(target, str):
+        texts = {name: GOOD[task][name] for name in TASKS[task].fields}
+        tensors = [tensor(name, [text]) for name, text in {**texts, "target": target}.items()]
+        assert parse({"body": {"inputs": tensors}}, task).inputs == [texts]
+
+
+def test_a_target_beside_a_body_is_the_one_input_s_to_explain() -> None:
+    for body in (b"fine", "fine", {"text": "fine"}):
+        assert parse({"data": body, "target": b"1"}, SEQ, explain=True).inputs == [{"text": "fine", "target": "1"}]
+    for body in (["fine"], {"instances": ["fine"]}, {"text": "fine", "target": "a"}):
+        with pytest.raises(Problem, match="beside one input") as raised:
+            parse({"data": body, "target": b"1"}, SEQ, explain=True)
+        assert raised.value.field == "target"
+
+
+@pytest.mark.parametrize("target", [True, -1, 1.5, None, "", [1], [1, 2, 3], [1, -2], [1, True], {}])
+@pytest.mark.parametrize("task", TASKS)
+def test_an_explanations_target_that_is_none_is_named(task: str, target: Any) -> None:
+    body = {**{name: GOOD[task][name] for name in TASKS[task].fields}, "target": target}
+    with pytest.raises(Problem) as raised:
+        parse({"body": body}, task, explain=True)
+    assert raised.value.field.startswith("target")
+    assert not jsonschema.Draft202012Validator(schema(task)["explain"]).is_valid(body)
+
+
 BAD: list[tuple[str, Any, str]] = [
     ("empty", b"", ""),
     ("blank", b" \n", ""),
