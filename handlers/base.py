@@ -160,6 +160,7 @@ class Handler:
         replies: list[Any] = [None] * len(data)
         requests: dict[int, Request] = {}
         for index, row in enumerate(data):
+            context.set_response_content_type(index, "application/json")
             at = "a request"
             try:
                 if not clock.open:

@@ -95,10 +95,10 @@ def _input(value: Any, task: str, rule: dict[str, Any], where: str) -> dict[str,
         fields = ", ".join(rule["required"]) or " or ".join(way["required"][0] for way in rule["oneOf"])
         raise Problem(f"expected an object with {fields}" + (", or a text" if plain else ""), where)
     check(value, rule, where)
-    fields = {name: field for name, field in value.items() if rule["properties"][name] != IGNORED}
-    if plain == "prompt" and "text" in fields:
-        fields["prompt"] = fields.pop("text")
-    return fields
+    kept = {name: field for name, field in value.items() if rule["properties"][name] != IGNORED}
+    if plain == "prompt" and "text" in kept:
+        kept["prompt"] = kept.pop("text")
+    return kept
 
 
 _TYPES: dict[str, tuple[type, ...]] = {

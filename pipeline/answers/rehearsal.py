@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..archive.reader import Archive
+from ..archive.reader import PROVENANCE, Archive
 from ..cache.store import Store
 from ..errors import InputError
 
@@ -29,6 +29,7 @@ def answers(store: Store, path: Path, requests: list[Any], *, explain: bool = Fa
             "requests": requests,
             "without_transformers": traced,
             "explain": explain,
+            "foreign": is_foreign(path),
         }
         chip = CHIPS.get(_device(folder / FACTS))
         if chip is None:
@@ -41,6 +42,11 @@ def answers(store: Store, path: Path, requests: list[Any], *, explain: bool = Fa
             f"Run it there, with a `mar` in an environment that has {chip.distribution}.",
         )
     return result
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether another tool made an archive."""
+    return all(member.path != PROVENANCE for member in Archive(path).members())
 
 
 def _device(facts: Path) -> str:

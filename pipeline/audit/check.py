@@ -19,19 +19,12 @@ from ..archive.findings import SHOWN, Finding, Findings
 from ..archive.members import Refused
 from ..archive.reader import DAMAGE, MANIFEST, PROVENANCE, Archive
 from ..model.checkpoint import VOCABULARIES
+from ..portable.handler import BUILT_IN
 from ..text import printable, some
 from . import entry_point, layout, pickles, server_rules
 from .survey import Survey, survey
 
 _OURS = (PROVENANCE, MANIFEST)
-
-# TorchServe's built-in handlers (ts/torch_handler), which a manifest names without a file.
-# fmt: off
-_BUILT_IN = (
-    "base_handler", "image_classifier", "image_segmenter", "object_detector", "text_classifier", "text_handler",
-    "vision_handler", "dali_image_classifier", "dali_handler", "densenet_handler", "vllm_handler", "trt_llm_handler",
-)
-# fmt: on
 
 # Tokenizers without a vocabulary file: their tokens are bytes or characters.
 _NO_VOCABULARY = ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer")
@@ -170,7 +163,7 @@ def _handler(manifest: dict[str, Any], read: Survey) -> Findings:
     module = name.removesuffix(".py").rpartition("/")[2].replace(".", "/")
     file = next((path for path in (f"{module}.py", f"{module}/__init__.py") if path in read.files), None)
     if file is None:
-        if module not in _BUILT_IN and read.whole and f"{module}.py" not in read.damaged:
+        if module not in BUILT_IN and read.whole and f"{module}.py" not in read.damaged:
             what = f"names the handler {named}, which is neither in the archive nor built into TorchServe"
             yield Finding("error", MANIFEST, what, "Pack its file at the archive's root.")
     else:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 class Refused(Exception):
     """An expected error: `what` failed, `why` that usually happens, and how to `fix` it."""
 
+    code = 3
+    """The exit code of `mar` for this error."""
+
     def __init__(self, what: str, why: str = "", fix: str = "") -> None:
         super().__init__(what)
         self.what, self.why, self.fix = what, why, fix
@@ -70,7 +73,7 @@ def as_message(error: BaseException, job: Job) -> dict[str, Any]:
             "Free some space (`mar cache gc --max-size 5GB`), or use --cache for another disk; then try again.",
         )
     if isinstance(error, Refused):
-        return {"code": 3, "what": error.what, "why": error.why, "fix": error.fix}
+        return {"code": error.code, "what": error.what, "why": error.why, "fix": error.fix}
     return {"code": 1, "traceback": "".join(traceback.format_exception(type(error), error, error.__traceback__))}
 
 

@@ -34,8 +34,8 @@ def _do(job: dict[str, Any], report: Report) -> Any:
 
 def _as_message(error: BaseException, job: dict[str, Any]) -> dict[str, Any]:
     """An error as a message to the parent."""
-    emulator = sys.modules.get("mar_pipeline.portable.emulator")
-    if emulator is not None and isinstance(error, emulator.NotOneClass):
+    handler = sys.modules.get("mar_pipeline.portable.handler")
+    if handler is not None and isinstance(error, handler.NotOneClass):
         error = StageError(str(error))
     if isinstance(error, MarError):
         return {"code": error.exit_code, "what": error.what, "why": error.why, "fix": error.fix}

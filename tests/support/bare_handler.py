@@ -35,6 +35,9 @@ class Context:
         assert phrase
         self.statuses[idx] = code
 
+    def set_response_content_type(self, _index: int, value: str) -> None:
+        assert value == "application/json"
+
 
 def importable(name: str) -> bool:
     try:

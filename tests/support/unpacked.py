@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from mar_pipeline.portable.emulator import LocalContext
+from mar_pipeline.portable.context import LocalContext
 from mar_pipeline.tasks import TASKS
 from tests.support import tiny
 
@@ -61,10 +61,11 @@ class Served:
 
     def __call__(self, *bodies: Any) -> list[Any]:
         """The replies to requests that came as one batch."""
-        self.context.statuses = {}
+        self.context.begin(len(bodies))
         return list(self.handler.handle([{"body": body} for body in bodies], self.context))
 
     @property
     def codes(self) -> dict[int, int]:
         """Index -> HTTP code of the last batch's requests that were refused."""
-        return {index: code for index, (code, _) in self.context.statuses.items()}
+        codes = [self.context.status(index) for index in range(len(self.context.request_processor or ()))]
+        return {index: code for index, code in enumerate(codes) if code != 200}

@@ -11,6 +11,7 @@ import typer
 
 from ...errors import InputError
 from ...text import visible
+from .. import console
 from ..options import Archived, CacheOption, JsonOption, example, open_store
 
 
@@ -40,7 +41,9 @@ def run(
         print(json.dumps(single, ensure_ascii=False, indent=None if as_json else 2))
     else:
         print(json.dumps(single[0], ensure_ascii=False, indent=None if as_json else 2))
-    if bad := [status for status in replies["statuses"] if status != 200]:
+    for hint in replies["hints"]:
+        console.note(hint)
+    if bad := [status for status in replies["statuses"] if status >= 300]:
         raise InputError(f"The handler refused the request ({bad[0]}); its answer above gives the reason.")
 
 
@@ -59,13 +62,25 @@ def explain(
     from ...answers import rehearsal
     from .. import explanation
 
+    foreign = rehearsal.is_foreign(archive)
     if html is not None:
         explanation.check_writable(html)
+        if foreign:
+            raise InputError(
+                f"{archive.name} was made by another tool: what its handler explains is shown as JSON only.",
+                fix="Leave --html out.",
+            )
     parsed = read_input(request)
     replies = rehearsal.answers(open_store(cache), archive, [parsed], explain=True)
     reply = replies["single"][0]
-    if replies["statuses"][0] != 200:
-        raise InputError(f"{archive.name} does not explain its answer: {visible(reply['error']['message'])}.")
+    if replies["statuses"][0] >= 300:
+        why = json.dumps(reply, ensure_ascii=False) if foreign else reply["error"]["message"]
+        raise InputError(f"{archive.name} does not explain its answer: {visible(why)}.")
+    if foreign:
+        for hint in replies["hints"]:
+            console.note(hint)
+        print(json.dumps(reply, ensure_ascii=False, indent=None if as_json else 2))
+        return
     pairs = explanation.pairs(parsed, reply)
     if html is not None:
         explanation.write(html, explanation.page(archive.stem, pairs))

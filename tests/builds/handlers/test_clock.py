@@ -20,7 +20,7 @@ pytest.importorskip("torch")
 
 from handlers.inference.pace import Pace
 from handlers.inference.steps import Steps
-from mar_pipeline.portable.emulator import LocalContext
+from mar_pipeline.portable.context import LocalContext
 from tests.support import tiny
 from tests.support.unpacked import Served, lay_out
 
@@ -103,7 +103,7 @@ def test_the_largest_requests_of_a_batch_do_not_outlast_the_timeout(slow: Slow) 
             assert answer["error"] == {
                 "message": "the server is busy: this input was not started in time; try again, or with less text"
             }
-            assert slow.ask.context.statuses[answers.index(answer)][1] == "Service Unavailable"
+            assert slow.ask.context.get_response_status(answers.index(answer))[1] == "Service Unavailable"
 
 
 def test_a_machine_that_is_slower_than_at_loading_still_answers_the_neighbours(slow: Slow) -> None:

@@ -610,7 +610,8 @@ def test_a_tokenizer_that_an_older_package_cannot_read_is_told_with_what_to_inst
         tokenization.Tokenizer(tmp_path)
 
 
-SERVED = [*sorted((ROOT / "handlers").rglob("*.py")), ROOT / "pipeline" / "portable" / "emulator.py"]
+ASKED = [ROOT / "pipeline" / "portable" / f"{name}.py" for name in ("context", "emulator", "foreign", "handler")]
+SERVED = [*sorted((ROOT / "handlers").rglob("*.py")), *ASKED]
 
 
 @pytest.mark.parametrize("file", SERVED, ids=lambda file: str(file.relative_to(ROOT)))
@@ -646,12 +647,14 @@ def _evaluated(node: ast.AST) -> Iterator[ast.AST]:
 
 def test_what_answers_elsewhere_is_loaded_by_its_path_alone(tmp_path: Path) -> None:
     code = (
-        "import importlib.util, sys\n"
-        "spec = importlib.util.spec_from_file_location('mar_local', sys.argv[1])\n"
-        "module = importlib.util.module_from_spec(spec)\n"
-        "spec.loader.exec_module(module)\n"
+        "import importlib, importlib.util, sys\n"
+        "from pathlib import Path\n"
+        "folder = Path(sys.argv[1])\n"
+        "spec = importlib.util.spec_from_file_location('mar_local', folder / '__init__.py')\n"
+        "sys.modules['mar_local'] = importlib.util.module_from_spec(spec)\n"
+        "module = importlib.import_module('mar_local.emulator')\n"
         "assert callable(module.answers)\n"
         "assert not any(name.split('.')[0] in ('mar_pipeline', 'torch', 'pydantic') for name in sys.modules)\n"
     )
-    file = ROOT / "pipeline" / "portable" / "emulator.py"
+    file = ROOT / "pipeline" / "portable"
     subprocess.run([sys.executable, "-c", code, str(file)], check=True, cwd=tmp_path)
