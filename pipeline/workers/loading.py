@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..model.selection import ADAPTER
-from . import adapter, untrained
+from . import adapter, finite, untrained
 from .model_types import refuse_unknown
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def model(job: dict[str, Any]) -> Any:
 
     The job has `checkpoint` (a folder), `auto_class`, `num_labels` and `labels` or None, `allow_untrained_head`,
     `trust_remote_code`. An adapter is applied to its base model, and with `merge` merged into it. Raises InputError if
-    the class does not fit, or if the checkpoint lacks weights of the model.
+    the class does not fit, if the checkpoint lacks weights of the model, or if weights are not finite.
     """
     folder = Path(job["checkpoint"])
     pickles = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*.bin"))}
@@ -40,6 +40,7 @@ def model(job: dict[str, Any]) -> Any:
         missing -= replaced
         others = {name: shapes for name, shapes in others.items() if name not in replaced}
     untrained.refuse(expected, files, missing - others.keys(), others, head_too=not job["allow_untrained_head"])
+    finite.refuse(loaded, str(job.get("dtype")))
     return loaded.eval()
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 OPERATIONS = {
     "tokenizer": "mar_pipeline.workers.loading:convert_tokenizer",
+    "finite": "mar_pipeline.workers.finite:check",
     "save": "mar_pipeline.workers.loading:save",
     "prepare": "mar_pipeline.workers.loading:prepare",
     "trace": "mar_pipeline.workers.trace:trace",

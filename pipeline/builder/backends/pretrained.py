@@ -22,13 +22,15 @@ def params(inputs: Inputs) -> dict[str, Any]:
 
 
 def serialize(job: Job) -> Iterable[Entry]:
-    """Keep the weights as they are if their class has the task's head; otherwise, and if it may be untrained, load and
-    save them as one that has."""
+    """Keep the weights as they are, after a check, if their class has the task's head; otherwise, and if it may be
+    untrained, load and save them as one that has."""
     inputs = job.inputs
     # Neither pickles nor an adapter beside its base are what a handler loads.
     whole = any(inputs.tree("download").get(name) for name in (WEIGHTS, INDEX)) and not is_adapter(inputs)
     whole &= task_of(inputs.read_json("download", CONFIG)) == inputs.config.task
     if whole and not inputs.config.handler.allow_untrained_head:
+        settings = {**load_settings(inputs, job.lay_out("download")), "without_transformers": True}
+        work("finite", settings, scratch=job.scratch, progress=job.progress)
         return [entry for entry in inputs.tree("download") if ".safetensors" in entry.path]
     out = job.folder / "saved"
     out.mkdir()

@@ -1,0 +1,68 @@
+"""Worker side: whether all weights are finite numbers. One NaN makes every answer that it takes part in NaN."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from ..portable.protocol import Report
+
+
+def check(job: dict[str, Any], report: Report) -> None:
+    """Read a checkpoint's safetensors files. If a value is not finite, load the model, which is refused unless it has
+    no such weight. Loading every model only for this would take longer."""
+    from safetensors import safe_open
+
+    files = sorted(Path(job["checkpoint"]).glob("*.safetensors"))
+    for number, file in enumerate(files):
+        report("checking the weights", number, len(files))
+        with safe_open(file, framework="pt") as weights:
+            if any(_bad(weights.get_tensor(name)) for name in weights.keys()):  # noqa: SIM118
+                from .loading import model
+
+                model(job)
+                return
+
+
+def refuse(model: Any, dtype: str) -> None:
+    """Raise InputError if a parameter of the model, which was loaded in `dtype`, is not finite. Buffers may be: masks
+    have infinite values."""
+    bad = {name: counts for name, weight in model.named_parameters() if any(counts := _bad(weight.detach()))}
+    if not bad:
+        return
+    shown = ", ".join(f"{name} has {_words(*counts)}" for name, counts in list(bad.items())[:3])
+    more = f", and {len(bad) - 3} more weights have such values" if len(bad) > 3 else ""
+    if dtype == "float16" and not any(nan for nan, *_ in bad.values()):
+        raise InputError(
+            f"The weights do not fit into handler.dtype: float16: {shown}{more}.",
+            "Its largest number is 65,504.",
+            "Set handler.dtype: float32 or bfloat16.",
+        )
+    raise InputError(
+        f"The checkpoint's weights are not all finite numbers: {shown}{more}.",
+        "The training diverged, or its 16-bit numbers overflowed. Answers that depend on these weights would be NaN.",
+        "Use an earlier checkpoint of the training, or train again with a lower learning rate, or in bfloat16.",
+    )
+
+
+def _words(nan: int, infinite: int, size: int) -> str:
+    parts = [f"{count:,} {word}" for count, word in ((nan, "NaN"), (infinite, "infinite")) if count]
+    return f"{' and '.join(parts)} of {size:,} values"
+
+
+def _bad(weight: Any) -> tuple[int, ...]:
+    """The number of NaN, of infinite and of all values; empty if all are finite."""
+    import torch
+
+    if not weight.is_floating_point() or weight.is_meta:
+        return ()
+    if weight.element_size() == 1:  # float8 has few operations of its own
+        weight = weight.float()
+    # The sum is much faster than a look at each value, and not finite if one is not.
+    if torch.isfinite(weight.sum(dtype=torch.promote_types(weight.dtype, torch.float32))):
+        return ()
+    nan, infinite = int(weight.isnan().sum()), int(weight.isinf().sum())
+    return (nan, infinite, weight.numel()) if nan or infinite else ()
