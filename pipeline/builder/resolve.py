@@ -12,9 +12,10 @@ from ..config import build_config
 from ..errors import InputError
 from ..host.chips import CHIPS
 from ..model import adapter
+from ..model.checkpoint import HEADS, INDEX, WEIGHTS, positions, task_of, tensors, unnamed
 from ..model.checkpoint import dtype as dtype_of
+from ..model.checkpoint import head as head_of
 from ..model.checkpoint import labels as labels_of
-from ..model.checkpoint import positions, task_of, tensors
 from ..model.selection import ADAPTER, ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 if TYPE_CHECKING:
@@ -98,21 +99,47 @@ def labels(inputs: Inputs) -> dict[int, str] | None:
         )
     if names:
         return dict(names)
-    if number and number != len(own):
-        return {index: f"LABEL_{index}" for index in range(number)}
-    return own
+    return unnamed(number) if number and number != len(own) else own
 
 
 def _own_labels(inputs: Inputs, number: int | None) -> dict[int, str]:
-    """The checkpoint's labels: of the head that came with an adapter, else as config.json has them. A pickled head's
-    size is unknown until it is loaded; `number` is assumed."""
-    own = labels_of(_config(inputs))
-    file = inputs.find("download", f"{ADAPTER}/{ADAPTER_WEIGHTS}")
-    if not file and not is_adapter(inputs):
+    """The checkpoint's labels: as config.json has them, if its head, or the one that came with an adapter, is of that
+    size. If the size is not known before the head is loaded, `number` is assumed. Raises InputError if the two
+    contradict each other and `number` does not decide."""
+    config = _config(inputs)
+    own = labels_of(config)
+    weight, rows = _head(inputs) or ("", number)
+    if rows in (None, len(own)):
         return own
-    if file:
-        number = adapter.labels(tensors(file, ADAPTER_WEIGHTS))
-    return own if number in (None, len(own)) else {index: f"LABEL_{index}" for index in range(number)}
+    # transformers 5 takes num_labels if it differs from id2label.
+    if is_adapter(inputs) or rows in (number, config.get("num_labels")):
+        return unnamed(rows)
+    if inputs.config.handler.allow_untrained_head:
+        return own
+    stated = config.get("id2label") or "num_labels" in config
+    raise InputError(
+        f"{inputs.config.model.name} has {len(own)} labels by its config.json, and a head for {rows} ({weight}).",
+        "One of the two was edited, or belongs to another model."
+        if stated
+        else f"config.json names no labels; transformers then assumes {len(own)}.",
+        f"Set handler.labels to the {rows} names (or handler.num_labels: {rows}), or correct id2label in config.json.",
+    )
+
+
+def _head(inputs: Inputs) -> tuple[str, int | None] | None:
+    """The weight with a row for each label, and the number of its rows; None if it cannot be told from the files."""
+    if is_adapter(inputs):
+        file = inputs.find("download", f"{ADAPTER}/{ADAPTER_WEIGHTS}")
+        return ("", adapter.labels(tensors(file, ADAPTER_WEIGHTS))) if file else None
+    # Quantized weights are packed into other shapes.
+    if _config(inputs).get("quantization_config"):
+        return None
+    places = inputs.read_json("download", INDEX).get("weight_map") or {}
+    for name in sorted({WEIGHTS, *(places[weight] for weight in HEADS & places.keys())}):
+        file = inputs.find("download", name)
+        if file and (found := head_of(tensors(file, name))):
+            return found
+    return None
 
 
 def tolerance(inputs: Inputs) -> float:

@@ -116,7 +116,8 @@ def _refuse_head(expected: Expected, missing: list[str], others: Mapping[str, st
         name, shapes = min(others.items())
         raise InputError(
             f"The shape of the checkpoint's head does not match the settings: {name} is {shapes}.",
-            fix="Remove handler.num_labels and labels, or set allow_untrained_head: true for a new head.",
+            "The number of labels in config.json, or in handler.labels or num_labels, is not that of the head.",
+            "Set handler.num_labels to that of the head, or allow_untrained_head: true for a new head.",
         )
     if missing:
         raise InputError(

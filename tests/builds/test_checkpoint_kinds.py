@@ -377,5 +377,5 @@ def test_a_head_of_another_size_than_its_settings_say_is_refused_by_its_weights(
     told = json.loads((folder / "config.json").read_text())
     told["id2label"]["2"], told["label2id"]["other"] = "other", 2
     (folder / "config.json").write_text(json.dumps(told))
-    said = ("does not match the settings: classifier.bias is", "not [3]", "allow_untrained_head: true")
+    said = ("has 3 labels by its config.json, and a head for 2", "classifier.weight", "handler.num_labels: 2")
     refused(mar, tmp_path, ("--model", folder, "--save-mode", mode), *said)

@@ -80,9 +80,11 @@ def _config(job: Job) -> None:
     if not target.exists():
         shutil.copyfile(job.lay_out("download") / CONFIG, target)
     config, names = read_json(target), resolve.labels(job.inputs)
-    if names is not None and names != labels_of(config):
+    number = config.get("num_labels")
+    if names is not None and (names != labels_of(config) or number not in (None, len(names))):
         config["id2label"] = {str(index): name for index, name in names.items()}
         config["label2id"] = {name: index for index, name in names.items()}
+        config.pop("num_labels", None)
         target.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
