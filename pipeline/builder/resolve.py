@@ -12,7 +12,19 @@ from ..config import build_config
 from ..errors import InputError
 from ..host.chips import CHIPS
 from ..model import adapter
-from ..model.checkpoint import HEADS, INDEX, WEIGHTS, positions, task_of, tensors, unnamed
+from ..model.checkpoint import (
+    CONFIG,
+    HEADS,
+    INDEX,
+    WEIGHTS,
+    architectures,
+    positions,
+    quantization,
+    refuse_strange,
+    task_of,
+    tensors,
+    unnamed,
+)
 from ..model.checkpoint import dtype as dtype_of
 from ..model.checkpoint import head as head_of
 from ..model.checkpoint import labels as labels_of
@@ -26,7 +38,10 @@ DEFAULT_MAX_LENGTH = 512
 
 
 def _config(inputs: Inputs) -> dict[str, Any]:
-    return inputs.read_json("download", "config.json")
+    """The checkpoint's config.json. Raises InputError if a value in it has an impossible type."""
+    config = inputs.read_json("download", CONFIG)
+    refuse_strange(config)
+    return config
 
 
 def is_adapter(inputs: Inputs) -> bool:
@@ -70,7 +85,7 @@ def check_task(inputs: Inputs) -> None:
     trained = adapter.task_of(_adapter(inputs))
     own = trained or task_of(config)
     if own is not None and own != task and not inputs.config.handler.allow_untrained_head:
-        name = "an adapter" if trained else f"a {', '.join(map(str, config['architectures']))}: a model"
+        name = "an adapter" if trained else f"a {', '.join(architectures(config))}: a model"
         raise InputError(
             f"{inputs.config.model.name} is {name} for {own.name}, not for {task.name}.",
             fix=f"Use --task {own.name}, or a model that was fine-tuned for {task.name}.",
@@ -132,7 +147,7 @@ def _head(inputs: Inputs) -> tuple[str, int | None] | None:
         file = inputs.find("download", f"{ADAPTER}/{ADAPTER_WEIGHTS}")
         return ("", adapter.labels(tensors(file, ADAPTER_WEIGHTS))) if file else None
     # Quantized weights are packed into other shapes.
-    if _config(inputs).get("quantization_config"):
+    if quantization(_config(inputs)):
         return None
     places = inputs.read_json("download", INDEX).get("weight_map") or {}
     for name in sorted({WEIGHTS, *(places[weight] for weight in HEADS & places.keys())}):
@@ -140,6 +155,17 @@ def _head(inputs: Inputs) -> tuple[str, int | None] | None:
         if file and (found := head_of(tensors(file, name))):
             return found
     return None
+
+
+def refuse_quantized(inputs: Inputs) -> None:
+    """Raises InputError if the weights are quantized in a form that a graph cannot hold. On a CPU, transformers turns
+    FP8 and MXFP4 into plain weights."""
+    method = quantization(_config(inputs))
+    if method and method not in ("fp8", "finegrained_fp8", "mxfp4"):
+        raise InputError(
+            f"{inputs.config.model.name} is quantized ({method}), and a traced graph cannot hold such weights.",
+            fix="Build it with save_mode: pretrained on the CPU or a GPU, or use weights that are not quantized.",
+        )
 
 
 def tolerance(inputs: Inputs) -> float:

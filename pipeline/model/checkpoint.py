@@ -126,12 +126,44 @@ def refuse_other_weights(config: bytes, names: Collection[str]) -> None:
 
 def task_of(config: dict[str, Any]) -> Task | None:
     """The task of the checkpoint's head, from `architectures` in its config.json; None if it is not one of ours."""
-    architectures = config.get("architectures")
-    for name in architectures if isinstance(architectures, list) else ():
+    for name in architectures(config):
         for task in TASKS.values():
-            if str(name).endswith(task.heads):
+            if name.endswith(task.heads):
                 return task
     return None
+
+
+def architectures(config: dict[str, Any]) -> list[str]:
+    """The names of model classes in a config.json."""
+    names = config.get("architectures")
+    names = [names] if isinstance(names, str) else names
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+
+
+_KINDS: dict[str, tuple[str, type | tuple[type, ...]]] = {
+    "max_position_embeddings": ("a positive number", int),
+    "n_positions": ("a positive number", int),
+    "pad_token_id": ("a number", int),
+    "architectures": ("a list of names", (list, str)),
+    "model_type": ("a name", str),
+    "dtype": ("a name", (str, dict)),
+    "torch_dtype": ("a name", (str, dict)),
+    "quantization_config": ("an object", dict),
+}
+"""What this package reads itself from config.json: the JSON type of the values, in words and in Python."""
+
+
+def refuse_strange(config: dict[str, Any]) -> None:
+    """Raises InputError if config.json has values of other types than `_KINDS`, or positions that are not positive."""
+    for key, (words, kinds) in _KINDS.items():
+        value = config.get(key)
+        right = isinstance(value, kinds) and not isinstance(value, bool)
+        if value is not None and (not right or (words == "a positive number" and not 0 < value < 10**12)):
+            raise InputError(
+                f"{key} in the checkpoint's config.json is {json.dumps(value)[:80]}, which is not {words}.",
+                "It was edited, or a program wrote it that is not transformers.",
+                "Correct it, or restore the file from the model's source.",
+            )
 
 
 def labels(config: dict[str, Any]) -> dict[int, str]:
@@ -193,6 +225,26 @@ _BEHIND_PADDING = frozenset(
 )  # fmt: skip
 
 
+def quantization(config: dict[str, Any]) -> str | None:
+    """How the weights are quantized, as config.json names it; None if they are not."""
+    settings = config.get("quantization_config")
+    if not isinstance(settings, dict):
+        return None
+    is_bits = settings.get("load_in_4bit") or settings.get("load_in_8bit")
+    return str(settings.get("quant_method") or ("bitsandbytes" if is_bits else "by an unnamed method"))
+
+
+ATTENTION = ("_attn_implementation", "attn_implementation", "_attn_implementation_internal")
+"""Keys of config.json that choose how attention is computed."""
+
+
+def attention(config: dict[str, Any]) -> list[str]:
+    """The kinds of attention that config.json asks for, and that not every machine or architecture has."""
+    inner = (value for value in config.values() if isinstance(value, dict))
+    asked = [part.get(key) for part in (config, *inner) for key in ATTENTION]
+    return sorted({str(kind) for kind in asked if kind not in (None, "eager", "sdpa")})
+
+
 def dtype(config: dict[str, Any]) -> str:
     """The type of its weights, as torch calls it."""
     return str(config.get("dtype", config.get("torch_dtype")) or "float32").removeprefix("torch.")
@@ -208,6 +260,6 @@ def positions(config: dict[str, Any], tokenizer_config: dict[str, Any]) -> int |
         spare = (1 if pad is None else int(pad)) + 1
         limits.append(size - spare if config.get("model_type") in _BEHIND_PADDING else size)
     stated = tokenizer_config.get("model_max_length")
-    if isinstance(stated, int | float) and 0 < stated < 10**9:
+    if isinstance(stated, int | float) and not isinstance(stated, bool) and 0 < stated < 10**9:
         limits.append(int(stated))
     return min(limits) if limits else None

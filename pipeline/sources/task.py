@@ -44,4 +44,4 @@ def _named(config: dict[str, Any], is_adapter: bool) -> str:
     if is_adapter:
         kind = config.get("task_type")
         return f"an adapter for {kind}" if kind else "an adapter without a task_type"
-    return ", ".join(map(str, config.get("architectures") or ["no architecture"]))
+    return ", ".join(checkpoint.architectures(config)) or "no architecture"

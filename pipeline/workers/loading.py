@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..model.checkpoint import CONFIG, read_json
 from ..model.selection import ADAPTER
-from . import adapter, finite, untrained
+from . import adapter, finite, reasons, untrained
 from .model_types import refuse_unknown
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def model(job: dict[str, Any]) -> Any:
     pickles = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*.bin"))}
     files = {name: _refuse_all_but_tensors(file) for name, file in pickles.items()} | untrained.stored(folder)
     config = _config(job)
+    untrained.refuse_huge(read_json(folder / CONFIG), files, lambda: _shapes(_blank(job, config)))
     untrained.refuse_empty(files, lambda: _shapes(_blank(job, config)))
     loaded, info = _from_pretrained(job, config)
     expected = untrained.Expected.of(loaded)
@@ -39,7 +41,8 @@ def model(job: dict[str, Any]) -> Any:
         loaded, replaced = adapter.apply(loaded, folder / ADAPTER, merge=bool(job.get("merge")))
         missing -= replaced
         others = {name: shapes for name, shapes in others.items() if name not in replaced}
-    untrained.refuse(expected, files, missing - others.keys(), others, head_too=not job["allow_untrained_head"])
+    with reasons.quantized(job):
+        untrained.refuse(expected, files, missing - others.keys(), others, head_too=not job["allow_untrained_head"])
     finite.refuse(loaded, str(job.get("dtype")))
     return loaded.eval()
 
@@ -65,11 +68,12 @@ def _config(job: dict[str, Any]) -> Any:
             job["checkpoint"], local_files_only=True, **_code(job), **changes
         )
     except Exception as error:
-        _refuse_untrusted(error)
+        reasons.refuse_untrusted(error)
         raise InputError(
-            f"transformers {transformers.__version__} cannot read this checkpoint's config.json: {first_line(error)}",
+            f"transformers {transformers.__version__} cannot read this checkpoint's config.json: "
+            f"{reasons.first_line(error)}",
             "A value in it is damaged, or its architecture is newer than the installed transformers.",
-            "Restore it from the model's source, or upgrade transformers.",
+            "Correct it, restore the file from the model's source, or upgrade transformers.",
         ) from None
 
 
@@ -85,7 +89,7 @@ def _from_pretrained(job: dict[str, Any], config: Any) -> tuple[Any, dict[str, A
     if job.get("attn_implementation"):
         options["attn_implementation"] = job["attn_implementation"]
     torch.manual_seed(SEED)
-    try:
+    with reasons.loading(job):
         result: tuple[Any, dict[str, Any]] = getattr(transformers, job["auto_class"]).from_pretrained(
             job["checkpoint"],
             config=config,
@@ -97,17 +101,6 @@ def _from_pretrained(job: dict[str, Any], config: Any) -> tuple[Any, dict[str, A
             **options,
             **_code(job),
         )
-    except Exception as error:
-        # The model's own code may raise anything.
-        if not job.get("trust_remote_code") and not isinstance(error, (ValueError, KeyError, ImportError)):
-            raise
-        _refuse_untrusted(error)
-        raise InputError(
-            f"transformers {transformers.__version__} cannot load this checkpoint as {job['auto_class']}: "
-            f"{first_line(error)}",
-            "The model's architecture has no such head, or is newer than the installed transformers.",
-            "Use another --task, or upgrade transformers.",
-        ) from None
     return result
 
 
@@ -116,7 +109,7 @@ def _blank(job: dict[str, Any], config: Any) -> Any:
     import torch
     import transformers
 
-    with torch.device("meta"):
+    with reasons.loading(job), torch.device("meta"):
         return getattr(transformers, job["auto_class"]).from_config(config, **_code(job))
 
 
@@ -175,16 +168,6 @@ def _refuse_all_but_tensors(file: Path) -> untrained.Shapes:
     return shapes
 
 
-def _refuse_untrusted(error: Exception) -> None:
-    """Raises InputError if transformers asks to run the model's own code."""
-    if "trust_remote_code" in str(error):
-        raise InputError(
-            "The model needs its own code, which transformers would have to run.",
-            "That code can do whatever you can, so read it first.",
-            "Then set handler.trust_remote_code: true, and for a Hub model handler.revision to the commit you read.",
-        ) from None
-
-
 def tokenizer(folder: str | Path, **settings: Any) -> Any:
     """The checkpoint's tokenizer. Raises InputError if transformers cannot load one."""
     import transformers
@@ -195,9 +178,9 @@ def tokenizer(folder: str | Path, **settings: Any) -> Any:
     try:
         return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, **settings)
     except Exception as error:
-        _refuse_untrusted(error)
+        reasons.refuse_untrusted(error)
         raise InputError(
-            f"transformers cannot load the tokenizer of this checkpoint: {first_line(error)}",
+            f"transformers cannot load the tokenizer of this checkpoint: {reasons.first_line(error)}",
             "Its files are incomplete or damaged, or it needs a package (sentencepiece, tiktoken).",
             "Save the tokenizer again with save_pretrained(), beside the weights.",
         ) from None
@@ -269,8 +252,3 @@ def takes(module: Any, name: str) -> bool:
 def takes_token_types(module: Any) -> bool:
     """Whether the model uses token types. RoBERTa's forward has the argument, but only one type."""
     return takes(module, "token_type_ids") and (getattr(module.config, "type_vocab_size", 0) or 0) > 1
-
-
-def first_line(error: BaseException) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[0].strip() if lines else type(error).__name__

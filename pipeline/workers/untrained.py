@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..model import checkpoint
+from ..model import checkpoint, settings_files
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -85,6 +87,32 @@ def refuse_empty(files: Mapping[str, Shapes], own: Callable[[], Shapes]) -> None
             "Convert it with the zero_to_fp32.py that DeepSpeed put beside its own checkpoint, or train with "
             "stage3_gather_16bit_weights_on_model_save: true, and save the model again.",
         )
+
+
+def refuse_huge(config: dict[str, Any], files: Mapping[str, Shapes], own: Callable[[], Shapes]) -> None:
+    """Raises InputError if config.json describes a model that is many times larger than the checkpoint's weights:
+    building it would take all memory, or forever. `own` gives the shapes of the model's weights."""
+    stored = [shape for shapes in files.values() for shape in shapes.values()]
+    size = sum(map(prod, stored))
+    numbers = {name: value for _, name, value in settings_files.keys_of(config, "") if type(value) is int}
+    layers = max((value for name, value in numbers.items() if _LAYERS.fullmatch(name)), default=0)
+    large = max((value for name, value in numbers.items() if not name.endswith("_id")), default=0)
+    # A layer has several tensors, unless layers share them.
+    if layers > max(1000, len(stored)):
+        found = f"{layers:,} layers, and the checkpoint has {len(stored):,} weights"
+    # Many weights are packed if they are quantized.
+    elif large > size and (wanted := sum(map(prod, own().values()))) > 32 * size + 10**7:
+        found = f"a model of {wanted:,} numbers, and the checkpoint has {size:,}"
+    else:
+        return
+    raise InputError(
+        f"config.json describes {found}.",
+        "A number in it is damaged, or it belongs to another model.",
+        "Restore the config.json that was saved with the weights.",
+    )
+
+
+_LAYERS = re.compile(r"(n|num)(_hidden)?_layers?")
 
 
 def refuse(

@@ -20,7 +20,7 @@ from ...host import toolchain
 from ...host.chips import CHIPS, has_chip, option
 from ...portable.graph import FACTS, FORMAT
 from ...workers.client import work
-from ..resolve import dtype, lengths, load_settings, tolerance
+from ..resolve import dtype, lengths, load_settings, refuse_quantized, tolerance
 
 if TYPE_CHECKING:
     from ...config.build_config import BuildConfig
@@ -34,9 +34,10 @@ _FAST_MATH = {"none": "none", "matmul": "fp32-cast-matmult", "all": "all"}
 
 
 def params(inputs: Inputs) -> dict[str, Any]:
-    """Raises InputError if the compiler is not there."""
+    """Raises InputError if the compiler is not there, or cannot take the weights."""
     config = inputs.config
     handler, hardware = config.handler, config.hardware
+    refuse_quantized(inputs)
     return {
         "format": FORMAT,
         "hardware": handler.hardware,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...workers.client import work
 from ...workers.trace import FORMAT
-from ..resolve import load_settings, max_length
+from ..resolve import load_settings, max_length, refuse_quantized
 
 if TYPE_CHECKING:
     from ...files.tree import Entry
@@ -18,6 +18,7 @@ TOOLS = ("torch", "transformers", "tokenizers")
 
 def params(inputs: Inputs) -> dict[str, Any]:
     handler = inputs.config.handler
+    refuse_quantized(inputs)
     return {
         "format": FORMAT,
         "max_length": max_length(inputs),

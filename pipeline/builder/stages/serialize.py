@@ -8,7 +8,7 @@ from typing import Any
 
 from ...config.values import COMPILED
 from ...model import settings_files, tokenizer
-from ...model.checkpoint import CONFIG, SIDE_FILES, read_json
+from ...model.checkpoint import ATTENTION, CONFIG, SIDE_FILES, read_json
 from ...model.checkpoint import labels as labels_of
 from ...workers.client import work
 from .. import backends, resolve
@@ -27,6 +27,7 @@ def params(inputs: Inputs) -> dict[str, Any]:
         "num_labels": handler.num_labels or None,
         "do_lower_case": handler.do_lower_case,
         "allow_untrained_head": handler.allow_untrained_head,
+        **({"attn_implementation": handler.attn_implementation} if handler.attn_implementation else {}),
         **backends.of(handler).params(inputs),
     }
 
@@ -80,12 +81,22 @@ def _config(job: Job) -> None:
     if not target.exists():
         shutil.copyfile(job.lay_out("download") / CONFIG, target)
     config, names = read_json(target), resolve.labels(job.inputs)
+    before = dict(config)
     number = config.get("num_labels")
     if names is not None and (names != labels_of(config) or number not in (None, len(names))):
         config["id2label"] = {str(index): name for index, name in names.items()}
         config["label2id"] = {name: index for index, name in names.items()}
         config.pop("num_labels", None)
+    if job.config.handler.attn_implementation:
+        # The setting counts; transformers would check what config.json asks for first.
+        config = {key: _without_attention(value) for key, value in config.items() if key not in ATTENTION}
+    if config != before:
         target.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _without_attention(value: Any) -> Any:
+    """A part of config.json without the kind of attention that it asks for."""
+    return {key: each for key, each in value.items() if key not in ATTENTION} if isinstance(value, dict) else value
 
 
 STAGE = Stage(
