@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from typing import Any
 
 UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters (except tab and line feed), and surrogates, which UTF-8 cannot encode."""
@@ -18,6 +20,16 @@ def printable(text: str) -> str:
 def visible(text: str) -> str:
     """The text with its control characters escaped, as \\x1b: a terminal would interpret them."""
     return UNSEEN.sub(lambda match: repr(match[0])[1:-1], text)
+
+
+def shown(value: Any) -> str:
+    """A value as the user would write it, on one line of at most 50 characters."""
+    if isinstance(value, dict):
+        return "a section"
+    if isinstance(value, list):
+        return "a list"
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 50 else text[:47] + "..."
 
 
 def some(names: list[str], most: int = 3) -> str:

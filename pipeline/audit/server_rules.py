@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -12,7 +12,9 @@ from ..archive.findings import Finding, Findings, Level
 from ..config import messages
 from ..config.frontend import Frontend
 from ..files import yaml
+from ..files.yaml import Where
 from ..serving.properties import MODEL_NAME
+from ..text import shown
 from .survey import Survey
 
 _RUNTIMES = ("python", "python3", "LSP")
@@ -35,14 +37,14 @@ def manifest(content: Mapping[str, Any], files: Survey) -> Findings:
         yield Finding(
             "error",
             where,
-            f"modelName is {messages.shown(name)}: TorchServe could not build a URL from it",
+            f"modelName is {shown(name)}: TorchServe could not build a URL from it",
             "Use only letters, digits and _ - . in it, starting with a letter or a digit.",
         )
     if "runtime" in content and content["runtime"] not in _RUNTIMES:
         yield Finding(
             "error",
             where,
-            f"runtime is {messages.shown(content['runtime'])}, which TorchServe refuses"
+            f"runtime is {shown(content['runtime'])}, which TorchServe refuses"
             + messages.meant(content["runtime"], _RUNTIMES),
             f"Use one of {', '.join(_RUNTIMES)}.",
         )
@@ -53,7 +55,7 @@ def manifest(content: Mapping[str, Any], files: Survey) -> Findings:
             yield Finding(
                 "error",
                 where,
-                f"{key} is {messages.shown(named)}, and there is no such file: the model does not load",
+                f"{key} is {shown(named)}, and there is no such file: the model does not load",
                 "Pack the file, or build the archive without the entry.",
             )
     if not model.get("modelVersion"):
@@ -84,14 +86,14 @@ def settings(where: str, text: str | None) -> Findings:
     data = document.data
     if not isinstance(data, dict):
         if not document.problems:
-            what = "is empty" if data is None else f"is {messages.shown(data)}, not 'key: value' lines"
+            what = "is empty" if data is None else f"is {shown(data)}, not 'key: value' lines"
             yield Finding("error", where, f"{what}, which TorchServe cannot read", "Add settings, or remove the file.")
         return
     known = messages.keys_of(Frontend)
     for key, value in data.items():
         if key not in known:
             yield from _unknown(where, key, value, list(known))
-    yield from _frontend(where, {key: value for key, value in data.items() if key in known})
+    yield from _frontend(where, {key: value for key, value in data.items() if key in known}, document.quoted)
 
 
 def _unknown(where: str, key: str, value: Any, known: list[str]) -> Findings:
@@ -110,11 +112,11 @@ def _unknown(where: str, key: str, value: Any, known: list[str]) -> Findings:
     )
 
 
-def _frontend(where: str, values: dict[str, Any]) -> Findings:
+def _frontend(where: str, values: dict[str, Any], quoted: Container[Where]) -> Findings:
     try:
         Frontend.model_validate(values)
     except ValidationError as error:
-        for path, message in messages.of(error):
+        for path, message in messages.of(error, quoted):
             key = messages.dotted(path)
             if "unknown key" in message:
                 yield Finding("error", where, f"{key}: {message}; {_IGNORED}", "Correct it.")

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from ..files import yaml
 from ..files.yaml import Where
 from ..tasks import TASKS
-from ..text import near
+from ..text import near, shown
 from .settings import ConfigFile
 from .values import LARGEST
 
@@ -67,19 +68,10 @@ def dotted(where: Where) -> str:
     return text
 
 
-def shown(value: Any) -> str:
-    """A value as the user would write it, on one line of at most 50 characters."""
-    if isinstance(value, dict):
-        return "a section"
-    if isinstance(value, list):
-        return "a list"
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 50 else text[:47] + "..."
-
-
-def of(error: ValidationError) -> list[tuple[Where, str]]:
-    """pydantic's errors: for each the path of the key, and a message."""
-    return [(_where(detail), _message(detail)) for detail in error.errors(include_url=False)]
+def of(error: ValidationError, quoted: Container[Where]) -> list[tuple[Where, str]]:
+    """pydantic's errors: for each the path of the key, and a message. `quoted` has the paths of values in quotes."""
+    details = error.errors(include_url=False)
+    return [(where, _message(detail, where, where in quoted)) for detail in details for where in [_where(detail)]]
 
 
 def _where(detail: ErrorDetails) -> Where:
@@ -87,9 +79,8 @@ def _where(detail: ErrorDetails) -> Where:
     return tuple(part for part in detail["loc"] if part not in ("[key]", "[one]", "[some]"))
 
 
-def _message(detail: ErrorDetails) -> str:
+def _message(detail: ErrorDetails, where: Where, quoted: bool) -> str:
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
-    where = _where(detail)
     if kind == "mar":
         return str(context["message"])
     if kind == "extra_forbidden":
@@ -110,25 +101,30 @@ def _message(detail: ErrorDetails) -> str:
         return f"is too long: at most {context.get('max_length')} characters"
     if kind == "string_pattern_mismatch":
         return f"{shown(value)}: {_pattern(where)}"
-    wanted = _TYPES.get(kind.partition("_")[0])
-    if wanted is None:
+    wanted = kind.partition("_")[0]
+    if wanted not in _TYPES:
         return f"{shown(value)} is not a valid value"
-    return f"expected {wanted}, got {shown(value)}{_unquote(wanted, value)}"
+    return f"expected {_TYPES[wanted]}, got {shown(value)}{_unquote(wanted, value, quoted)}"
 
 
 def _pattern(where: Where) -> str:
-    if where[-1] == "revision":
-        return "a branch, tag or commit cannot have blanks"
-    return "letters, digits and _ - . only, with a letter or a digit first"
+    if where[-1] in ("revision", "base_revision"):
+        return "a branch, tag or commit has 1 to 200 characters, none of them a blank"
+    more = " +" if where[-1] == "version" else ""
+    return f"letters, digits and _ - .{more} only, with a letter or a digit first"
 
 
-def _unquote(wanted: str, value: Any) -> str:
-    """A hint for the most common wrong type: a number or a boolean in quotes."""
+def _unquote(wanted: str, value: Any, quoted: bool) -> str:
+    """A hint for the most common wrong types: a number or a boolean in quotes, a number with a leading zero."""
     if not isinstance(value, str):
         return ""
-    number = wanted in (_TYPES["int"], _TYPES["float"]) and re.fullmatch(r"-?\d+(\.\d+)?", value)
-    truth = wanted == _TYPES["bool"] and value.lower() in ("true", "false", "yes", "no", "on", "off")
-    return "; leave the quotes out" if number or truth else ""
+    zeros = re.fullmatch(r"([-+]?)0+(\d+)", value)
+    if zeros and wanted == "int":
+        return f"; write {zeros[1]}{zeros[2]}, without a 0 in front{' and without quotes' if quoted else ''}"
+    kinds = {"int": (int,), "float": (int, float), "bool": (bool,)}
+    # As the file's reader has it without quotes.
+    fits = type(yaml.parse(value).data) in kinds.get(wanted, ())
+    return "; leave the quotes out" if quoted and fits else ""
 
 
 def _plain(number: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from ..model.address import ModelSource
 from ..model.lock import TaskLookup
 from ..tasks import MODES, TASKS, Task
 from ..tasks import find as find_task
-from ..text import near
+from ..text import near, shown
 from . import messages, nested, rules
 from .problems import Problems
 from .settings import ConfigFile
@@ -77,11 +78,13 @@ class ConfigReader:
         data = self._document.data
         if not isinstance(data, dict):
             if not self._problems:
-                problem_text = "is empty" if data is None else f"holds {messages.shown(data)}, not 'key: value' lines"
-                self._problems.at_line(1, (), f"{problem_text}; start from configs/seq_classification.yaml")
+                what = "is empty" if data is None else f"holds {shown(data)}, not 'key: value' lines"
+                example = "a config has a section `handler:` with the line `model_name: starter:seq_classification`"
+                self._problems.at_line(1, (), f"{what}; {example}, or another model")
             return None
         if "handler" not in data and {"architectures", "model_type"} & data.keys():
-            self._problems.at_line(1, (), "is a checkpoint's config.json, not a config; use --task TASK --model FOLDER")
+            build = f"mar build --model {shlex.quote(str(self.path.parent))}"
+            self._problems.at_line(1, (), f"is a checkpoint's config.json, not a config; for its model: {build}")
             return None
         self._override(data)
         _drop_empty(data, ())
@@ -94,7 +97,7 @@ class ConfigReader:
             if path.is_dir():
                 self._problems.add_general(
                     f"{path} is a folder; a config is a YAML file. "
-                    f"For the model in it: mar build --task TASK --model {path}"
+                    f"For the model in it: mar build --model {shlex.quote(str(path))}"
                 )
                 return None
             with path.open("rb") as stream:
@@ -142,6 +145,7 @@ class ConfigReader:
                 self._problems.add_general(f"{shown}: {problem.message}")
             if not value.problems and self._put(data, where, value.data, shown):
                 self._document.texts.update({(*where, *inner): word for inner, word in value.texts.items()})
+                self._document.quoted.update({(*where, *inner): word for inner, word in value.quoted.items()})
         self._one_batch(data)
 
     def _one_batch(self, data: dict[str, Any]) -> None:
@@ -167,7 +171,7 @@ class ConfigReader:
                 return False
             section = inner
         section[str(where[-1])] = value
-        for known in (self._problems.options, self._document.lines, self._document.texts):
+        for known in (self._problems.options, self._document.lines, self._document.texts, self._document.quoted):
             nested.forget_below(known, where)
         self._problems.options[where] = shown
         return True
@@ -217,7 +221,7 @@ class ConfigReader:
             try:
                 return ConfigFile.model_validate(data)
             except ValidationError as error:
-                wrong = messages.of(error)
+                wrong = messages.of(error, self._document.quoted)
             for where, message in wrong:
                 self._problems.add(where, message)
             bad = {nested.deepest(data, where) for where, _ in wrong}
@@ -277,7 +281,8 @@ def _near_files(path: Path) -> str:
     """A hint at an existing config or task with a name like that of a missing file; "" if there is none."""
     task = find_task(path.stem)
     if task is not None:
-        return f"; did you mean --task {task.name}, or configs/{task.name}.yaml?"
+        config = Path("configs", f"{task.name}.yaml")
+        return f"; did you mean --task {task.name}{f', or {config}' if config.is_file() else ''}?"
     for folder in dict.fromkeys((path.parent, path.parent / "configs", Path("configs"))):
         names = {file.stem: file for file in sorted(folder.glob("*.y*ml"))} if folder.is_dir() else {}
         if name := near(path.stem, names):

@@ -44,7 +44,8 @@ def _frontend(config: ConfigFile) -> Problems:
     if config.minWorkers and config.maxWorkers and config.minWorkers > config.maxWorkers:
         yield "minWorkers", f"{config.minWorkers} is more than maxWorkers, {config.maxWorkers}"
     if config.deviceIds and _device(config) == "cpu":
-        yield "deviceIds", "chooses GPUs, but the model is served on the CPU; set handler.hardware: gpu"
+        instead = "leave it out" if config.handler.hardware in COMPILED else _on_a_gpu(config)
+        yield "deviceIds", f"chooses GPUs, but the model is not served on one; {instead}"
     if config.pt2 and config.pt2.compile and config.pt2.compile.mode and config.pt2.compile.options:
         yield "pt2.compile.options", "torch.compile takes mode or options, not both"
     mode, other = config.handler.mode, config.handler.task
@@ -55,21 +56,23 @@ def _frontend(config: ConfigFile) -> Problems:
 def _hardware(config: ConfigFile, given: Callable[[str], bool]) -> Problems:
     handler = config.handler
     if config.deviceType and given("handler.hardware") and config.deviceType != _device_of(handler):
-        yield "deviceType", f"{config.deviceType} contradicts handler.hardware: {handler.hardware}"
+        yield "deviceType", f"{config.deviceType} contradicts handler.hardware: {handler.hardware}; keep one of them"
     if isinstance(handler.max_length, list) and handler.hardware not in COMPILED:
         yield (
             "handler.max_length",
             "a list of lengths is for Inferentia, where each is compiled; give the longest",
         )
-    if _device(config) == "gpu":
+    if _device(config) == "gpu" or handler.hardware in COMPILED:
         return
     if handler.dtype == "float16":
-        yield (
-            "handler.dtype",
-            "float16 is slow or missing on a CPU; use bfloat16 or float32, or hardware: gpu",
-        )
+        yield "handler.dtype", f"float16 is slow or missing on a CPU; use bfloat16 or float32, or {_on_a_gpu(config)}"
     if handler.attn_implementation == "flash_attention_2":
-        yield "handler.attn_implementation", "flash_attention_2 needs hardware: gpu; use sdpa"
+        yield "handler.attn_implementation", f"flash_attention_2 needs a GPU; use sdpa, or {_on_a_gpu(config)}"
+
+
+def _on_a_gpu(config: ConfigFile) -> str:
+    """What to set so that the model is served on a GPU."""
+    return f"set handler.hardware: gpu{' and leave deviceType out' if config.deviceType else ''}"
 
 
 def _compiled(config: ConfigFile, given: Callable[[str], bool]) -> Problems:
@@ -82,7 +85,13 @@ def _compiled(config: ConfigFile, given: Callable[[str], bool]) -> Problems:
         yield (
             "handler.hardware",
             f"{handler.hardware} does not support {task.name}: a compiled graph has one length, and a text grows "
-            "token by token; use hardware: cpu or gpu, or on Inf2 and Trn1 NxD Inference (docs/how-to/inferentia.md)",
+            "token by token; set handler.hardware: cpu or gpu, or use NxD Inference on Inf2 and Trn1 "
+            "(docs/how-to/inferentia.md)",
+        )
+    if handler.dtype == "float16":
+        yield (
+            "handler.dtype",
+            "the compiler does not take float16; set handler.dtype: bfloat16, or float32 and hardware.auto_cast: all",
         )
     if handler.attn_implementation in ("flash_attention_2", "flex_attention"):
         yield "handler.attn_implementation", f"{handler.attn_implementation} cannot be compiled; use eager or sdpa"
@@ -113,7 +122,7 @@ def _torchscript(config: ConfigFile) -> Problems:
     handler = config.handler
     if handler.save_mode != "torchscript" or handler.hardware in COMPILED:
         return
-    instead = "use save_mode: pretrained, or leave it out"
+    instead = "use handler.save_mode: pretrained, or leave this out"
     if handler.model_parallel:
         yield "handler.model_parallel", f"a traced graph cannot be spread over devices; {instead}"
     if handler.BetterTransformer:
@@ -225,11 +234,11 @@ def without_effect(config: ConfigFile, task: Task) -> Iterator[str]:
         yield from _without_effect_on_graphs(config)
         return
     if "hardware" in config.model_fields_set:
-        yield f"hardware has no effect with handler.hardware: {_device(config)}: it configures Inferentia's compiler."
+        yield f"The section hardware has no effect on a {_device(config).upper()}: it configures Inferentia's compiler."
     if handler.batch_size is not None:
         yield (
-            f"handler.batch_size has no effect with hardware: {_device(config)}: "
-            "only graphs for Inferentia have a fixed batch; set batchSize at the top of the file."
+            f"handler.batch_size has no effect on a {_device(config).upper()}: only graphs for Inferentia have a fixed "
+            "batch; set batchSize at the top of the file."
         )
     compiled = bool(config.pt2 and config.pt2.compile and config.pt2.compile.enable)
     if handler.BetterTransformer and task.generates:
@@ -240,11 +249,11 @@ def without_effect(config: ConfigFile, task: Task) -> Iterator[str]:
         yield "handler.pack_weights has no effect here: it is for models in float32 on a CPU, not compiled."
     if handler.captum_explanation and handler.save_mode == "torchscript":
         yield (
-            "handler.captum_explanation has no effect with save_mode: torchscript: explanations need the "
-            "model's own embeddings, which a traced graph hides."
+            "handler.captum_explanation has no effect with handler.save_mode: torchscript: explanations "
+            "need the model's own embeddings, which a traced graph hides."
         )
     if handler.model_parallel and _device(config) == "cpu":
-        yield "handler.model_parallel has no effect with hardware: cpu: it spreads a model over GPUs."
+        yield "handler.model_parallel has no effect on a CPU: it spreads a model over GPUs."
     if handler.num_labels and not task.labelled:
         yield f"handler.num_labels has no effect for {task.name}, which has no labels."
 

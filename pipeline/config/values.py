@@ -14,6 +14,7 @@ from ..archive import formats
 from ..host.chips import CHIPS
 from ..tasks import MODES, TASKS
 from ..tasks import find as find_task
+from ..text import shown
 
 COMPILED = tuple(CHIPS)
 """AWS Inferentia: `neuron` (Inf1) and `neuronx` (Inf2, Trn1), whose graphs are compiled for fixed shapes."""
@@ -62,8 +63,8 @@ def _hardware(value: str) -> str:
 
 
 def _ascending(value: list[int]) -> list[int]:
-    if len(set(value)) < len(value):
-        raise complain("contains a length twice")
+    if twice := [length for length in value if value.count(length) > 1]:
+        raise complain(f"contains {twice[0]} twice")
     return sorted(value)
 
 
@@ -82,42 +83,47 @@ def _labels(value: Any) -> Any:
     if isinstance(value, list):
         value = dict(enumerate(value))
     if not isinstance(value, dict):
-        raise complain("expected a list of names, or a mapping of index to name")
-    try:
-        names = {int(key): name for key, name in value.items()}
-    except ValueError:
-        raise complain("the keys must be label indices: 0, 1, 2, ...") from None
+        raise complain(f"expected a list of names, or a mapping of index to name, got {shown(value)}")
+    names = {}
+    for key, name in value.items():
+        try:
+            names[int(key)] = name
+        except ValueError:
+            raise complain(f"{shown(key)} is not the index of a label: 0, 1, 2, ...") from None
     if not names:
         raise complain("is empty: expected one name at least")
-    if sorted(names) != list(range(len(value))):
-        raise complain("the indices must run from 0 without a gap")
+    if missing := sorted(set(range(len(value))) - names.keys()):
+        raise complain(f"lacks the label {missing[0]}: the indices must run from 0 without a gap")
     owners: dict[str, int] = {}
     for index, name in sorted(names.items()):
         if not isinstance(name, str) or not name.strip():
-            raise complain(f"the name of label {index} is not a text")
+            raise complain(f"the name of label {index} is {shown(name)}, and not a text")
         if owners.setdefault(name, index) != index:
-            raise complain(f"labels {owners[name]} and {index} have the same name")
+            raise complain(f"labels {owners[name]} and {index} have the same name, {shown(name)}")
     return dict(sorted(names.items()))
 
 
 def _without_suffix(name: str) -> str:
     if name.endswith(formats.SUFFIXES):
-        raise complain(f"give the name without {' or '.join(formats.SUFFIXES)}, which archive.format decides")
+        raise complain(f"{shown(name)}: give it without {' or '.join(formats.SUFFIXES)}, which archive.format decides")
     return name
 
 
 def _samples(value: Any) -> Any:
     if not isinstance(value, list) or not value:
-        raise complain("expected a list of at least one request")
+        raise complain("is empty" if value == [] else f"expected a list of requests, got {shown(value)}")
     for index, sample in enumerate(value):
         if not (isinstance(sample, str) and sample.strip()) and not (isinstance(sample, dict) and sample):
-            raise complain(f"request {index} is neither a mapping nor a text")
+            empty = isinstance(sample, str | dict)
+            what = "is empty" if empty else f"is {shown(sample)}, and neither a mapping nor a text"
+            raise complain(f"request {index} {what}")
     return value
 
 
 def _not_a_chip(value: Any) -> Any:
     if value in HARDWARE:
-        raise complain(f"is a section with settings of the compiler; for the chip set handler.hardware: {value}")
+        why = "is a section with settings of the compiler; to choose where the model runs, set"
+        raise complain(f"{why} handler.hardware: {value} instead")
     return value
 
 

@@ -53,11 +53,13 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True)
 class Document:
-    """A parsed text: its `data`, the `lines` of keys and list items (from 1), and its scalars as written."""
+    """A parsed text: its `data`, the `lines` of keys and list items (from 1), its scalars as written, and those of them
+    that are in quotes."""
 
     data: Any = None
     lines: dict[Where, int] = field(default_factory=dict)
     texts: dict[Where, str] = field(default_factory=dict)
+    quoted: dict[Where, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -80,6 +82,8 @@ def parse(text: str) -> Document:
         if (line := _too_deep(text)) is not None:
             return Document(problems=[Problem((), line, _DEEP)])
         node = yaml.compose(text, Loader=_LOADER)
+    except UnicodeEncodeError as error:  # half a surrogate pair, from the command line
+        return Document(problems=[_not_allowed(text, text[error.start])])
     except yaml.YAMLError as error:
         return Document(problems=[_syntax(text, error)])
     if node is None:
@@ -89,7 +93,7 @@ def parse(text: str) -> Document:
         data = walk.value(node, (), 0)
     except _TooMuch as error:
         return Document(lines=walk.lines, problems=[*walk.problems, error.problem])
-    return Document(data, walk.lines, walk.texts, walk.problems)
+    return Document(data, walk.lines, walk.texts, walk.quoted, walk.problems)
 
 
 def _too_deep(text: str) -> int | None:
@@ -119,6 +123,7 @@ class _Walk:
     def __init__(self) -> None:
         self.lines: dict[Where, int] = {}
         self.texts: dict[Where, str] = {}
+        self.quoted: dict[Where, str] = {}
         self.problems: list[Problem] = []
         self._count = 0
 
@@ -139,6 +144,7 @@ class _Walk:
             return self._mapping(node, where, depth)
         if isinstance(node, yaml.SequenceNode):
             return [self.value(item, (*where, index), depth + 1) for index, item in enumerate(node.value)]
+        assert isinstance(node, yaml.ScalarNode)
         return self._scalar(node, where, line)
 
     def _mapping(self, node: yaml.MappingNode, where: Where, depth: int) -> dict[str, Any]:
@@ -179,22 +185,26 @@ class _Walk:
             mapping[key] = value
             self.lines.update({at: n for at, n in inner.lines.items() if at[:size] == path})
             self.texts.update({at: t for at, t in inner.texts.items() if at[:size] == path})
+            self.quoted.update({at: t for at, t in inner.quoted.items() if at[:size] == path})
 
-    def _scalar(self, node: yaml.Node, where: Where, line: int) -> Any:
+    def _scalar(self, node: yaml.ScalarNode, where: Where, line: int) -> Any:
         text: str = node.value
         self.texts[where] = text
+        if node.style in ("'", '"'):
+            self.quoted[where] = text
         kind = node.tag.removeprefix(_TAG)
         try:
             value = _plain(kind, text)
         except (ValueError, KeyError):
-            self.problems.append(Problem(where, line, f"{text[:40]} is not {_KINDS.get(kind, kind)}"))
+            self.problems.append(Problem(where, line, f"{text[:40]} is not {_KINDS.get(kind, kind)}{_QUOTES}"))
             return None
         if isinstance(value, float) and not math.isfinite(value):
-            self.problems.append(Problem(where, line, f"{text[:40]} is not a finite number"))
+            self.problems.append(Problem(where, line, f"{text[:40]} is not a finite number{_QUOTES}"))
             return None
         return value
 
 
+_QUOTES = "; if it is a text, put it in quotes"
 _KINDS = {"int": f"a whole number of at most {MAX_DIGITS} digits", "float": "a number", "bool": "true or false"}
 
 
@@ -213,13 +223,17 @@ def _plain(kind: str, text: str) -> Any:
     return text
 
 
+def _not_allowed(text: str, letter: str) -> Problem:
+    # By its first place: libyaml counts bytes, and PyYAML characters.
+    line = text.count("\n", 0, max(text.find(letter), 0)) + 1
+    return Problem((), line, f"the character U+{ord(letter):04X} is not allowed in YAML: remove it")
+
+
 def _syntax(text: str, error: yaml.YAMLError) -> Problem:
     """A parser's error as a problem whose message says what to change."""
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     if mark is None:
-        position = getattr(error, "position", None)
-        line = text.count("\n", 0, position) + 1 if isinstance(position, int) else 0
-        return Problem((), line, "a character that YAML does not allow: save it as plain UTF-8 text")
+        return _not_allowed(text, chr(getattr(error, "character", 0)))
     rows = text.split("\n")
     row = rows[mark.line] if mark.line < len(rows) else ""
     problem = str(getattr(error, "problem", "") or "")
@@ -236,7 +250,7 @@ def _syntax(text: str, error: yaml.YAMLError) -> Problem:
     elif any(part in problem for part in ("block end", "expected ':'", "expected key", "block mapping")):
         advice = "not a 'key: value' line, or its indentation differs from its neighbours'"
     elif "cannot start any token" in problem:
-        advice = "a value cannot start with this character: put quotes around it"
+        advice = f"a value cannot start with {row[mark.column : mark.column + 1]}: put quotes around it"
     elif any(part in problem for part in ("end of stream", "unexpected end", "',' or", "node content")):
         advice = "a bracket or a quote is opened and not closed"
     else:

@@ -33,7 +33,8 @@ ONE_PROBLEM = {
     "a-number-in-quotes": (SEQ + "batchSize: '8'\n", 'c.yaml:4: batchSize: expected a whole number, got "8"; leave the quotes out'),
     "a-fraction-for-a-whole-number": (SEQ + "batchSize: 8.5\n", "c.yaml:4: batchSize: expected a whole number, got 8.5"),
     "truth-for-a-number": (SEQ + "batchSize: yes\n", "c.yaml:4: batchSize: expected a whole number, got true"),
-    "a-number-with-a-leading-zero": (SEQ + "batchSize: 010\n", 'c.yaml:4: batchSize: expected a whole number, got "010"'),
+    "a-number-with-a-leading-zero": (SEQ + "batchSize: 010\n", 'c.yaml:4: batchSize: expected a whole number, got "010"; write 10, without a 0 in front'),
+    "a-number-with-a-leading-zero-in-quotes": (SEQ + "batchSize: '010'\n", 'c.yaml:4: batchSize: expected a whole number, got "010"; write 10, without a 0 in front and without quotes'),
     "a-number-for-truth": (SEQ + "useVenv: 1\n", "c.yaml:4: useVenv: expected true or false, got 1"),
     "truth-in-quotes": (SEQ + "useVenv: 'no'\n", 'c.yaml:4: useVenv: expected true or false, got "no"; leave the quotes out'),
     "a-number-for-a-text": ("handler:\n  mode: text_generation\n  model_name: 3\n", "c.yaml:3: handler.model_name: expected a text, got 3"),
@@ -55,7 +56,7 @@ ONE_PROBLEM = {
     "max-length-zero": (SEQ + "  max_length: 0\n", "c.yaml:4: handler.max_length: 0 is out of range: at least 4"),
     "workers": (SEQ + "minWorkers: 3\nmaxWorkers: 2\n", "c.yaml:4: minWorkers: 3 is more than maxWorkers, 2"),
     "device-against-hardware": (SEQ + "  hardware: gpu\ndeviceType: cpu\n", "c.yaml:5: deviceType: cpu contradicts handler.hardware: gpu"),
-    "gpus-for-the-cpu": (SEQ + "deviceIds: [0]\n", "c.yaml:4: deviceIds: chooses GPUs, but the model is served on the CPU"),
+    "gpus-for-the-cpu": (SEQ + "deviceIds: [0]\n", "c.yaml:4: deviceIds: chooses GPUs, but the model is not served on one; set handler.hardware: gpu"),
     "a-choice-misspelt": (SEQ + "  save_mode: torch_script\n", 'c.yaml:4: handler.save_mode: "torch_script" is not one of pretrained or torchscript; did you mean torchscript?'),
     "a-choice-by-a-neighbours-word": (SEQ + "  dtype: fp16\n", 'c.yaml:4: handler.dtype: "fp16" is not one of float32, float16, bfloat16 or auto; did you mean float16?'),
     "a-task-misspelt": (SEQ.replace("sequence", "sequnce"), 'c.yaml:2: handler.mode: "sequnce_classification" is not one of'),
@@ -64,7 +65,7 @@ ONE_PROBLEM = {
     "no-model": ("batchSize: 8\nhandler:\n  mode: text_generation\n", "c.yaml:2: handler.model_name: is missing: a Hub id, a folder, or starter:TASK"),
     "cuda": (SEQ + "  hardware: cuda\n", 'c.yaml:4: handler.hardware: "cuda" is not one of cpu, gpu, neuron or neuronx; did you mean gpu?'),
     "half-precision-on-a-cpu": (SEQ + "  dtype: float16\n", "c.yaml:4: handler.dtype: float16 is slow or missing on a CPU"),
-    "flash-attention-on-a-cpu": (SEQ + "  attn_implementation: flash_attention_2\n", "c.yaml:4: handler.attn_implementation: flash_attention_2 needs hardware: gpu"),
+    "flash-attention-on-a-cpu": (SEQ + "  attn_implementation: flash_attention_2\n", "c.yaml:4: handler.attn_implementation: flash_attention_2 needs a GPU; use sdpa, or set handler.hardware: gpu"),
     "traced-and-parallel": (SEQ + "  save_mode: torchscript\n  model_parallel: true\n", "c.yaml:5: handler.model_parallel: a traced graph"),
     "traced-and-compiled": (SEQ + "  save_mode: torchscript\npt2:\n  compile: {enable: true}\n", "c.yaml:6: pt2.compile: torch.compile does not take a traced graph"),
     "traced-and-better": (SEQ + "  save_mode: torchscript\n  BetterTransformer: true\n", "c.yaml:5: handler.BetterTransformer: a traced graph"),
@@ -77,10 +78,10 @@ ONE_PROBLEM = {
     "labels-without-labels": (QA + "  labels: [a, b]\n", "c.yaml:4: handler.labels: is for seq_classification and token_classification"),
     "more-answers-than-labels": (SEQ + "  labels: [a, b]\n  top_k: 3\n", "c.yaml:5: handler.top_k: is 3, but there are 2 labels"),
     "labels-against-their-number": (SEQ + "  labels: [a, b]\n  num_labels: 3\n", "c.yaml:5: handler.num_labels: is 3, but handler.labels has 2 names"),
-    "a-label-missing": (SEQ + "  labels: {0: a, 2: b}\n", "c.yaml:4: handler.labels: the indices must run from 0 without a gap"),
-    "a-label-at-a-word": (SEQ + "  labels: {a: 0}\n", "c.yaml:4: handler.labels: the keys must be label indices"),
-    "one-name-for-two-labels": (SEQ + "  labels: [a, b, a]\n", "c.yaml:4: handler.labels: labels 0 and 2 have the same name"),
-    "a-label-without-a-name": (SEQ + "  labels: [a, '']\n", "c.yaml:4: handler.labels: the name of label 1 is not a text"),
+    "a-label-missing": (SEQ + "  labels: {0: a, 2: b}\n", "c.yaml:4: handler.labels: lacks the label 1: the indices must run from 0 without a gap"),
+    "a-label-at-a-word": (SEQ + "  labels: {a: 0}\n", "c.yaml:4: handler.labels: \"a\" is not the index of a label: 0, 1, 2, ..."),
+    "one-name-for-two-labels": (SEQ + "  labels: [a, b, a]\n", "c.yaml:4: handler.labels: labels 0 and 2 have the same name, \"a\""),
+    "a-label-without-a-name": (SEQ + "  labels: [a, '']\n", "c.yaml:4: handler.labels: the name of label 1 is \"\", and not a text"),
     "no-labels": (SEQ + "  labels: []\n", "c.yaml:4: handler.labels: is empty: expected one name at least"),
     "labels-in-one-text": (SEQ + "  labels: a b\n", "c.yaml:4: handler.labels: expected a list of names, or a mapping of index to name"),
     "an-overlap-of-the-whole-window": (TOKEN + "  max_length: 64\n  stride: 64\n", "c.yaml:5: handler.stride: 64 must be less than max_length, 64"),
@@ -97,20 +98,24 @@ ONE_PROBLEM = {
     "archive-name-too-long": (SEQ + f"archive: {{name: {'a' * 201}}}\n", "c.yaml:4: archive.name: is too long: at most 200 characters"),
     "archive-version": (SEQ + "archive: {version: 1/2}\n", 'c.yaml:4: archive.version: "1/2": letters,'),
     "archive-format": (SEQ + "archive: {format: zip}\n", 'c.yaml:4: archive.format: "zip" is not one of zip-store, default, tgz or no-archive; did you mean zip-store?'),
-    "revision-with-blanks": (SEQ + "  revision: a b\n", 'c.yaml:4: handler.revision: "a b": a branch, tag or commit cannot have blanks'),
+    "revision-with-blanks": (SEQ + "  revision: a b\n", 'c.yaml:4: handler.revision: "a b": a branch, tag or commit has 1 to 200 characters, none of them a blank'),
+    "revision-of-no-characters": (SEQ + "  revision: ''\n", 'c.yaml:4: handler.revision: "": a branch, tag or commit has 1 to 200 characters'),
+    "base-revision-with-blanks": (SEQ + "  base_revision: a b\n", 'c.yaml:4: handler.base_revision: "a b": a branch, tag or commit has 1 to 200 characters'),
+    "version-with-a-tilde": (SEQ + "archive: {version: 1~a}\n", 'c.yaml:4: archive.version: "1~a": letters, digits and _ - . + only'),
+    "version-of-many-digits": (SEQ + "archive: {version: 20261130123456789012}\n", "c.yaml:4: archive.version: 20261130123456789012 is not a whole number of at most 18 digits; if it is a text, put it in quotes"),
     "revision-of-a-starter": ("handler:\n  mode: text_generation\n  model_name: starter:text_generation\n  revision: main\n", "c.yaml:4: handler.revision: only a Hub id has revisions, and starter:text_generation is a starter"),
     "samples-of-another-task": (QA + "verify:\n  samples:\n    - {question: a, context: b}\n    - {text: c}\n", "c.yaml:7: verify.samples[1]: is not a request for question_answering: unknown field; the fields are question, context, top_k"),
-    "no-samples": (QA + "verify:\n  samples: []\n", "c.yaml:5: verify.samples: expected a list of at least one request"),
-    "an-empty-sample": (TEXT + "verify:\n  samples: [a, {}]\n", "c.yaml:5: verify.samples: request 1 is neither a mapping nor a text"),
+    "no-samples": (QA + "verify:\n  samples: []\n", "c.yaml:5: verify.samples: is empty"),
+    "an-empty-sample": (TEXT + "verify:\n  samples: [a, {}]\n", "c.yaml:5: verify.samples: request 1 is empty"),
     "torchrun": (SEQ + "torchrun: {nproc_per_node: 2}\n", "c.yaml:4: torchrun.nproc_per_node: unknown key; did you mean torchrun.nproc-per-node?"),
     "twice": (SEQ + "  max_length: 8\n  mode: text_generation\n", "c.yaml:5: handler.mode: given twice (first on line 2): remove one"),
     "twice-at-the-top": (SEQ + "archive: {}\narchive: {}\n", "c.yaml:5: archive: given twice (first on line 4): remove one"),
     "a-tag": (SEQ + "batchSize: !!python/object/apply:os.system ['id']\n", "c.yaml:4: batchSize: the tag !!python/object/apply:os.system is not allowed"),
     "a-tag-of-ones-own": (SEQ + "batchSize: !env N\n", "c.yaml:4: batchSize: the tag !env is not allowed: write a plain value"),
-    "a-checkpoints-config": ('{"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_head": 12}', "c.yaml:1: is a checkpoint's config.json, not a config; use --task TASK --model FOLDER"),
-    "a-list": ("- 1\n", "c.yaml:1: holds a list, not 'key: value' lines; start from configs/seq_classification.yaml"),
+    "a-checkpoints-config": ('{"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_head": 12}', "c.yaml:1: is a checkpoint's config.json, not a config; for its model: mar build --model ."),
+    "a-list": ("- 1\n", "c.yaml:1: holds a list, not 'key: value' lines; a config has a section `handler:`"),
     "a-word": ("hello\n", "c.yaml:1: holds \"hello\", not 'key: value' lines"),
-    "nothing": ("", "c.yaml:1: is empty; start from configs/seq_classification.yaml"),
+    "nothing": ("", "c.yaml:1: is empty; a config has a section `handler:` with the line `model_name: starter:seq_classification`"),
     "comments-only": ("# a\n\n", "c.yaml:1: is empty"),
 }  # fmt: skip
 
@@ -120,6 +125,14 @@ def test_a_problem_is_one_line_with_file_line_and_key(problems, text, line):
     (found,) = problems(text)
     assert found.startswith(line)
     assert len(found) < 250
+
+
+@pytest.mark.parametrize(
+    "line", ["batchSize: 1:30", "batchSize: '1.5'", "batchSize: '1:30'", "useVenv: 'yEs'", "useVenv: nO"]
+)
+def test_quotes_are_not_to_be_left_out_where_that_would_not_help(problems, line):
+    (found,) = problems(f"{SEQ}{line}\n")
+    assert "quotes" not in found
 
 
 def test_all_problems_come_together_in_the_order_of_the_file(problems):
@@ -187,7 +200,10 @@ OVERRIDES = {
     "task-by-another-word": ([], {"task": "ner"}, '--task ner: "ner" is not one of'),
     "save-mode": ([], {"save_mode": "jit"}, '--save-mode jit: "jit" is not one of pretrained or torchscript; did you mean torchscript?'),
     "model": ([], {"model": "./gone"}, "--model ./gone: no such folder: ./gone"),
-    "revision": ([], {"revision": "a b"}, '--revision a b: "a b": a branch, tag or commit cannot have blanks'),
+    "revision": ([], {"revision": "a b"}, '--revision a b: "a b": a branch, tag or commit has 1 to 200 characters'),
+    "half-a-character": (["archive.version=\udcff"], {}, "--set 'archive.version=\\udcff': the character U+DCFF is not allowed in YAML: remove it"),
+    "a-number-in-quotes": (["batchSize='8'"], {}, """--set batchSize='8': expected a whole number, got "8"; leave the quotes out"""),
+    "a-leading-zero": (["batchSize=010"], {}, '--set batchSize=010: expected a whole number, got "010"; write 10, without a 0 in front'),
     "revision-of-a-folder": ([], {"revision": "main", "model": "."}, "--revision main: only a Hub id has revisions, and . is a folder"),
 }  # fmt: skip
 
@@ -208,8 +224,9 @@ SYNTAX = {
     "no-anchor": ("a: *b\n", "c.yaml:1: not valid YAML: an alias (*name) without an anchor"),
     "two-documents": ("a: 1\n---\nb: 1\n", "c.yaml:2: not valid YAML: a second document (---) starts here"),
     "indentation": ("handler:\n    mode: a\n  b: 1\n", "c.yaml:3: not valid YAML: not a 'key: value' line"),
-    "an-at-sign": ("a: @b\n", "c.yaml:1: not valid YAML: a value cannot start with this character"),
-    "a-control-character": ("a: 1\nb: \x01\n", "c.yaml:2: a character that YAML does not allow"),
+    "an-at-sign": ("a: @b\n", "c.yaml:1: not valid YAML: a value cannot start with @: put quotes around it"),
+    "a-control-character": ("a: 1\nb: \x01\n", "c.yaml:2: the character U+0001 is not allowed in YAML: remove it"),
+    "a-control-character-behind-other-letters": ("# éééé\n\na: 1\nb: \x01\n\n\n\n", "c.yaml:4: the character U+0001 is not allowed in YAML"),
     "an-alias-of-itself": ("a: &a [*a]\n", "c.yaml:1: a[0][0][0]: nested more than 32 deep, or an alias of itself"),
     "brackets": ("a: " + "[" * 5000, "c.yaml:1: "),
     "closed-brackets": ("a: " + "[" * 500 + "]" * 500, "c.yaml:1: "),
@@ -247,10 +264,13 @@ class TestFiles:
         assert self.said("sentiment") == "sentiment: no such file; did you mean configs/sentiment.yaml?"
 
     def test_a_tasks_name_as_a_file_gets_the_option(self):
-        assert self.said("text_generation") == (
-            "text_generation: no such file; did you mean --task text_generation, or configs/text_generation.yaml?"
-        )
+        assert self.said("text_generation") == ("text_generation: no such file; did you mean --task text_generation?")
         assert "did you mean --task text_generation?" in self.said("text_generatoin")
+        Path("configs").mkdir()
+        Path("configs/text_generation.yaml").touch()
+        assert self.said("text_generation.yaml") == (
+            "text_generation.yaml: no such file; did you mean --task text_generation, or configs/text_generation.yaml?"
+        )
 
     def test_a_missing_file_like_no_other_gets_no_guess(self):
         assert self.said("a/b/c.yaml") == "a/b/c.yaml: no such file"
@@ -258,7 +278,7 @@ class TestFiles:
     def test_a_folder_is_told_to_be_a_model_perhaps(self):
         Path("model").mkdir()
         assert self.said("model") == (
-            "model is a folder; a config is a YAML file. For the model in it: mar build --task TASK --model model"
+            "model is a folder; a config is a YAML file. For the model in it: mar build --model model"
         )
 
     def test_bytes_that_are_no_utf8_are_said_with_their_line(self):
