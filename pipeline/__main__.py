@@ -56,7 +56,7 @@ def run(arguments: list[str] | None = None) -> int:
         if isinstance(error, ImportError) or last.startswith(("ImportError", "ModuleNotFoundError")):
             console.line(
                 f"Unexpected: a package that {sys.executable} needs is broken or missing; the lines above name it. "
-                "Install it again (`pip install --force-reinstall ...`), or `make clean setup`."
+                "Install it again (pip install --force-reinstall ...), or make the environment anew."
             )
             return UNEXPECTED
         console.line(

@@ -49,7 +49,10 @@ class Archive:
         try:
             self.manifest: dict[str, Any] = json.loads(self.read(MANIFEST))
         except KeyError:
-            raise InputError(f"{path} has no {MANIFEST}: it is not an archive of torch-model-archiver.") from None
+            raise InputError(
+                f"{path} has no {MANIFEST}: it is not an archive of torch-model-archiver.",
+                fix="Name the archive itself; those of a build are in the folder model-store.",
+            ) from None
         except (ValueError, RecursionError) as error:
             raise InputError(f"{path} is damaged: {error}.", fix="Build it again, or copy it again.") from None
         if not isinstance(self.manifest, dict) or not isinstance(self.manifest.get("model"), dict):
@@ -70,7 +73,10 @@ class Archive:
         """A small file's bytes. Raises KeyError if there is no such file, InputError if it is damaged or large."""
         member = self._by_path[name]
         if member.size > LARGEST_TEXT:
-            raise InputError(f"{self.path} has a {name} of more than {LARGEST_TEXT >> 20} MiB, too large for a text.")
+            raise InputError(
+                f"{self.path} has a {name} of {member.size:,} bytes, and it may have {LARGEST_TEXT:,}.",
+                fix="Make the archive again with a smaller one.",
+            )
         if name in self._index.contents:
             return self._index.contents[name]
         with self._readable(), self._stream(member) as stream:
@@ -182,14 +188,15 @@ class Archive:
 def _damaged(path: Path, error: Exception, where: str = "") -> InputError:
     about = f"{printable(where)}: " if where else ""
     if isinstance(error, OSError):
-        return InputError(f"{path} cannot be read: {about}{error.strerror or error}.")
+        fix = "Make it readable for this user." if isinstance(error, PermissionError) else "Copy it again."
+        return InputError(f"{path} cannot be read: {about}{error.strerror or error}.", fix=fix)
     return InputError(f"{path} is damaged: {about}{error}.", fix="Build it again, or copy it again.")
 
 
 def _kind(path: Path) -> Kind:
     """The kind of an archive by its first bytes and its name. Raises InputError if it is not an archive."""
     if not path.exists():
-        raise InputError(f"{path} does not exist.", fix="Build it first: mar build configs/<task>.yaml.")
+        raise InputError(f"{path} does not exist.", fix="Check its path, or build it: mar build CONFIG")
     if path.is_dir():
         return "no-archive"
     why = "It is a pipe or a device."

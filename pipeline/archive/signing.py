@@ -64,7 +64,7 @@ def verify(archive: Path, public_key: Path) -> None:
     library = _library()
     # Do not parse an archive before its signature is verified.
     if not archive.exists():
-        raise InputError(f"{archive} does not exist.")
+        raise InputError(f"{archive} does not exist.", fix="Check its path, or copy it again.")
     _load(library, public_key, private=False)
     signature = signature_path(archive)
     if not signature.is_file():
@@ -148,7 +148,10 @@ def _readable(archive: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(f"{archive} cannot be read: {error.strerror or error} ({error.filename}).") from None
+        raise InputError(
+            f"{archive} cannot be read: {error.strerror or error} ({error.filename}).",
+            fix="Make it readable for this user, or copy it again.",
+        ) from None
 
 
 def _load(library: Any, path: Path, *, private: bool) -> None:

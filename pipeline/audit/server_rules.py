@@ -87,7 +87,12 @@ def settings(where: str, text: str | None) -> Findings:
     if not isinstance(data, dict):
         if not document.problems:
             what = "is empty" if data is None else f"is {shown(data)}, not 'key: value' lines"
-            yield Finding("error", where, f"{what}, which TorchServe cannot read", "Add settings, or remove the file.")
+            yield Finding(
+                "error",
+                where,
+                f"{what}, which TorchServe cannot read",
+                "Add settings, or build the archive without --config-file (of torch-model-archiver).",
+            )
         return
     known = messages.keys_of(Frontend)
     for key, value in data.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,10 +20,11 @@ def explained(build: Build, stage: str) -> Iterator[None]:
     except OSError as error:
         if disk_is_full(error):
             where = error.filename2 or error.filename or (build.out if stage == model_store.NAME else build.store.root)
+            clean = f"mar cache gc --max-size 5GB --cache {shlex.quote(str(build.store.root))}"
             raise StageError(
                 f"The disk is full: {stage} could not write to {where}.",
                 f"The cache is {build.store.root}, the output {build.out}.",
-                "Free some space (`mar cache gc --max-size 5GB`), or use --cache for another disk; then build again.",
+                f"Free some space ({clean}), or use --cache and --out for other disks; then build again.",
             ) from None
         unusable = (errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT)
         ours = str(error.filename or "").startswith((str(build.out), str(build.store.root)))

@@ -254,5 +254,4 @@ def _unpinned(build: Build, checkpoint: Checkpoint) -> list[str]:
         if is_commit(config.revision)
         else ", and the next build may be of another"
     )
-    how = f"mar lock {config.path}" if config.path and not config.is_packaged else "a config of its own, and `mar lock`"
-    return [f"{config.model.name} is not locked: this is {what}. To keep it: {how}"]
+    return [f"{config.model.name} is not locked: this is {what}. To keep it: {config.lock_command}"]

@@ -8,6 +8,7 @@ key.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,13 @@ class BuildConfig:
     is_packaged: bool = False
     notes: tuple[str, ...] = ()
 
+    @property
+    def lock_command(self) -> str:
+        """How to lock the model, for advice. A packaged config is not locked: other users of it have other models."""
+        if self.path is None or self.is_packaged:
+            return "mar lock CONFIG, with a config file of your own"
+        return f"mar lock {shlex.quote(str(self.path))}"
+
 
 def load(path: Path, overrides: Overrides | None = None) -> BuildConfig:
     """The config in the file `path`. Raises InputError with a line for each of its problems."""
@@ -106,7 +114,9 @@ def task_of(model: str, revision: str | None, lookup: TaskLookup) -> str:
     try:
         return lookup(find_model(model, [Path()]), revision, None).name
     except ValueError as error:
-        raise InputError(f"--model: {error}") from None
+        raise InputError(
+            f"--model: {error}.", fix="Give a Hub id, a folder, an address (s3://..., models:/...), or starter:NAME."
+        ) from None
 
 
 def packaged(task: Task | str) -> Path:
@@ -115,7 +125,7 @@ def packaged(task: Task | str) -> Path:
     row = find_task(name)
     if row is None:
         hint = messages.meant(name, [*TASKS, *MODES])
-        raise InputError(f"No such task: {name}{hint}", f"The tasks are {', '.join(TASKS)}.")
+        raise InputError(f"No such task: {name}{hint}", fix=f"The tasks are {', '.join(TASKS)}.")
     return ROOT / "configs" / f"{row.name}.yaml"
 
 

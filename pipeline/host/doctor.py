@@ -82,8 +82,8 @@ def checks(
             *advised(),
             java(),
             *more,
-            disk("disk for the cache", cache),
-            disk("disk for the output", out),
+            disk("disk for the cache", cache, "--cache, or MAR_CACHE"),
+            disk("disk for the output", out, "--out"),
         ]
         results += [memory(), *hugging_face()]
         return [*results[:-3], *(check for each in slow for check in each.result()), *results[-3:]]
@@ -164,20 +164,20 @@ def java() -> Check:
     )
 
 
-def disk(name: str, folder: Path | None) -> Check:
+def disk(name: str, folder: Path | None, option: str) -> Check:
+    """The space at `folder`, which `option` chooses."""
     folder = (folder or Path.home()).absolute()
+    other = f"Choose another folder: {option}."
     place = next(parent for parent in (folder, *folder.parents) if parent.exists())
     try:
         free = shutil.disk_usage(place).free / 1e9
     except OSError as error:
-        return Check(name=name, status="warn", found=f"{folder}: {error.strerror}", fix="Choose another folder.")
+        return Check(name=name, status="warn", found=f"{folder}: {error.strerror}", fix=other)
     state = f"{free:,.1f} GB free at {folder}"
     if not os.access(place, os.W_OK):
-        return Check(name=name, status="fail", found=f"{place} is not writable", fix="Choose another folder.")
+        return Check(name=name, status="fail", found=f"{place} is not writable", fix=other)
     if free < _DISK_GB:
-        fix = (
-            f"A model of 440 MB takes about {_DISK_GB:.0f} GB: free some, run `mar cache gc`, or choose another folder."
-        )
+        fix = f"A model of 440 MB takes about {_DISK_GB:.0f} GB. Free some, or run `mar cache gc`. {other}"
         return Check(name=name, status="warn", found=state, fix=fix)
     return Check(name=name, status="ok", found=state)
 
@@ -235,7 +235,7 @@ def compilers(chip: Chip, run: Run = run, root: Path = Path("/opt")) -> list[Che
     imports the packages.
     """
     if not _version(chip.distribution):
-        absent = f"not installed here; only needed for hardware: {chip.name}"
+        absent = f"not installed here; only needed for handler.hardware: {chip.name}"
         own = [Check(name=chip.distribution, status="ok", found=absent)]
     else:
         own = [_compiler(chip, sys.executable, run)]

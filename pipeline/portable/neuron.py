@@ -195,10 +195,11 @@ def _failed(error: Exception, job: Job, length: int, seconds: float) -> Refused:
             "hardware.cpu_backend is false.",
             "Leave hardware.cpu_backend out, or set it to true.",
         )
+    other = "eager" if job.get("attn_implementation") == "sdpa" else "sdpa"
     return Refused(
         f"{job['chip']['package']} cannot compile this model for {length} tokens ({seconds:.0f} s): {message}",
         "The compiler does not support an operation of the architecture, or one of hardware.compiler_args.",
-        "Try handler.attn_implementation: sdpa, a newer compiler there, or handler.hardware: cpu.",
+        f"Try handler.attn_implementation: {other}, a newer compiler there, or handler.hardware: cpu.",
     )
 
 
@@ -228,8 +229,9 @@ def _tried(file: Path, eager: Any, inputs: tuple[Any, ...], job: Job, length: in
         if not worst <= job["tolerance"] * max(1.0, float(other.abs().max())):
             raise Refused(
                 f"The compiled graph differs from the model by {worst:.2g} in output {index} for {length} tokens.",
-                "The compiler casts to fewer bits (hardware.auto_cast, compiler_args), or gets an operation wrong.",
-                "Set hardware.auto_cast: none, or verify.tolerance to what is good enough for this model.",
+                "The compiler casts to fewer bits, or gets an operation wrong.",
+                "Leave casts out (hardware.auto_cast, and --auto-cast in hardware.compiler_args), or set "
+                "verify.tolerance to what is good enough for this model.",
             )
     return True
 
@@ -249,7 +251,11 @@ def answer(job: Job, report: Report) -> dict[str, Any]:
         if re.search(r"NeuronCore|torch-neuronx?\b", str(error)):
             busy = "no free NeuronCore" if "is free" in str(error) else "its graphs do not run here"
             return {"unverified": busy if device_files() else NO_CHIP, "said": str(error)}
-        raise Refused(f"The archive's handler does not load in {sys.executable}: {error}") from error
+        raise Refused(
+            f"The archive's handler does not load in {sys.executable}: {error}",
+            "A package of that environment is missing or damaged, or does not fit the others.",
+            "Install what the message names there; `mar doctor` lists the versions of that environment.",
+        ) from error
     return result
 
 

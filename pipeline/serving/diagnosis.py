@@ -90,7 +90,7 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
     (
         r"CUDA|NVIDIA driver|cuDNN|HIP error",
         "The archive needs a GPU, which this machine or this build of torch does not support.",
-        "Build it with `hardware: cpu`, or serve it where `nvidia-smi` and torch see the GPU.",
+        "Build it with handler.hardware: cpu, or serve it where `nvidia-smi` and torch see the GPU.",
     ),
     (
         r"MemoryError|not enough memory|[Cc]annot allocate memory|OutOfMemory",

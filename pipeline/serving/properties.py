@@ -77,13 +77,13 @@ def config_properties(
             raise InputError(
                 f"{archive!r} is not a model name that TorchServe accepts.",
                 "A name has letters, digits, '_', '-' and '.', and starts with a letter or a digit.",
-                "Set archive.name to another one.",
+                "Rename it; or set archive.name, and build it again.",
             )
         if name in names:
             raise InputError(
                 f"{names[name]} and {archive} would both be served as {name}.",
                 "TorchServe serves one archive under one name.",
-                "Remove one of them from the model store, or give it another archive.name.",
+                "Remove one of them from the model store, or set another archive.name and build it again.",
             )
         names[name] = archive
 

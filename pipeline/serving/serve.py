@@ -40,16 +40,22 @@ def serve(
         if not config.is_file():
             raise FileNotFoundError
         text = config.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+    except (PermissionError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{config} cannot be read: {reason}.", fix="Make it readable, or build again.") from None
+    except OSError:
         raise InputError(
             f"There is nothing to serve in {out}: it has no config/config.properties.",
             "Nothing was built into this folder yet.",
-            "Run `mar build` first, or set --out to the folder that you built into.",
+            f"Build into it (mar build CONFIG --out {shlex.quote(str(out))}), or set --out to where you built.",
         ) from None
     properties = read_properties(text)
     archives = [store / name for name in loaded_archives(properties) or _all(store)]
     if not archives:
-        raise InputError(f"The model store {store} is empty.", "", "Run `mar build`, which writes its archives there.")
+        raise InputError(
+            f"The model store {store} is empty, or {config} loads nothing of it (load_models).",
+            fix=f"Build into it: mar build CONFIG --out {shlex.quote(str(out))}",
+        )
     check_ports({**properties, **(ports.settings() if ports else {})})
     with (
         Server(archives, store=store.resolve(), config=text, ports=ports, jvm=(), grace=_GRACE, keep=keep) as server,
@@ -128,7 +134,7 @@ def check_ports(properties: dict[str, str]) -> None:
                 raise InputError(
                     f"TorchServe cannot listen on port {port} of {host}: {reason}.",
                     "Usually another TorchServe runs on this machine." if in_use else "",
-                    f"End it, or set another port in {setting} of config/config.properties.",
+                    f"{'End it, or set' if in_use else 'Set'} another one in {setting} of config/config.properties.",
                 ) from None
 
 

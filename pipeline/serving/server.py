@@ -242,7 +242,7 @@ class Server:
                 raise StageError(
                     f"{', '.join(waiting)} had no READY worker after {timeout:.0f} s.",
                     f"Its worker is still loading. {self.logs.last_word(waiting[0])}".rstrip(),
-                    "Give it more time, or free the machine: importing torch alone takes seconds.",
+                    "End other programs and try again, or use a larger machine; `mar doctor` shows what is free.",
                 )
             if waiting:
                 time.sleep(_POLL)

@@ -56,10 +56,13 @@ def smoke(
     are no archives, an archive has no samples, or TorchServe or Java is missing.
     """
     if not archives:
-        raise InputError("There is no archive to try.", "", "Build one with `mar build`.")
+        raise InputError("There is no archive to try.", fix="Build one: mar build CONFIG")
     names = [served_name(path.name) for path in archives]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise InputError(f"Two of the archives would be served as {twice}.", fix="Try them one after the other.")
+        raise InputError(
+            f"Two of the archives would be served as {twice}.",
+            fix="Try them one after the other, each with `mar smoke FILE.mar`.",
+        )
     requests = {path: samples(path) for path in archives}
     with Server(archives, keep=keep) as server, shown(report):
         report(f"TorchServe starts on {server.client.address}")
@@ -180,6 +183,6 @@ def samples(archive: Path) -> list[Any]:
         raise InputError(
             f"{archive} has no samples.json with requests.",
             "Archives of other tools have none.",
-            "Build it with `mar build`, which packs samples.",
+            "Build it with `mar build`, which packs samples; `mar run FILE.mar --input TEXT` asks it without them.",
         )
     return requests

@@ -32,7 +32,7 @@ def task_lookup(store: Store, offline: bool) -> TaskLookup:
             raise InputError(
                 f"The task of {model.name} is unknown: its config names {_named(config, is_adapter)}.",
                 "Only a model with the head of a supported task shows which task it is for.",
-                f"Name the task: --task, one of {', '.join(TASKS)}",
+                f"Name the task (--task, or handler.mode in a config): one of {', '.join(TASKS)}.",
             )
         return task
 

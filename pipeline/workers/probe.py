@@ -36,8 +36,16 @@ def mask(model: Any, batch: int, length: int, side: str) -> Any:
     return mask.to(model.device)
 
 
-def agree(actual: Sequence[Any], expected: Sequence[Any], where: str) -> None:
-    """Raises StageError if outputs differ in shape, or by more than the tolerance relative to the largest value."""
+def advice(model: Any) -> str:
+    """What to do about a model whose trace fails."""
+    eager = getattr(model.config, "_attn_implementation", None) == "eager"
+    more = "" if eager else ", or try handler.attn_implementation: eager"
+    return f"Build this model with handler.save_mode: pretrained{more}."
+
+
+def agree(actual: Sequence[Any], expected: Sequence[Any], where: str, do: str) -> None:
+    """Raises StageError if outputs differ in shape, or by more than the tolerance relative to the largest value, with
+    the advice `do`."""
     import torch
 
     for index, (one, other) in enumerate(zip(actual, expected, strict=True)):
@@ -45,7 +53,7 @@ def agree(actual: Sequence[Any], expected: Sequence[Any], where: str) -> None:
             raise StageError(
                 f"The trace has an output of shape {list(one.shape)} at {where}, the model {list(other.shape)}.",
                 "The architecture takes a path that depends on its input, which a trace cannot record.",
-                "Build this model with save_mode: pretrained.",
+                do,
             )
         difference = (one.float() - other.float()).abs()
         limit = RELATIVE_FLOAT32 if one.dtype == torch.float32 else RELATIVE_SIXTEEN_BITS
@@ -54,5 +62,5 @@ def agree(actual: Sequence[Any], expected: Sequence[Any], where: str) -> None:
             raise StageError(
                 f"The trace differs from the model by {worst:.2g} in output {index} at {where}.",
                 "The architecture takes a path that depends on its input, which a trace cannot record.",
-                "Build this model with save_mode: pretrained, or try handler.attn_implementation: eager.",
+                do,
             )

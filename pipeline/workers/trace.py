@@ -45,8 +45,9 @@ def trace(job: dict[str, Any], report: Report) -> dict[str, Any]:
 
     if job["device"] == "cuda" and not torch.cuda.is_available():
         raise StageError(
-            "handler.hardware is gpu, but torch finds no GPU: a model is traced on the device that it will run on.",
-            fix="Build on a machine with a GPU and a CUDA build of torch, or set handler.hardware: cpu.",
+            f"The graph is to run on a GPU, and torch {torch.__version__} finds none here.",
+            "handler.hardware or deviceType is gpu, and a model is traced on the device that it will run on.",
+            "Build on a machine with a GPU and a CUDA build of torch, or set handler.hardware and deviceType to cpu.",
         )
     task = TASKS[job["task"]]
     report("loading the checkpoint", 0, None)
@@ -68,7 +69,7 @@ def trace(job: dict[str, Any], report: Report) -> dict[str, Any]:
         "torch": torch.__version__.split("+")[0],
         "cache": None,
     }
-    with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings(), _refused():
+    with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings(), _refused(model):
         warnings.simplefilter("ignore")  # tracers warn of each Python branch; the trace is checked below
         report("tracing", 0, None)
         if task.generates:
@@ -132,12 +133,12 @@ def _refuse_constraints(own: Any) -> None:
     if unsupported:
         raise StageError(
             f"generation_config.json asks for {', '.join(unsupported)}, which a traced decoder does not implement.",
-            fix="Build it with save_mode: pretrained, or remove that from generation_config.json.",
+            fix="Build it with handler.save_mode: pretrained, or remove that from generation_config.json.",
         )
 
 
 @contextmanager
-def _refused() -> Iterator[None]:
+def _refused(model: Any) -> Iterator[None]:
     """Turn any error of torch while tracing, running or saving a trace into StageError."""
     try:
         yield
@@ -152,7 +153,7 @@ def _refused() -> Iterator[None]:
         raise StageError(
             f"The model cannot be traced: {reason.removeprefix('RuntimeError: ').rstrip(':')}",
             "The architecture takes a path that depends on its input, or calls what a trace cannot record.",
-            "Build this model with save_mode: pretrained, or try handler.attn_implementation: eager.",
+            probe.advice(model),
         ) from error
 
 
@@ -186,5 +187,5 @@ def _trace_encoder(model: Any, facts: dict[str, Any], job: dict[str, Any], repor
                 [o[keep] for o in actual],
                 [o[keep] for o in expected],
             )  # outputs at padding are undefined
-        probe.agree(actual, expected, f"batch {batch}, length {length}, {side} padding")
+        probe.agree(actual, expected, f"batch {batch}, length {length}, {side} padding", probe.advice(model))
     return graph

@@ -69,7 +69,7 @@ def trace_decoder(model: Any, job: dict[str, Any], report: Report) -> tuple[Any,
     if len(shapes) != 1 or any(tensor is None or tensor.dim() != 4 for tensor in flat):
         raise StageError(
             f"{type(model).__name__} does not have a key-value cache of one shape, which the traced loop needs.",
-            fix="Build this model with save_mode: pretrained.",
+            fix="Build this model with handler.save_mode: pretrained.",
         )
     ((heads, head_dim),) = shapes
     facts = {
@@ -97,5 +97,7 @@ def trace_decoder(model: Any, job: dict[str, Any], report: Report) -> tuple[Any,
         report("checking the trace", number, len(shapes_to_check))
         if past + new <= longest:
             inputs = example(batch, past, new)
-            probe.agree(graph(*inputs), eager(*inputs), f"batch {batch}, {past} tokens cached, {new} new")
+            probe.agree(
+                graph(*inputs), eager(*inputs), f"batch {batch}, {past} tokens cached, {new} new", probe.advice(model)
+            )
     return graph, facts

@@ -190,7 +190,10 @@ def _manifest(job: Job, seconds: int) -> str:
             )
         )
     except ModelArchiverError as error:
-        raise InputError(f"torch-model-archiver refuses {archive.name}: {str(error).splitlines()[0]}") from None
+        raise InputError(
+            f"torch-model-archiver refuses the name {archive.name}: {str(error).splitlines()[0]}",
+            fix="Set archive.name to another one.",
+        ) from None
     created = time.strftime("%d/%m/%Y %H:%M:%S", time.gmtime(seconds))
     return json.dumps({**json.loads(text), "createdOn": created}, indent=2)
 

@@ -120,7 +120,7 @@ def _refuse_moving_code(build: Build, model: ModelSource, revision: str | None, 
         raise InputError(
             f"handler.trust_remote_code is set, and {where} can change any day.",
             "Code that runs has to be the code that somebody has read.",
-            f"{commit}: mar lock CONFIG",
+            f"{commit}: {build.config.lock_command}",
         )
 
 

@@ -56,7 +56,10 @@ def run(job: Job) -> Kept:
     # Two checkpoints could bring a file of one of these names; the archive holds one of each.
     clash = sorted(entry.path for entry in inputs.tree("serialize") if (job.folder / entry.path).exists())
     if clash:
-        raise InputError(f"The checkpoint holds {', '.join(clash)}, names that the archive needs for its own files.")
+        raise InputError(
+            f"The checkpoint holds {', '.join(clash)}, names that the archive needs for its own files.",
+            fix="Rename them in a copy of the checkpoint, also where its JSON files name them.",
+        )
     shutil.rmtree(job.folder / "__pycache__", ignore_errors=True)
     return Kept()
 

@@ -22,8 +22,8 @@ def fitting(config: BuildConfig, *, strict: bool, note: Callable[[str], None]) -
     if beside is None:
         if strict:
             raise InputError(
-                f"{config.path} has no lock, and only a locked model is to be built.",
-                fix=f"Write it, and keep it beside the config: mar lock {config.path}",
+                f"{config.path} has no lock, and --locked builds only a locked model.",
+                fix=f"Write it, and keep it beside the config: {config.lock_command}",
             )
         return None
     stale = beside.stale(config.model.name, config.handler.choosing_files)
@@ -31,8 +31,8 @@ def fitting(config: BuildConfig, *, strict: bool, note: Callable[[str], None]) -
         assert config.path is not None
         raise InputError(
             f"{lock.path_of(config.path)} is the lock of another model: {'; '.join(stale)}.",
-            "The config has changed since it was locked, or the command line overrides it.",
-            f"If that is meant, lock it again: mar lock {config.path}",
+            "The config has changed since it was locked, or an option of the command line overrides it.",
+            f"Leave the option out; or write the change into the config, and lock it again: {config.lock_command}",
         )
     if stale:
         note(f"{lock.path_of(config.path)} is not used: {'; '.join(stale)}." if config.path else "")
@@ -56,7 +56,7 @@ def drift(build: Build, checkpoint: Checkpoint, tree: Tree) -> list[str]:
     build.store.warn(
         f"{build.config.model.name} is not what {lock.path_of(build.config.path)} says: {lines[0]}"
         + (f", and {len(lines) - 1} more" if len(lines) > 1 else "")
-        + f". It is built as it is; `mar lock {build.config.path}` takes it over."
+        + f". It is built as it is. To lock it as it is now: {build.config.lock_command}"
     )
     return lines
 
@@ -97,7 +97,7 @@ def _locked_files(part: Part) -> dict[str, lock.File]:
         if not part.source.is_listed:
             raise InputError(
                 f"What {part.source.where} holds is unknown offline: its cache may have a part only.",
-                fix="Lock it without --offline.",
+                fix="Lock it without --offline, HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE.",
             )
         digests = {name: part.source.sha256(path) for name, path in part.files.items()}
     sizes = part.source.sizes()

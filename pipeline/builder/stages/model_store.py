@@ -195,7 +195,7 @@ def _leave(inputs: Inputs, path: Path) -> str | None:
         raise StageError(
             f"{path} is in the way, and is not an archive.",
             f"The archive {build.filename} takes the place of every other that is called {build.config.archive.name}.",
-            "Move it elsewhere, or give the archive another name: --name NAME.",
+            "Move it elsewhere, or give the archive another name: --name NAME (archive.name).",
         )
     return f"{path} could not be read as an archive, and is replaced by {build.filename} of {build.config.model.name}."
 

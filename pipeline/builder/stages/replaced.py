@@ -6,13 +6,13 @@ does not contain the folder's path, so the cache remembers which folders an arch
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from pathlib import Path
 from typing import Any
 
 from ...archive.reader import PROVENANCE, Archive
-from ...errors import InputError
 from ...files.tree import text_digest
 from ...model.address import KINDS
 from ...text import printable
@@ -46,7 +46,7 @@ def warning(inputs: Inputs, path: Path) -> str | None:
     """A warning if the archive at `path`, which the build's archive replaces, is of another model. Raises MarError,
     OSError if it cannot be read as an archive."""
     if not path.is_file() and not path.is_dir():
-        raise InputError(f"{path} is not a file.")
+        raise FileNotFoundError(errno.ENOENT, "neither a file nor a folder", str(path))
     build, archive, new = inputs.build, Archive(path), provenance(inputs)
     try:
         text = archive.read(PROVENANCE).decode()

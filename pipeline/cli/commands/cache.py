@@ -122,7 +122,10 @@ def _alone(opened: Store, command: str) -> Iterator[None]:
     except BlockingIOError:
         raise InputError("A build is using the cache.", fix=f"Run `{command}` when it has finished.") from None
     except OSError as error:
-        raise InputError(f"The cache cannot be changed: {error.strerror} ({error.filename}).") from None
+        raise InputError(
+            f"The cache cannot be changed: {error.strerror} ({error.filename}).",
+            fix="Make it writable for this user, or use --cache, or MAR_CACHE, for another one.",
+        ) from None
 
 
 @example("mar cache verify --repair")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -59,7 +60,8 @@ def _stored(out: Path) -> list[Path]:
     paths = [out / FOLDER / name for name in stored(out)]
     if not paths:
         raise InputError(
-            f"{out / FOLDER} does not contain an archive.", fix="Build one first: mar build --task seq_classification"
+            f"{out / FOLDER} does not contain an archive.",
+            fix=f"Build one into it: mar build --task seq_classification --out {shlex.quote(str(out))}",
         )
     return paths
 

@@ -112,7 +112,8 @@ def errors(repo: str, revision: str) -> Iterator[None]:
         ) from None
     except theirs.RevisionNotFoundError:
         raise InputError(
-            f"{repo} has no revision {revision!r}.", fix="Give an existing branch, tag or commit."
+            f"{repo} has no revision {revision!r}.",
+            fix="Give an existing branch, tag or commit (--revision, or handler.revision).",
         ) from None
     except theirs.HfHubHTTPError as error:
         code = error.response.status_code if error.response is not None else "no"
@@ -139,7 +140,7 @@ def errors(repo: str, revision: str) -> Iterator[None]:
             raise
         raise StageError(
             f"The Hub ({endpoint()}) cannot be reached for {repo}.",
-            fix="Set HF_ENDPOINT or HTTPS_PROXY, use --offline with a filled HF_HOME, or MODEL=<local folder>.",
+            fix="Set HF_ENDPOINT or HTTPS_PROXY, use --offline with a filled HF_HOME, or give a folder as the model.",
         ) from None
 
 

@@ -41,7 +41,8 @@ class Hub:
         self.store, self.repo, self.revision, self.no_network = store, repo, revision or "main", no_network
         if not _is_reference(self.revision):
             raise InputError(
-                f"{self.revision!r} cannot be a revision of {repo}.", fix="Give an existing branch, tag or commit."
+                f"{self.revision!r} cannot be a revision of {repo}.",
+                fix="Give an existing branch, tag or commit (--revision, or handler.revision).",
             )
         self.where = repo
         self.may_fetch = False
@@ -221,7 +222,7 @@ class Hub:
                 raise InputError(
                     f"{file} differs from {self.repo} at {self.commit[:12]}.",
                     "Something wrote to it, or the disk is failing.",
-                    "Build without --offline: it is downloaded again.",
+                    "Build without --offline, HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE: it is downloaded again.",
                 )
             self.store.warn(
                 f"The Hugging Face cache is damaged: {file} differs from the commit's file. It is downloaded again."
@@ -284,7 +285,8 @@ class Hub:
         what = f"{path} of {self.repo}" if path else self.repo
         return InputError(
             f"{what} at {revision} is not in the Hugging Face cache, and the network is forbidden (offline).",
-            fix="Build once without --offline (and without HF_HUB_OFFLINE), or set HF_HOME to the cache that has it.",
+            fix="Build once without --offline, HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE; or set HF_HOME to the cache "
+            "that has it; or write a local folder with ./ in front.",
         )
 
 

@@ -237,7 +237,7 @@ def _client() -> Any:
         from mlflow import MlflowClient
     except ImportError:
         raise InputError(
-            "A registered model needs a package that is not installed.",
+            "A registered model needs MLflow's client (mlflow-skinny), which is not installed.",
             fix="Install it: pip install 'mar-pipeline[mlflow]'",
         ) from None
     return MlflowClient()

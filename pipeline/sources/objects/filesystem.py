@@ -46,7 +46,7 @@ class Objects:
                 fs, root = url_to_fs(self.url, skip_instance_cache=True, **self._options)
             except ImportError:
                 raise InputError(
-                    f"{self.url} needs a package that is not installed.",
+                    f"{self.url} needs {self._service.library}, which is not installed or does not import.",
                     fix=f"Install it: pip install 'mar-pipeline[{self._service.extra}]'",
                 ) from None
             if self._service is services.S3:

@@ -17,7 +17,8 @@ Kind = Literal["disk", "denied", "absent", "network", "wrong", "other"]
 class Service:
     """An object store, for messages.
 
-    extra        the extra of this package that installs its library
+    library      the package that fsspec reads it with
+    extra        the extra of this package that installs it
     settings     where credentials come from
     credentials  the environment variables that hold them
     public       the variable for access without credentials
@@ -25,6 +26,7 @@ class Service:
     """
 
     name: str
+    library: str
     extra: str
     settings: str
     public: str
@@ -34,6 +36,7 @@ class Service:
 
 S3 = Service(
     name="S3",
+    library="s3fs",
     extra="s3",
     settings="AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
     public="FSSPEC_S3_ANON=true",
@@ -49,6 +52,7 @@ S3 = Service(
 )
 _GOOGLE = Service(
     name="Google Cloud Storage",
+    library="gcsfs",
     extra="gs",
     settings="GOOGLE_APPLICATION_CREDENTIALS",
     public="FSSPEC_GS_TOKEN=anon",
@@ -57,6 +61,7 @@ _GOOGLE = Service(
 )
 _AZURE = Service(
     name="Azure Blob Storage",
+    library="adlfs",
     extra="az",
     settings="AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or AZURE_STORAGE_CONNECTION_STRING",
     public="AZURE_STORAGE_ANON=true",

@@ -92,10 +92,10 @@ def test_little_disk_is_a_warning_and_a_folder_may_not_exist_yet(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     folder = tmp_path / "not" / "yet"
-    assert doctor.disk("cache", folder).status == "ok"
+    assert doctor.disk("cache", folder, "--cache").status == "ok"
     assert not folder.exists()
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 5e8})())
-    check = doctor.disk("cache", folder)
+    check = doctor.disk("cache", folder, "--cache")
     assert check.status == "warn"
     assert "0.5 GB" in check.found
 
