@@ -155,7 +155,7 @@ def _handler(manifest: dict[str, Any], read: Survey) -> Findings:
             yield Finding("error", path, f"is not valid Python: {error.msg}{line}; importing it fails", "Fix the file.")
     if not isinstance(named, str) or not named:
         what = "does not name a handler: TorchServe uses its default one"
-        yield Finding("warning", MANIFEST, what, "Build the archive with --handler.")
+        yield Finding("warning", MANIFEST, what, "Pack one: torch-model-archiver --handler FILE.")
         return
     if manifest.get("runtime") == "LSP":
         return
