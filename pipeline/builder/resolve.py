@@ -88,7 +88,7 @@ def check_task(inputs: Inputs) -> None:
         name = "an adapter" if trained else f"a {', '.join(architectures(config))}: a model"
         raise InputError(
             f"{inputs.config.model.name} is {name} for {own.name}, not for {task.name}.",
-            fix=f"Use --task {own.name}, or a model that was fine-tuned for {task.name}.",
+            fix=f"Use --task {own.name} (handler.mode), or a model that was fine-tuned for {task.name}.",
         )
     if config.get("is_encoder_decoder"):
         raise InputError(

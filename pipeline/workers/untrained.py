@@ -144,8 +144,8 @@ def _refuse_head(expected: Expected, missing: list[str], others: Mapping[str, st
         name, shapes = min(others.items())
         raise InputError(
             f"The shape of the checkpoint's head does not match the settings: {name} is {shapes}.",
-            "The number of labels in config.json, or in handler.labels or num_labels, is not that of the head.",
-            "Set handler.num_labels to that of the head, or allow_untrained_head: true for a new head.",
+            "The number of labels in config.json, or in handler.labels or handler.num_labels, is not that of the head.",
+            "Set handler.num_labels to that of the head, or handler.allow_untrained_head: true for a new head.",
         )
     if missing:
         raise InputError(
@@ -178,7 +178,7 @@ def _refuse_body(expected: Expected, files: Mapping[str, Shapes], absent: list[s
     raise InputError(
         f"The checkpoint lacks weights of the model's body: {_some(absent)}. {expected.kind} would answer at random.",
         "It was saved in part, or its config.json belongs to another model. No setting allows that: "
-        "allow_untrained_head is for heads only.",
+        "handler.allow_untrained_head is for heads only.",
         "Save the whole model again with save_pretrained().",
     )
 
