@@ -79,7 +79,7 @@ class Neuron:
     notes: Sequence[str] = ()
     unexplained = (
         "an archive that is compiled for Inferentia has no explanations, which need gradients: "
-        "build it with save_mode: pretrained and hardware: cpu"
+        "build it with handler.save_mode: pretrained and handler.hardware: cpu"
     )
 
     def __init__(self, facts: dict[str, Any], pad: int, task: Task) -> None:

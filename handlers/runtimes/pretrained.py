@@ -80,7 +80,7 @@ def _model(model_dir: Path, settings: dict[str, Any], device: torch.device, task
     spread = settings.get("model_parallel") and torch.cuda.device_count() > 1
     if spread:
         if importlib.util.find_spec("accelerate") is None:
-            raise ImportError("model_parallel: true needs accelerate on the server: pip install accelerate")
+            raise ImportError("handler.model_parallel: true needs accelerate on the server: pip install accelerate")
         options["device_map"] = "auto"
     model = getattr(transformers, task.auto_class).from_pretrained(model_dir, **options).eval()
     return model if spread else model.to(device)

@@ -24,9 +24,12 @@ def load(model_dir: Path, config: dict[str, Any], device: torch.device, pad: int
     del pad, task  # they are part of the trace
     facts = graph_json.read(model_dir / "graph.json", _FACTS)
     if facts["device"] != device.type:
+        here, other = (
+            ("set deviceType: cpu", "gpu") if facts["device"] == "cpu" else ("serve it where torch finds a GPU", "cpu")
+        )
         raise ValueError(
-            f"this graph was traced for {facts['device']} and cannot run on {device.type}: "
-            f"set deviceType: {'gpu' if facts['device'] == 'cuda' else 'cpu'}, or build it again for {device.type}"
+            f"this graph was traced for {facts['device']} and cannot run on {device.type}: {here}, or build it again "
+            f"with handler.hardware: {other}"
         )
     # Without profiling, torch optimizes a graph once, and not again for the shapes of the first requests.
     torch._C._jit_set_profiling_mode(False)
@@ -76,7 +79,9 @@ class Traced:
     """A loaded graph. `facts` is graph.json."""
 
     notes: Sequence[str] = ()
-    unexplained = "a TorchScript archive has no explanations, which need gradients: build it with save_mode: pretrained"
+    unexplained = (
+        "a TorchScript archive has no explanations, which need gradients: build it with handler.save_mode: pretrained"
+    )
 
     def __init__(self, graph: Any, facts: dict[str, Any], device: torch.device) -> None:
         self.graph, self.facts, self.device = graph, facts, device
