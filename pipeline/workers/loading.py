@@ -204,8 +204,14 @@ def save(job: dict[str, Any], report: Report) -> list[str]:
     report("loading the checkpoint", 0, None)
     loaded = model({**job, "merge": True})
     report("saving it in Hugging Face's format", 0, None)
-    loaded.save_pretrained(job["out"])
+    _write(loaded, job["out"])
     return sorted(file.name for file in Path(job["out"]).iterdir())
+
+
+def _write(loaded: Any, folder: str) -> None:
+    # Nothing reads them, and with most implementations of attention transformers does not save a config that asks.
+    loaded.config.output_attentions = False
+    loaded.save_pretrained(folder)
 
 
 def prepare(job: dict[str, Any], report: Report) -> dict[str, Any]:
@@ -216,7 +222,7 @@ def prepare(job: dict[str, Any], report: Report) -> dict[str, Any]:
     words = tokenizer(job["checkpoint"], trust_remote_code=bool(job.get("trust_remote_code")))
     pad = settle_padding(loaded, words)
     report("saving it in Hugging Face's format", 0, None)
-    loaded.save_pretrained(job["out"])
+    _write(loaded, job["out"])
     return {"inputs": encoder_inputs(loaded, words), "pad": pad}
 
 
