@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from mar_pipeline.config import build_config
 from mar_pipeline.config.build_config import BuildConfig, Overrides
 from mar_pipeline.errors import InputError
 from mar_pipeline.sources.task import task_lookup
-from tests.support import ROOT
+from tests.support import ROOT, copied
 from tests.support.mar import Mar
 from tests.support.stand_ins.hub import Hub, running
 
@@ -146,14 +145,14 @@ STARTERS = ROOT / "pipeline" / "starters"
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    folder = shutil.copytree(STARTERS / "token_classification", tmp_path_factory.mktemp("hub") / "one")
+    folder = copied(STARTERS / "token_classification", tmp_path_factory.mktemp("hub") / "one")
     with running() as found:
         found.add("org/tagger", folder)
         yield found
 
 
 def test_the_task_can_be_left_out_of_the_command(fresh_mar: Mar, tmp_path: Path) -> None:
-    folder = shutil.copytree(STARTERS / "question_answering", tmp_path / "one")
+    folder = copied(STARTERS / "question_answering", tmp_path / "one")
     assert fresh_mar.plan("--model", folder)["download"]["cached"] is False
     (tmp_path / "a.yaml").write_text("handler: {model_name: one}")
     assert fresh_mar.plan("a.yaml").keys() == fresh_mar.plan("--model", folder).keys()

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support import ROOT
+from tests.support import ROOT, copied
 
 pytest.importorskip("torch")
 
@@ -207,8 +207,8 @@ def test_a_batch_of_large_requests_does_not_end_a_real_worker(tmp_path: Path) ->
     task, timeout = "seq_classification", 8
     folder = lay_out(tmp_path / "slow", tiny.save(tmp_path / "checkpoint", "bert", task), task, "pretrained")
     sources = ROOT / "handlers"
-    shutil.copytree(sources, folder / "handlers", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(sources / f"{task}.py", folder)
+    copied(sources, folder / "handlers")
+    shutil.copyfile(sources / f"{task}.py", folder / f"{task}.py")
     with (folder / "handlers" / "runtimes" / "pretrained.py").open("a", encoding="utf-8") as code:
         code.write(SLOW_MODEL)
     config = folder / "model-config.yaml"

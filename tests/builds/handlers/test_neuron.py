@@ -32,7 +32,7 @@ from mar_pipeline.serving import diagnosis
 from mar_pipeline.tasks import TASKS
 from mar_pipeline.workers import client
 from mar_pipeline.workers.client import WorkerCrash
-from tests.support import ROOT, tiny, workers
+from tests.support import ROOT, copied, tiny, workers
 from tests.support.stand_ins import neuron as neuron_stand_in
 
 torch = pytest.importorskip("torch")
@@ -180,8 +180,8 @@ def lay_out(place: Path, checkpoint: Path, kind: Kind, site_packages: Path) -> P
     (folder / "model-config.yaml").write_text(yaml.safe_dump(config))
     if kind.task in tiny.LABELS:
         (folder / "index_to_name.json").write_text(json.dumps(dict(enumerate(tiny.LABELS[kind.task]))))
-    shutil.copytree(ROOT / "handlers", folder / "handlers", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "handlers" / f"{kind.task}.py", folder)
+    copied(ROOT / "handlers", folder / "handlers")
+    shutil.copyfile(ROOT / "handlers" / f"{kind.task}.py", folder / f"{kind.task}.py")
     return folder
 
 

@@ -30,7 +30,7 @@ from mar_pipeline.config import build_config
 from mar_pipeline.errors import InputError, StageError
 from mar_pipeline.files.tree import Entry, Tree
 from mar_pipeline.model.address import STARTERS
-from tests.support import ROOT
+from tests.support import ROOT, copied
 from tests.unit.builder.test_plan import Events, again, build, checkpoint
 
 __all__ = ["build", "checkpoint"]
@@ -248,7 +248,7 @@ def told(build: Build) -> list[str]:
 def run_of(build: Build, number: int) -> Path:
     assert build.config.model.path is not None
     folder = build.out.parent / f"run{number}" / "checkpoint-25"
-    shutil.copytree(STARTERS / "seq_classification", folder)
+    copied(STARTERS / "seq_classification", folder)
     train(folder, number)
     return folder
 
@@ -301,7 +301,7 @@ def test_another_cache_knows_as_far_as_the_archive_tells(
     built(build, "starter:seq_classification", form)
     built(build, "starter:seq_classification", form, "archive.version=2.0", cache=tmp_path / "second")
     # The same weights, wherever they lie.
-    built(build, shutil.copytree(STARTERS / "seq_classification", tmp_path / "copy"), form, cache=tmp_path / "third")
+    built(build, copied(STARTERS / "seq_classification", tmp_path / "copy"), form, cache=tmp_path / "third")
     assert told == []
     other = run_of(build, 1)
     built(build, "starter:seq_classification", form)

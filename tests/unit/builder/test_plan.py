@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from mar_pipeline.cache.store import Damaged, Store
 from mar_pipeline.config import build_config
 from mar_pipeline.errors import StageError
 from mar_pipeline.model.address import STARTERS
+from tests.support import copied
 
 
 def worded(status: Status) -> tuple[str, ...]:
@@ -44,7 +44,7 @@ class Events:
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(STARTERS / "seq_classification", tmp_path / "checkpoint"))
+    return copied(STARTERS / "seq_classification", tmp_path / "checkpoint")
 
 
 @pytest.fixture

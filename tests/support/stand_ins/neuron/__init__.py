@@ -13,7 +13,6 @@ Environment variables, all read by the process that imports a stand-in:
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -106,19 +105,27 @@ def _placeholder(site_packages: Path, distribution: str, version: str, packages:
 def _copy(source: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for file in source.glob("*.py"):
-        # Not over the same: another process may be importing it.
-        if not (target / file.name).exists() or (target / file.name).read_bytes() != file.read_bytes():
-            shutil.copyfile(file, target / file.name)
+        _write(target / file.name, file.read_bytes())
 
 
 def _metadata(site_packages: Path, distribution: str, version: str, packages: list[str]) -> None:
     folder = site_packages / f"{distribution.replace('-', '_')}-{version}.dist-info"
     folder.mkdir(exist_ok=True)
-    summary = "A stand-in of the tests"
-    (folder / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\nSummary: {summary}\n", encoding="utf-8"
+    lines = (
+        "Metadata-Version: 2.1",
+        f"Name: {distribution}",
+        f"Version: {version}",
+        "Summary: A stand-in of the tests",
     )
-    (folder / "INSTALLER").write_text("tests.support.stand_ins.neuron\n", encoding="utf-8")
-    files = [file.relative_to(site_packages) for name in packages for file in (site_packages / name).glob("*.py")]
+    _write(folder / "METADATA", "".join(f"{line}\n" for line in lines).encode())
+    _write(folder / "INSTALLER", b"tests.support.stand_ins.neuron\n")
+    modules = sorted(file for name in packages for file in (site_packages / name).glob("*.py"))
+    files = [file.relative_to(site_packages) for file in modules]
     records = [*files, *(folder.relative_to(site_packages) / name for name in ("METADATA", "INSTALLER", "RECORD"))]
-    (folder / "RECORD").write_text("".join(f"{name},,\n" for name in records), encoding="utf-8")
+    _write(folder / "RECORD", "".join(f"{name},,\n" for name in records).encode())
+
+
+def _write(file: Path, data: bytes) -> None:
+    """Write a file, unless it has these bytes: another process may be reading it, and the folder may be read-only."""
+    if not file.exists() or file.read_bytes() != data:
+        file.write_bytes(data)
