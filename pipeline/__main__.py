@@ -25,6 +25,7 @@ def main() -> None:
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line (or `arguments`); the exit code."""
     signal.signal(signal.SIGTERM, _terminated)
+    console.escape_output()
     try:
         code = int(app(arguments, standalone_mode=False) or OK)
         if code == INTERRUPTED:  # how the parser reports a Ctrl-C
@@ -42,7 +43,7 @@ def run(arguments: list[str] | None = None) -> int:
         return UNEXPECTED
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # a usage error of the parser
-            error.show()
+            error.show(file=sys.stderr)
             return int(error.exit_code)
         from .sources import redacted
         from .workers.client import WorkerCrash

@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import shutil
 import sys
+from typing import TextIO
 
 from ..errors import MarError
+
+_ESCAPED = "mar-escaped"
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    """Characters that an encoding lacks, as JSON escapes them: \\u4e2d, \\ud83d\\ude00."""
+    assert isinstance(error, UnicodeEncodeError)
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4)), error.end
+
+
+def escape_output() -> None:
+    """Escape what standard output and standard error cannot encode, so that texts are shown and JSON stays JSON."""
+    codecs.register_error(_ESCAPED, _escaped)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_ESCAPED)
+
+
+def draws(stream: TextIO) -> bool:
+    """Whether a stream can encode every character, as those of bars and trees."""
+    return (stream.encoding or "").lower().startswith("utf")
 
 
 def command() -> str:

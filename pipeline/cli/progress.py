@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..text import size
+from . import console
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -86,8 +87,8 @@ def _plain(text: str) -> str:
 
 @contextmanager
 def events() -> Iterator[Lines | Bars]:
-    """The receiver of a build's events: bars if standard error is a terminal, plain lines if not."""
-    if not sys.stderr.isatty():
+    """The receiver of a build's events: bars if standard error is a terminal that can show them, else plain lines."""
+    if not (sys.stderr.isatty() and console.draws(sys.stderr)):
         yield Lines()
         return
     from rich.console import Console

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from ..text import printable, seconds, size, table
+from . import console
 
 if TYPE_CHECKING:
     from ..builder.session import ArchiveReport
@@ -48,8 +51,6 @@ def _origin(source: dict[str, Any]) -> str:
 
 def tree(description: dict[str, Any]) -> str:
     """The result of `archive.contents.describe`, drawn as a tree."""
-    from io import StringIO
-
     from rich.console import Console
     from rich.tree import Tree
 
@@ -82,9 +83,15 @@ def tree(description: dict[str, Any]) -> str:
                 _branch(branch.add(name), values)
     else:
         root.add("provenance: none; another tool made this archive")
-    text = StringIO()
+    text = StringIO() if console.draws(sys.stdout) else _Ascii()
     Console(file=text, width=120, highlight=False, markup=False, emoji=False).print(root)
     return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
+
+
+class _Ascii(StringIO):
+    """A text in which rich draws with ASCII characters only."""
+
+    encoding = "ascii"
 
 
 def _manifest(root: Any, manifest: dict[str, Any]) -> None:

@@ -97,7 +97,8 @@ def read_input(text: str) -> Any:
     it is the request itself. Raises InputError if it cannot be read."""
     try:
         if text == "-":
-            text = sys.stdin.read()
+            # UTF-8, as files and requests are, whatever the terminal's encoding.
+            text = sys.stdin.buffer.read().decode() if hasattr(sys.stdin, "buffer") else sys.stdin.read()
         elif text.startswith("@"):
             text = Path(text[1:]).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
