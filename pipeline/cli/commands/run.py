@@ -62,14 +62,14 @@ def explain(
     from ...answers import rehearsal
     from .. import explanation
 
-    foreign = rehearsal.is_foreign(archive)
     if html is not None:
         explanation.check_writable(html)
-        if foreign:
-            raise InputError(
-                f"{archive.name} was made by another tool: what its handler explains is shown as JSON only.",
-                fix="Leave --html out.",
-            )
+    foreign = rehearsal.is_foreign(archive)
+    if foreign and html is not None:
+        raise InputError(
+            f"{archive.name} was made by another tool: what its handler explains is shown as JSON only.",
+            fix="Leave --html out.",
+        )
     parsed = read_input(request)
     replies = rehearsal.answers(open_store(cache), archive, [parsed], explain=True)
     reply = replies["single"][0]
