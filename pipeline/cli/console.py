@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import io
 import shutil
 import sys
@@ -24,8 +25,10 @@ def escape_output() -> None:
     """Escape what standard output and standard error cannot encode, so that texts are shown and JSON stays JSON."""
     codecs.register_error(_ESCAPED, _escaped)
     for stream in (sys.stdout, sys.stderr):
+        # OSError: in a forked process whose output was a file and is a pipe now.
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=_ESCAPED)
+            with contextlib.suppress(OSError):
+                stream.reconfigure(errors=_ESCAPED)
 
 
 def draws(stream: TextIO) -> bool:
