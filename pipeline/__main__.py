@@ -8,7 +8,7 @@ import traceback
 
 from .cli import console
 from .cli.app import app
-from .errors import INTERRUPTED, OK, UNEXPECTED, MarError
+from .errors import INTERRUPTED, OK, UNEXPECTED, InputError, MarError
 from .host import environment
 
 
@@ -20,6 +20,14 @@ def main() -> None:
     """The entry point: run the command line and exit with its code."""
     environment.hide()
     sys.exit(run())
+
+
+def _denied(error: PermissionError) -> InputError:
+    return InputError(
+        f"{error.filename}: {error.strerror}.",
+        "It belongs to another user, or its permissions or the file system keep you out.",
+        "Change them (chmod, chown), or name another place.",
+    )
 
 
 def run(arguments: list[str] | None = None) -> int:
@@ -42,6 +50,9 @@ def run(arguments: list[str] | None = None) -> int:
         sys.stderr.close()
         return UNEXPECTED
     except Exception as error:
+        if isinstance(error, PermissionError) and error.filename:
+            console.failed(_denied(error))
+            return InputError.exit_code
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # a usage error of the parser
             error.show(file=sys.stderr)
             return int(error.exit_code)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..errors import InputError
+from ..files import pointers
 from ..files.tree import CHUNK, Tree, scan, walk
 from ..text import printable
 from . import tar_reader, zip_directory, zip_reader
@@ -206,6 +207,8 @@ def _kind(path: Path) -> Kind:
             # A zip file with other bytes in front is refused later, with that reason.
             if start in (zip_directory.LOCAL, zip_directory.END) or zip_directory.has_end(file):
                 return "zip"
+            file.seek(0)
+            pointers.refuse(file.read(pointers.LONGEST), str(path))
         if start[:2] == b"\x1f\x8b" and path.name.endswith((".tar.gz", ".tgz")):
             return "tgz"
         why = "It was truncated by a copy or a full disk, or is a different file."

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..errors import InputError
+from ..files import pointers
 from ..files.yaml import MAX_BYTES, Document, Where, parse
 from ..model import address, lock
 from ..model.address import ModelSource
@@ -107,6 +108,9 @@ class ConfigReader:
             return None
         except (OSError, ValueError) as error:
             self._problems.add_general(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
+            return None
+        if pointers.is_pointer(raw):
+            self._problems.add_general(f"{path}: is a Git LFS pointer, not the file itself: run `git lfs pull`")
             return None
         if len(raw) > MAX_BYTES:
             self._problems.add_general(f"{path}: is larger than {MAX_BYTES >> 20} MiB, so it is not a config")

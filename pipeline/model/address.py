@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from .. import ROOT
 from ..tasks import TASKS
 from ..text import near
+from .misplaced import repository
 
 Kind = Literal["starter", "folder", "hub", "url", "mlflow"]
 
@@ -122,6 +123,11 @@ def find(name: str, folders: Sequence[Path]) -> ModelSource:
         raise ValueError(f"{name} is a file: name the folder that save_pretrained() wrote, with its config.json")
     if name[0] in "./~" or name.endswith("/") or "\\" in name:
         raise ValueError(f"no such folder: {name}{_hint(candidates)}")
+    if (id_ := repository(name)) and _is_hub_id(id_):
+        raise ValueError(
+            f"{name} is a folder's name in the Hugging Face cache: write the Hub id, {id_}, or the path of one of the "
+            "folder's snapshots"
+        )
     if not _is_hub_id(name):
         raise ValueError(f"{name} is neither a folder here nor a Hub id (NAME or ORGANISATION/NAME){_hint(candidates)}")
     return ModelSource(kind="hub", name=name, repo=name)

@@ -103,8 +103,8 @@ def tensors(file: Path, name: str) -> dict[str, Any]:
     except ValueError as error:
         raise InputError(
             f"{name} is not a complete safetensors file: {error}.",
-            "A download or a copy was cut short, or it is a Git LFS pointer.",
-            "Fetch the file again (`git lfs pull` in a clone).",
+            "A download or a copy was cut short.",
+            "Fetch the file again.",
         ) from None
 
 

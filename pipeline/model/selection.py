@@ -18,6 +18,7 @@ from typing import Any
 from ..errors import InputError
 from ..text import printable
 from .checkpoint import CONFIG, FOREIGN, INDEX, PICKLES, SIDE_FILES, VOCABULARIES, WEIGHTS
+from .misplaced import refuse_cache
 
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 ADAPTER = "adapter"
@@ -154,6 +155,7 @@ def _homes(present: Collection[str], where: str, text: Text) -> _Homes:
             f"{where} has no config.json, but has {', '.join(checkpoints[-3:])} of a training run.",
             fix=f"Name one of them; the newest is {where.rstrip('/')}/{checkpoints[-1]}",
         )
+    refuse_cache(present, where, text)
     raise InputError(
         f"{where} has no config.json, so it is not a Hugging Face checkpoint.",
         fix="Point at the folder that save_pretrained() wrote, or at a model's Hub id.",

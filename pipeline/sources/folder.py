@@ -7,7 +7,6 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,11 @@ class Folder:
 
     def sizes(self) -> Mapping[str, int]:
         if self._sizes is None:
-            self._sizes = {file.relative_to(self.path).as_posix(): size for file, size in _walk(self.path, DEEPEST)}
+            try:
+                files = dict(_walk(self.path, DEEPEST))
+            except OSError as error:
+                raise _unreadable(self.path, error) from None
+            self._sizes = {file.relative_to(self.path).as_posix(): size for file, size in files.items()}
         return self._sizes
 
     def text(self, path: str) -> str:
@@ -46,15 +49,21 @@ class Folder:
             ) from None
 
     def _bytes(self, path: str) -> bytes:
-        # O_NOFOLLOW, O_NONBLOCK: the file may have been replaced by a link or a pipe meanwhile.
-        with os.fdopen(os.open(self._file(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as stream:
-            return stream.read() if stat.S_ISREG(os.fstat(stream.fileno()).st_mode) else b""
+        file = self._file(path)
+        try:
+            # O_NOFOLLOW, O_NONBLOCK: the file may have been replaced by a link or a pipe meanwhile.
+            with os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as stream:
+                return stream.read() if stat.S_ISREG(os.fstat(stream.fileno()).st_mode) else b""
+        except OSError as error:
+            raise _unreadable(file, error) from None
 
     def _file(self, path: str) -> Path:
         """The path of a file, with all links resolved. Raises InputError for a link out of the folder."""
         link = self.path / path
         try:
             file, home = link.resolve(strict=True), self.path.resolve(strict=True)
+        except PermissionError as error:
+            raise _unreadable(Path(error.filename or link), error) from None
         except (OSError, RuntimeError):  # before Python 3.13, circular links raise RuntimeError
             raise InputError(
                 f"{link} is a broken link.",
@@ -116,14 +125,30 @@ def _is_blob(file: Path, home: Path) -> bool:
     return False
 
 
+def _unreadable(path: Path, error: OSError) -> InputError:
+    return InputError(
+        f"{path} cannot be read: {error.strerror or error}.",
+        "It belongs to another user, or its permissions keep you out." if isinstance(error, PermissionError) else "",
+        "Change them (chmod, chown), or ask its owner to."
+        if isinstance(error, PermissionError)
+        else "Copy the checkpoint again.",
+    )
+
+
 def _walk(folder: Path, depth: int) -> Iterator[tuple[Path, int]]:
-    """Every file in a folder, with its size in bytes; 0 for a broken link, which is an error once the file is read."""
+    """Every file in a folder, with its size in bytes; 0 for broken links and files that may not be read, which are
+    errors once they are read."""
     with os.scandir(folder) as items:
         for item in items:
-            with suppress(OSError):  # an unreadable folder is not a part of the checkpoint
+            try:
                 if item.is_symlink() and not Path(item.path).exists():
                     yield Path(item.path), 0
                 elif item.is_file():
                     yield Path(item.path), item.stat().st_size
                 elif depth > 1 and item.is_dir() and not item.name.startswith("."):
                     yield from _walk(Path(item.path), depth - 1)
+            except PermissionError:
+                if not item.is_dir(follow_symlinks=False):  # an unreadable folder is not a part of the checkpoint
+                    yield Path(item.path), 0
+            except OSError:
+                continue

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ..files import pointers
 from ..files.tree import Entry
 
 Progress = Callable[[str, int, int | None], None]
@@ -58,3 +59,10 @@ class Source(Protocol):
 
     def fetch(self, files: Mapping[str, str], progress: Progress) -> list[Fetched]:
         """Download or read the files; their entries have their digests."""
+
+
+def read_text(source: Source, path: str) -> str:
+    """The text of a small file of a source. Raises InputError for a Git LFS pointer in its place."""
+    text = source.text(path)
+    pointers.refuse(text[: pointers.LONGEST].encode(), f"{source.where}/{path}")
+    return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from .. import sources
@@ -12,6 +13,7 @@ from ..model.address import ModelSource
 from ..model.lock import Locked, TaskLookup
 from ..model.selection import ADAPTER, ADAPTER_CONFIG, read_object, select
 from ..tasks import TASKS, Task
+from .source import read_text
 
 
 def task_lookup(store: Store, offline: bool) -> TaskLookup:
@@ -23,9 +25,10 @@ def task_lookup(store: Store, offline: bool) -> TaskLookup:
             source = sources.of(store, offline, model, revision, locked)
             source.may_fetch = True
             # Pickles too: the download stage has the better message if weights cannot be used.
-            files = select(source.sizes(), source.where, source.text, pickles=True).files
+            text = partial(read_text, source)
+            files = select(source.sizes(), source.where, text, pickles=True).files
             name = f"{ADAPTER}/{ADAPTER_CONFIG}" if f"{ADAPTER}/{ADAPTER_CONFIG}" in files else checkpoint.CONFIG
-            config = read_object(source.text(files[name]), name, source.where)
+            config = read_object(text(files[name]), name, source.where)
         is_adapter = name.startswith(ADAPTER)
         task = adapter.task_of(config) if is_adapter else checkpoint.task_of(config)
         if task is None:

@@ -9,12 +9,13 @@ from typing import Any, TypeVar
 
 from ... import sources
 from ...errors import InputError, StageError
+from ...files import pointers
 from ...model import checkpoint, lock
 from ...model.address import ModelSource, find, is_commit
 from ...model.remote_code import with_code
 from ...model.selection import Base, Selection, has_vocabulary, select, with_base
 from ...sources.hub.repository import Hub
-from ...sources.source import Fetched, NotReadYet, Source
+from ...sources.source import Fetched, NotReadYet, Source, read_text
 from ..build import Build, Checkpoint, Inputs, Job, Part
 from ..stage import Kept, Permit, Stage
 
@@ -92,7 +93,7 @@ def _select(build: Build, source: Source, permit: Permit, *, tokenizer: bool = T
     """The files to take of a source."""
 
     def text(path: str) -> str:
-        return _read(source, permit, lambda: source.text(path))
+        return _read(source, permit, lambda: read_text(source, path))
 
     handler = build.config.handler
     present = _read(source, permit, source.sizes)
@@ -160,7 +161,9 @@ def run(job: Job) -> Kept:
     fetched: list[Fetched] = []
     for part in parts:
         part.source.may_fetch = True
-        fetched += part.source.fetch(part.files, job.progress)
+        theirs = part.source.fetch(part.files, job.progress)
+        _refuse_pointers(job, part, theirs)
+        fetched += theirs
     for part in parts:
         if isinstance(part.source, Hub):
             part.source.keep_reference()
@@ -173,6 +176,15 @@ def run(job: Job) -> Kept:
             names = [entry.path for entry in entries]
             checkpoint.refuse_other_weights(store.use(entry, places).read_bytes(), names)
     return Kept(entries, places)
+
+
+def _refuse_pointers(job: Job, part: Part, fetched: list[Fetched]) -> None:
+    """Raises InputError for a Git LFS pointer among the files of a part."""
+    for file in fetched:
+        if file.entry.size <= pointers.LONGEST:
+            places = {} if file.place is None else {file.entry.path: file.place}
+            content = job.build.store.use(file.entry, places).read_bytes()
+            pointers.refuse(content, f"{part.source.where}/{part.files[file.entry.path]}")
 
 
 STAGE = Stage(
