@@ -86,12 +86,16 @@ def smoke(
 
 
 def tolerance_of(archive: Path) -> float:
-    """The default tolerance of an archive's scores: in 16 bits, a batch or another device changes the rounding."""
+    """The tolerance of an archive's scores: the one that it was built with (verify.tolerance), else the default. In 16
+    bits, a batch or another device changes the rounding."""
     content = Archive(archive)
     try:
-        settings = content.json(PROVENANCE)["settings"]["handler"]["handler"]
+        recorded = content.json(PROVENANCE)["settings"]
+        if "verify" in recorded:
+            return float(recorded["verify"]["tolerance"])
+        settings = recorded["handler"]["handler"]
         dtype, hardware = str(settings["dtype"]), str(settings["hardware"])
-    except (KeyError, TypeError):  # an archive of another tool
+    except (KeyError, TypeError, ValueError):  # an archive of another tool
         return FLOAT32["cpu"]
     config = content.json("config.json") if dtype == "auto" else None
     if isinstance(config, dict):

@@ -62,6 +62,13 @@ def test_scores_may_differ_as_the_archives_weights_and_hardware_allow(
     assert tolerance_of(folder) == allowed
 
 
+@pytest.mark.parametrize(("verify", "allowed"), [({"tolerance": 0.5}, 0.5), ({}, 1e-4), ({"tolerance": "x"}, 1e-4)])
+def test_a_tolerance_that_is_recorded_is_the_one_that_counts(tmp_path: Path, verify: Any, allowed: float) -> None:
+    folder = pack(tmp_path, "m", ECHO, "no-archive")
+    (folder / "provenance.json").write_text(json.dumps({"settings": {"handler": {"handler": {}}, "verify": verify}}))
+    assert tolerance_of(folder) == allowed
+
+
 def test_nothing_to_try_is_an_error() -> None:
     with pytest.raises(InputError, match="no archive to try"):
         smoke([], echo)

@@ -49,6 +49,7 @@ def params(inputs: Inputs) -> dict[str, Any]:
         "format": archive.format,
         "source": source(inputs),
         "settings": inputs.result("serialize").params,
+        **_verify(inputs),
         "mar-pipeline": __version__,
         "python": _python(),
         "epoch": writer.epoch(os.environ.get("SOURCE_DATE_EPOCH")),
@@ -91,8 +92,15 @@ def provenance(inputs: Inputs) -> dict[str, Any]:
                 "version": inputs.config.archive.version,
                 "format": inputs.config.archive.format,
             },
+            **_verify(inputs),
         },
     }
+
+
+def _verify(inputs: Inputs) -> dict[str, Any]:
+    """The tolerance of the archive's scores, where it is not the default one: `mar smoke` allows it too."""
+    tolerance = inputs.config.verify.tolerance
+    return {} if tolerance is None else {"verify": {"tolerance": tolerance}}
 
 
 def provenance_text(inputs: Inputs) -> str:

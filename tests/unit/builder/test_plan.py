@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mar_pipeline.archive.reader import PROVENANCE, Archive
 from mar_pipeline.builder import runner, status
 from mar_pipeline.builder.build import Build, Job, Options
 from mar_pipeline.builder.runner import Done
@@ -19,6 +20,7 @@ from mar_pipeline.cache.store import Damaged, Store
 from mar_pipeline.config import build_config
 from mar_pipeline.errors import StageError
 from mar_pipeline.model.address import STARTERS
+from mar_pipeline.serving.smoke import tolerance_of
 from tests.support import copied
 
 
@@ -101,6 +103,15 @@ def test_a_plan_and_a_build_give_the_same_reasons(build: Build) -> None:
     handler, version = events.reasons["archive"]
     assert re.fullmatch(r"the result of handler [0-9a-f]{12} -> [0-9a-f]{12}", handler)
     assert version == "version 1.0 -> 2.0"
+
+
+def test_a_tolerance_of_ones_own_is_in_the_archive_and_allowed_when_it_is_served(build: Build) -> None:
+    for settings, recorded, allowed in (((), None, 1e-4), (("verify.tolerance=0.03",), {"tolerance": 0.03}, 0.03)):
+        chosen = again(build, *settings)
+        runner.run(chosen, Events())
+        archive = chosen.out / "model-store" / chosen.filename
+        assert Archive(archive).json(PROVENANCE)["settings"].get("verify") == recorded
+        assert tolerance_of(archive) == allowed
 
 
 def test_reasons_are_data_and_words(build: Build) -> None:
