@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from handlers.base import Handler
+from handlers.inference import defaults
 from handlers.inference.batches import together
 from handlers.inference.explanation import Target
 from handlers.inference.generation import Parameters, Row
@@ -29,16 +29,10 @@ class TextGeneration(Handler):
     task = Task("text_generation", "AutoModelForCausalLM", generates=True)
 
     def prepare(self) -> None:
-        file = self.folder / "generation_config.json"
-        own = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        config = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
-        self.defaults = {
-            **{name: own[name] for name in ("temperature", "top_k", "top_p", "repetition_penalty") if own.get(name)},
-            **(self.settings.get("generation") or {}),
-        }
-        ends = own.get("eos_token_id", config.get("eos_token_id"))
-        ends = [] if ends is None else [ends] if isinstance(ends, int) else ends
-        self.ends = frozenset(int(end) for end in ends)
+        own, self.ends = defaults.read(self.folder, getattr(self.model, "model", None))
+        self.limit: int | None = own.pop("max_length", None)
+        """The most tokens of prompt and text by default, as the checkpoint has it."""
+        self.defaults = {**own, **(self.settings.get("generation") or {})}
         self.chat = Chat(self.folder, self.tokenizer.settings)
         self.steps = Steps()
 
@@ -149,6 +143,8 @@ class TextGeneration(Handler):
                 f"the prompt has {len(encoding)} tokens, which leaves room for {room} of {self.max_length}",
                 "parameters.max_new_tokens",
             )
+        if self.limit and not {"max_new_tokens"} & {*self.defaults, *own}:
+            room = max(1, min(room, self.limit - len(encoding)))
         parameters.max_new_tokens = min(parameters.max_new_tokens, room)
         count = len(encoding)
         return {"written": written, "encoding": encoding, "chosen": parameters, "tokens": count, "longest": count}

@@ -177,6 +177,8 @@ class Pretrained:
             num_return_sequences=1,
             return_dict_in_generate=False,
             repetition_penalty=1.0,
+            # Several tokens at a time, which `choose` does not see one by one.
+            prompt_lookup_num_tokens=None,
             pad_token_id=pad,
             logits_processor=LogitsProcessorList([choose]),
             stopping_criteria=StoppingCriteriaList([ended]),

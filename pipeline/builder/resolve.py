@@ -11,23 +11,12 @@ from ..answers.tolerance import of_scores
 from ..config import build_config
 from ..errors import InputError
 from ..host.chips import CHIPS
-from ..model import adapter
-from ..model.checkpoint import (
-    CONFIG,
-    HEADS,
-    INDEX,
-    WEIGHTS,
-    architectures,
-    positions,
-    quantization,
-    refuse_strange,
-    task_of,
-    tensors,
-    unnamed,
-)
+from ..model import adapter, values
+from ..model.checkpoint import CONFIG, GENERATION, INDEX, WEIGHTS, architectures, positions, task_of, tensors
 from ..model.checkpoint import dtype as dtype_of
-from ..model.checkpoint import head as head_of
-from ..model.checkpoint import labels as labels_of
+from ..model.labels import HEADS, unnamed
+from ..model.labels import head as head_of
+from ..model.labels import labels as labels_of
 from ..model.selection import ADAPTER, ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 if TYPE_CHECKING:
@@ -40,7 +29,7 @@ DEFAULT_MAX_LENGTH = 512
 def _config(inputs: Inputs) -> dict[str, Any]:
     """The checkpoint's config.json. Raises InputError if a value in it has an impossible type."""
     config = inputs.read_json("download", CONFIG)
-    refuse_strange(config)
+    values.refuse_strange(config)
     return config
 
 
@@ -90,6 +79,10 @@ def check_task(inputs: Inputs) -> None:
             f"{inputs.config.model.name} is {name} for {own.name}, not for {task.name}.",
             fix=f"Use --task {own.name} (handler.mode), or a model that was fine-tuned for {task.name}.",
         )
+    if task.generates:
+        # As in transformers, one file counts.
+        file = GENERATION if inputs.find("download", GENERATION) else CONFIG
+        values.refuse_strange(inputs.read_json("download", file), file, generates=True)
     if config.get("is_encoder_decoder"):
         raise InputError(
             f"{inputs.config.model.name} ({config.get('model_type')}) is an encoder-decoder: no handler serves it.",
@@ -147,7 +140,7 @@ def _head(inputs: Inputs) -> tuple[str, int | None] | None:
         file = inputs.find("download", f"{ADAPTER}/{ADAPTER_WEIGHTS}")
         return ("", adapter.labels(tensors(file, ADAPTER_WEIGHTS))) if file else None
     # Quantized weights are packed into other shapes.
-    if quantization(_config(inputs)):
+    if values.quantization(_config(inputs)):
         return None
     places = inputs.read_json("download", INDEX).get("weight_map") or {}
     for name in sorted({WEIGHTS, *(places[weight] for weight in HEADS & places.keys())}):
@@ -160,7 +153,7 @@ def _head(inputs: Inputs) -> tuple[str, int | None] | None:
 def refuse_quantized(inputs: Inputs) -> None:
     """Raises InputError if the weights are quantized in a form that a graph cannot hold. On a CPU, transformers turns
     FP8 and MXFP4 into plain weights."""
-    method = quantization(_config(inputs))
+    method = values.quantization(_config(inputs))
     if method and method not in ("fp8", "finegrained_fp8", "mxfp4"):
         raise InputError(
             f"{inputs.config.model.name} is quantized ({method}), and a traced graph cannot hold such weights.",

@@ -11,6 +11,7 @@ from ..errors import InputError
 from ..tasks import TASKS, Task
 
 CONFIG = "config.json"
+GENERATION = "generation_config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
@@ -140,109 +141,12 @@ def architectures(config: dict[str, Any]) -> list[str]:
     return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
-_KINDS: dict[str, tuple[str, type | tuple[type, ...]]] = {
-    "max_position_embeddings": ("a positive number", int),
-    "n_positions": ("a positive number", int),
-    "pad_token_id": ("a number", int),
-    "architectures": ("a list of names", (list, str)),
-    "model_type": ("a name", str),
-    "dtype": ("a name", (str, dict)),
-    "torch_dtype": ("a name", (str, dict)),
-    "quantization_config": ("an object", dict),
-}
-"""What this package reads itself from config.json: the JSON type of the values, in words and in Python."""
-
-
-def refuse_strange(config: dict[str, Any]) -> None:
-    """Raises InputError if config.json has values of other types than `_KINDS`, or positions that are not positive."""
-    for key, (words, kinds) in _KINDS.items():
-        value = config.get(key)
-        right = isinstance(value, kinds) and not isinstance(value, bool)
-        if value is not None and (not right or (words == "a positive number" and not 0 < value < 10**12)):
-            raise InputError(
-                f"{key} in the checkpoint's config.json is {json.dumps(value)[:80]}, which is not {words}.",
-                "It was edited, or a program wrote it that is not transformers.",
-                "Correct it, or restore the file from the model's source.",
-            )
-
-
-def labels(config: dict[str, Any]) -> dict[int, str]:
-    """Index -> label name, as transformers' PretrainedConfig reads it (two labels if the config has none). Raises
-    InputError if id2label is not a mapping of 0, 1, 2, ... to names, or num_labels not a number."""
-    names = config.get("id2label")
-    if names:
-        try:
-            by_index = {int(index): name for index, name in sorted(names.items(), key=lambda item: int(item[0]))}
-        except (AttributeError, ValueError, TypeError):
-            by_index = {}
-        has_none = any(name is None or isinstance(name, list | dict) for name in by_index.values())
-        if not by_index or has_none or list(by_index) != list(range(len(names))):
-            raise InputError(
-                "id2label in the checkpoint's config.json is not a mapping of 0, 1, 2, ... to names.",
-                fix='Fix it there: {"0": "first", "1": "second", ...}.',
-            )
-        return {index: str(name) for index, name in by_index.items()}
-    number = config.get("num_labels", 2)
-    if type(number) is not int or not 0 < number <= MOST_LABELS:
-        raise InputError(
-            f"num_labels in the checkpoint's config.json is {json.dumps(number)[:80]}, which is not a number from 1 to "
-            f"{MOST_LABELS:,}.",
-            fix="Correct it there, or list the names of the labels as id2label.",
-        )
-    return unnamed(number)
-
-
-def unnamed(number: int) -> dict[int, str]:
-    """The names that transformers gives to labels without names."""
-    return {index: f"LABEL_{index}" for index in range(number)}
-
-
-MOST_LABELS = 100_000
-
-HEADS = frozenset(
-    f"{layer}.weight"
-    for layer in ("classifier", "score", "logits_proj", "classifier.out_proj", "score.out_proj",
-                  "classifier.linear_out", "sequence_summary.summary")
-)  # fmt: skip
-"""The weights with a row for each label, in transformers' classes for encoders and decoders."""
-
-
-def head(tensors: dict[str, Any]) -> tuple[str, int] | None:
-    """The weight with a row for each label, and the number of its rows, from a safetensors file's header; None if it
-    has none."""
-    for name in sorted(HEADS & tensors.keys()):
-        shape = tensors[name]["shape"]
-        if len(shape) == 2 and isinstance(shape[0], int):
-            return name, shape[0]
-    return None
-
-
 # Families whose position embeddings start after pad_token_id (`padding_idx` in their modeling files). OPT's do too, but
 # its config does not count those rows.
 _BEHIND_PADDING = frozenset(
     ("camembert", "data2vec-text", "ibert", "lilt", "longformer", "luke", "markuplm", "mpnet", "roberta",
      "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod")
 )  # fmt: skip
-
-
-def quantization(config: dict[str, Any]) -> str | None:
-    """How the weights are quantized, as config.json names it; None if they are not."""
-    settings = config.get("quantization_config")
-    if not isinstance(settings, dict):
-        return None
-    is_bits = settings.get("load_in_4bit") or settings.get("load_in_8bit")
-    return str(settings.get("quant_method") or ("bitsandbytes" if is_bits else "by an unnamed method"))
-
-
-ATTENTION = ("_attn_implementation", "attn_implementation", "_attn_implementation_internal")
-"""Keys of config.json that choose how attention is computed."""
-
-
-def attention(config: dict[str, Any]) -> list[str]:
-    """The kinds of attention that config.json asks for, and that not every machine or architecture has."""
-    inner = (value for value in config.values() if isinstance(value, dict))
-    asked = [part.get(key) for part in (config, *inner) for key in ATTENTION]
-    return sorted({str(kind) for kind in asked if kind not in (None, "eager", "sdpa")})
 
 
 def dtype(config: dict[str, Any]) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, MarError, disk_is_full
-from ..model.checkpoint import CONFIG, attention, quantization, read_json
+from ..model.checkpoint import CONFIG, read_json
+from ..model.values import attention, quantization
 
 
 @contextmanager

@@ -223,10 +223,15 @@ def _generate(model: Any, tokenizer: Any, request: Any, settings: dict[str, Any]
     ids = encoded["input_ids"]
     room = settings["max_length"] - ids.shape[1]
     chosen = {name: parameters[name] for name in ("repetition_penalty",) if name in parameters}
+    most = parameters.get("max_new_tokens") or model.generation_config.max_new_tokens
+    if not most:
+        # 64, unless that exceeds the checkpoint's max_length; 20 is transformers 4's own default.
+        total = model.generation_config.max_length
+        most = 64 if total in (None, 20) else max(1, min(64, total - ids.shape[1]))
     out = model.generate(
         input_ids=ids,
         attention_mask=encoded.get("attention_mask"),
-        max_new_tokens=max(1, min(int(parameters.get("max_new_tokens", 64)), room)),
+        max_new_tokens=max(1, min(int(most), room)),
         do_sample=False,
         num_beams=1,
         num_return_sequences=1,

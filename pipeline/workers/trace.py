@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..archive.records import write_repeatable
 from ..errors import MarError, StageError, disk_is_full
+from ..model.checkpoint import GENERATION
 from ..portable.tracing import encoder, traceable_masks
 from ..tasks import TASKS
 from . import probe
@@ -55,6 +56,7 @@ def trace(job: dict[str, Any], report: Report) -> dict[str, Any]:
     _name_modules(model)
     if task.generates:
         _refuse_constraints(model.generation_config)
+        _save_generation(model.generation_config, Path(job["checkpoint"]), Path(job["out"]))
     model.config.use_cache = task.generates
     words = tokenizer(job["checkpoint"], trust_remote_code=bool(job.get("trust_remote_code")))
     settle_padding(model, words)
@@ -80,6 +82,13 @@ def trace(job: dict[str, Any], report: Report) -> dict[str, Any]:
         facts["weights"] = _save(graph, Path(job["out"]))
     (Path(job["out"]) / FACTS).write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return facts
+
+
+def _save_generation(own: Any, checkpoint: Path, out: Path) -> None:
+    """Write generation_config.json if the checkpoint has none: what transformers takes from config.json, and from the
+    architecture's own defaults, which a handler without transformers does not know."""
+    if not (checkpoint / GENERATION).exists():
+        (out / GENERATION).write_text(json.dumps(own.to_diff_dict(), indent=2, default=str) + "\n", encoding="utf-8")
 
 
 def _name_modules(model: Any) -> None:
@@ -118,18 +127,24 @@ def _save(graph: Any, folder: Path) -> dict[str, str]:
     return names
 
 
-# Settings in generation_config.json that change greedy decoding and that only transformers' own loop implements.
-_CONSTRAINTS = (
-    "no_repeat_ngram_size", "suppress_tokens", "begin_suppress_tokens", "bad_words_ids", "min_new_tokens", "min_length",
-    "forced_bos_token_id", "forced_eos_token_id", "sequence_bias", "exponential_decay_length_penalty", "guidance_scale",
-    "encoder_no_repeat_ngram_size", "encoder_repetition_penalty", "stop_strings", "watermarking_config", "dola_layers",
-)  # fmt: skip
+# Settings in generation_config.json that change greedy decoding and that only transformers' own loop implements, and
+# the values with which they do not. None and an empty list never do.
+_CONSTRAINTS: dict[str, tuple[Any, ...]] = {
+    **dict.fromkeys(("no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "min_new_tokens", "min_length"), (0,)),
+    **dict.fromkeys(("guidance_scale", "encoder_repetition_penalty"), (1,)),
+    **dict.fromkeys(("penalty_alpha", "token_healing"), (0,)),
+    **dict.fromkeys(
+        ("suppress_tokens", "begin_suppress_tokens", "bad_words_ids", "forced_bos_token_id", "forced_eos_token_id",
+         "sequence_bias", "exponential_decay_length_penalty", "stop_strings", "watermarking_config", "dola_layers",
+         "force_words_ids", "constraints"), ()
+    ),
+}  # fmt: skip
 
 
 def _refuse_constraints(own: Any) -> None:
     """Raises StageError if the checkpoint's generation settings need more than the traced loop implements."""
-    neutral: tuple[Any, ...] = (None, 0, 1, 1.0, [], False)
-    unsupported = [name for name in _CONSTRAINTS if getattr(own, name, None) not in neutral]
+    asked = {name: getattr(own, name, None) for name in _CONSTRAINTS}
+    unsupported = [name for name, value in asked.items() if value not in (None, [], *_CONSTRAINTS[name])]
     if unsupported:
         raise StageError(
             f"generation_config.json asks for {', '.join(unsupported)}, which a traced decoder does not implement.",

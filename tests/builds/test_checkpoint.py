@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from mar_pipeline.audit.tensors import tensors as in_archives
 from mar_pipeline.errors import InputError
-from mar_pipeline.model import checkpoint
+from mar_pipeline.model import checkpoint, labels
 from mar_pipeline.tasks import TASKS
 from tests.support import tiny
 
@@ -140,7 +140,7 @@ def test_a_model_takes_a_text_of_just_that_many_tokens(family: str, tmp_path: Pa
 @pytest.mark.parametrize("names", [["a", "b"], {"0": "a", "2": "c"}, {"x": "a"}])
 def test_labels_that_are_no_row_of_numbers_are_refused(names: Any) -> None:
     with pytest.raises(InputError, match="id2label"):
-        checkpoint.labels({"id2label": names})
+        labels.labels({"id2label": names})
 
 
 def test_the_tokenizers_limit_holds_where_it_is_lower() -> None:
@@ -153,7 +153,7 @@ def test_labels_are_those_that_transformers_reads(tmp_path: Path, config: dict[s
     from transformers import AutoConfig
 
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", **config}))
-    assert checkpoint.labels(config) == dict(AutoConfig.from_pretrained(tmp_path).id2label)
+    assert labels.labels(config) == dict(AutoConfig.from_pretrained(tmp_path).id2label)
 
 
 def test_every_task_has_samples_of_different_lengths() -> None:

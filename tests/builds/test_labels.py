@@ -188,11 +188,11 @@ def test_an_archive_answers_with_the_labels_of_its_head_whatever_config_json_rep
 )
 @pytest.mark.parametrize("task", ["seq_classification", "token_classification"])
 def test_the_head_is_found_by_its_name_in_every_family(family: str, task: str, tmp_path: Path) -> None:
-    from mar_pipeline.model import checkpoint
+    from mar_pipeline.model import checkpoint, labels
 
     if not tiny.has(family, task):
         pytest.skip("no such class")
     folder = tiny.save(tmp_path / family, family, task, num_labels=5)
-    found = checkpoint.head(checkpoint.tensors(folder / "model.safetensors", "x"))
+    found = labels.head(checkpoint.tensors(folder / "model.safetensors", "x"))
     assert found
     assert found[1] == 5

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from ...model.checkpoint import CONFIG, INDEX, WEIGHTS, task_of
+from ...model.checkpoint import CONFIG, GENERATION, INDEX, WEIGHTS, task_of
 from ...workers.client import work
 from ..resolve import is_adapter, load_settings
 
@@ -40,7 +40,9 @@ def serialize(job: Job) -> Iterable[Entry]:
         # An adapter that is merged into fewer bits than it is served in would be another model.
         settings["dtype"] = "auto"
     for name in work("save", settings, scratch=job.scratch, progress=job.progress):
-        if name == CONFIG or ".safetensors" in name:
+        # transformers takes generation's settings out of config.json when it saves it.
+        whole = name == GENERATION and not (job.folder / name).exists()
+        if name == CONFIG or ".safetensors" in name or whole:
             (out / name).replace(job.folder / name)
     shutil.rmtree(out)
     return []

@@ -8,8 +8,9 @@ from typing import Any
 
 from ...config.values import COMPILED
 from ...model import settings_files, tokenizer
-from ...model.checkpoint import ATTENTION, CONFIG, SIDE_FILES, read_json
-from ...model.checkpoint import labels as labels_of
+from ...model.checkpoint import CONFIG, SIDE_FILES, read_json
+from ...model.labels import labels as labels_of
+from ...model.values import ATTENTION
 from ...workers.client import work
 from .. import backends, resolve
 from ..build import Inputs, Job
