@@ -24,9 +24,10 @@ class SequenceClassification(Handler):
 
     def prepare(self) -> None:
         config = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
-        # Without a problem_type, a single label is a probability, as in transformers' pipeline.
-        alone = "multi_label_classification" if len(self.labels) == 1 else "single_label_classification"
-        self.kind = config.get("problem_type") or alone
+        self.kind = str(config.get("problem_type"))
+        # As in transformers' pipeline: the softmax of one label would always be 1.
+        if self.kind != "regression" and len(self.labels) == 1:
+            self.kind = "multi_label_classification"
 
     def begin(self, request: Request, _context: Any, _index: int) -> None:
         encodings = self._encode(request.inputs)
