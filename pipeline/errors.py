@@ -29,7 +29,10 @@ class MarError(Exception):
 
     def __init__(self, what: str, why: str = "", fix: str = "") -> None:
         self.what, self.why, self.fix = what, why, fix
-        super().__init__("\n".join(line for line in (what, why, fix) if line))
+        super().__init__(what, why, fix)
+
+    def __str__(self) -> str:
+        return "\n".join(line for line in (self.what, self.why, self.fix) if line)
 
 
 class InputError(MarError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import shutil
 import tempfile
 import zipfile
@@ -50,9 +51,11 @@ class Archive:
         try:
             self.manifest: dict[str, Any] = json.loads(self.read(MANIFEST))
         except KeyError:
+            instead = "Name the archive itself; those of a build are in the folder model-store."
+            if "config.json" in self._by_path:
+                instead = f"If it is a model's folder, build its archive: mar build --model {shlex.quote(str(path))}"
             raise InputError(
-                f"{path} has no {MANIFEST}: it is not an archive of torch-model-archiver.",
-                fix="Name the archive itself; those of a build are in the folder model-store.",
+                f"{path} has no {MANIFEST}: it is not an archive of torch-model-archiver.", fix=instead
             ) from None
         except (ValueError, RecursionError) as error:
             raise InputError(f"{path} is damaged: {error}.", fix="Build it again, or copy it again.") from None
@@ -212,6 +215,8 @@ def _kind(path: Path) -> Kind:
         if start[:2] == b"\x1f\x8b" and path.name.endswith((".tar.gz", ".tgz")):
             return "tgz"
         why = "It was truncated by a copy or a full disk, or is a different file."
+    if path.suffix in (".yaml", ".yml"):
+        raise InputError(f"{path} is not an archive.", fix=f"If it is a config, build it: mar build {path}")
     raise InputError(
         f"{path} is not an archive: neither a zip file, nor a .tar.gz, nor a folder.",
         why,

@@ -120,7 +120,10 @@ def find(name: str, folders: Sequence[Path]) -> ModelSource:
     except (OSError, RuntimeError) as error:
         raise ValueError(f"{name} cannot be accessed: {getattr(error, 'strerror', None) or error}") from None
     if existing is not None:
-        raise ValueError(f"{name} is a file: name the folder that save_pretrained() wrote, with its config.json")
+        config = f"; if it is a config: mar build {name}" if existing.suffix in (".yaml", ".yml") else ""
+        raise ValueError(
+            f"{name} is a file: name the folder that save_pretrained() wrote, with its config.json{config}"
+        )
     if name[0] in "./~" or name.endswith("/") or "\\" in name:
         raise ValueError(f"no such folder: {name}{_hint(candidates)}")
     if (id_ := repository(name)) and _is_hub_id(id_):

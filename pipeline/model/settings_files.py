@@ -232,7 +232,7 @@ def _refuse_trust(settings: dict[str, Any], name: str, where: str) -> None:
             raise InputError(
                 f"{where}/{name} asks to run the model's own code: {place}.",
                 "Whether code runs is your decision; a checkpoint cannot make it.",
-                f"Remove {key} from it; or, once you have read the code, set handler.trust_remote_code: true.",
+                f"Remove {key} in a copy of it; or, once you have read the code, set handler.trust_remote_code: true.",
             )
 
 

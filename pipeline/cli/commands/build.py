@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ...errors import InputError
+from ...errors import InputError, MarError
 from ...text import near, table
 from .. import console, progress, report
 from ..options import BuildOptions, example, open_store, taking
@@ -38,6 +41,22 @@ def _configs(store: Store, options: BuildOptions) -> list[BuildConfig]:
         lookup=lookup,
     )
     return build_config.load_all(options.configs or [build_config.packaged(str(task))], overrides)
+
+
+_SETTING = re.compile(r"\b[Ss]et ((?:handler|hardware|archive|verify)(?:\.\w+)+)(?:: (\w+))?")
+
+
+@contextmanager
+def _advised(options: BuildOptions) -> Iterator[None]:
+    """Where there is no config file, advice that names a setting says how to set it on the command line."""
+    try:
+        yield
+    except MarError as error:
+        setting = _SETTING.search(error.fix)
+        if setting and not options.configs and " --" not in error.fix:
+            option = f"--set {setting[1]}={setting[2] or 'VALUE'}"
+            error.fix = f"{error.fix.removesuffix('.')}. Without a config file: {option}"
+        raise
 
 
 def _forced(stages: list[str] | None) -> tuple[session.StageName, ...]:
@@ -72,8 +91,9 @@ def build(options: BuildOptions) -> None:
     from ...builder import session
 
     settings, store = _session_options(options), open_store(options.cache)
-    loaded = _configs(store, options)
-    archives = session.run(loaded, store, settings, note=console.note, events=progress.events())
+    with _advised(options):
+        loaded = _configs(store, options)
+        archives = session.run(loaded, store, settings, note=console.note, events=progress.events())
     if options.as_json:
         print(json.dumps({"archives": archives}))
         return
@@ -95,7 +115,8 @@ def plan(options: BuildOptions) -> None:
     from ...builder import session
 
     settings, store = _session_options(options), open_store(options.cache, read_only=True)
-    archives = session.plan(_configs(store, options), store, settings, note=console.note)
+    with _advised(options):
+        archives = session.plan(_configs(store, options), store, settings, note=console.note)
     if options.as_json:
         print(json.dumps({"archives": archives}))
         return

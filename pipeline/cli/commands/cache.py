@@ -139,6 +139,7 @@ def verify(
         damages = housekeeping.damage(opened, repair=repair)
     for line in damages:
         print(line)
-    print(f"{len(damages)} damaged in {opened.root}" + (", removed" if damages and repair else ""))
+    done = ", removed" if repair else "; mar cache verify --repair removes them, and builds make them again"
+    print(f"{len(damages)} damaged in {opened.root}" + (done if damages else ""))
     if damages and not repair:
         raise typer.Exit(InputError.exit_code)

@@ -103,7 +103,8 @@ def read_input(text: str) -> Any:
             text = Path(text[1:]).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"--input {text}: {error}.", fix="Give the JSON or the text itself, @file, or - for standard input."
+            f"--input {text} cannot be read: {getattr(error, 'strerror', None) or error}.",
+            fix="Give the JSON or the text itself, @FILE, or - for standard input.",
         ) from None
     try:
         return json.loads(text)
