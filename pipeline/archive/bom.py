@@ -114,9 +114,9 @@ class _Archive:
             self.versions = _texts(self.provenance.get("versions"), _VERSION)
             self.purl = _purl(self.source)
             self.settings: dict[str, Any] = dict((self.provenance.get("settings") or {}).get("serialize") or {})
-        except (KeyError, ValueError, TypeError, AttributeError):
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise InputError(
-                f"{path} has a malformed manifest, {PROVENANCE} or config.json.",
+                f"{path} has a malformed manifest, {PROVENANCE} or config.json ({type(error).__name__}: {error}).",
                 fix="Build it again, or take it out of the model store.",
             ) from None
 

@@ -98,7 +98,7 @@ def _message(detail: ErrorDetails, where: Where, quoted: bool) -> str:
     if kind in ("string_too_short", "too_short"):
         return "is empty"
     if kind in ("string_too_long", "too_long"):
-        return f"is too long: at most {context.get('max_length')} characters"
+        return f"has {len(value)} characters, and may have {context.get('max_length')}"
     if kind == "string_pattern_mismatch":
         return f"{shown(value)}: {_pattern(where)}"
     wanted = kind.partition("_")[0]

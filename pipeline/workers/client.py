@@ -126,11 +126,13 @@ def work(
     job_file, log = folder / "job.json", folder / "log.txt"
     job_file.write_text(json.dumps({"op": op, **job}), encoding="utf-8")
     messages: list[dict[str, Any]] = []
+    doing = [f"starting ({op})"]
     code: int | None = None
 
     def on_line(line: str) -> None:
         message = json.loads(line)
         if "progress" in message:
+            doing[:] = message["progress"][:1]
             if progress:
                 progress(*message["progress"])
         else:
@@ -161,10 +163,13 @@ def work(
             raise _ERRORS[error["code"]](error["what"], error["why"], error["fix"])
         raise WorkerCrash(error["traceback"])
     if code < 0:
+        killed = code == -signal.SIGKILL
         raise StageError(
-            f"The worker was ended by {signal.Signals(-code).name} during {op}.",
-            "SIGKILL usually means that the machine ran out of memory." if code == -signal.SIGKILL else "",
-            "Look at `dmesg`, free memory, or build on a larger machine.",
+            f"The worker was ended by {signal.Signals(-code).name} while {doing[0]}.",
+            "Usually the machine ran out of memory." if killed else "Usually a native library in it crashed.",
+            "Look at `dmesg`, free memory, or build on a larger machine."
+            if killed
+            else "Install its libraries again (`mar doctor` lists them), or report it with the model.",
         )
     raise WorkerCrash(tail(log) or f"the worker ended with exit code {code} and no message")
 

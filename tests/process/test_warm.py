@@ -106,7 +106,7 @@ def test_a_worker_that_is_killed_takes_no_other_with_it(tmp_path: Path) -> None:
     ask(tmp_path, "0")
     with ThreadPoolExecutor(2) as pool:
         other = pool.submit(ask, tmp_path, "__import__('time').sleep(2) or 'whole'")
-        with pytest.raises(StageError, match="ended by SIGKILL during answer"):
+        with pytest.raises(StageError, match=r"ended by SIGKILL while [a-z]+ing "):
             ask(tmp_path, "os.kill(os.getpid(), 9)")
         assert other.result() == "whole"
     assert ask(tmp_path, "'next'") == "next"

@@ -266,7 +266,7 @@ def translate(error: Exception, where: str) -> MarError:
         )
     if "unsupported URI" in text or isinstance(error, ImportError):
         return InputError(
-            "MLFLOW_TRACKING_URI names a registry that the installed MLflow cannot read.",
+            f"The installed MLflow cannot read the registry {without_secrets(_registry())} (MLFLOW_TRACKING_URI).",
             "A registry in a database needs the full package (pip install mlflow), or a server.",
             "Set it to a server (http://...).",
         )
