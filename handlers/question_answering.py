@@ -11,17 +11,19 @@ from tokenizers import Encoding
 
 from handlers.base import Handler
 from handlers.inference.explanation import Target
+from handlers.inference.finite import NotFinite, usable
 from handlers.inference.pace import UNHURRIED, Clock, Late
 from handlers.protocol.problem import Problem
 from handlers.protocol.requests import Request
 from handlers.runtimes import Task
-from handlers.text.spans import Span, best
+from handlers.text.spans import Span, best, spaced
 from handlers.text.windows import Cut, cut, cut_all
 
 
 class QuestionAnswering(Handler):
-    """{"question", "context", "top_k"?, "max_answer_length"?, "handle_impossible_answer"?} -> {"answer", "score",
-    "start", "end"}, or for a top_k above 1 a list of them, best first. Spans are widened to whole words."""
+    """{"question", "context", "top_k"?, "max_answer_length"?, "handle_impossible_answer"?, "align_to_words"?} ->
+    {"answer", "score", "start", "end"}, or for a top_k above 1 a list of them, best first. With align_to_words, spans
+    are widened to whole words; by default, but for words in scripts that are written without spaces."""
 
     task = Task("question_answering", "AutoModelForQuestionAnswering", ("start_logits", "end_logits"))
 
@@ -41,12 +43,13 @@ class QuestionAnswering(Handler):
 
     def answer(self, inputs: list[dict[str, Any]], clock: Clock = UNHURRIED) -> list[Any]:
         answers: list[Any] = [None] * len(inputs)
-        wholes: dict[int, Encoding] = {}
+        words: dict[int, dict[int, tuple[int, int]]] = {}
         windows: list[Encoding] = []
         owners: list[int] = []
         for index, one in enumerate(inputs):
             try:
-                wholes[index], own = one.get("cut") or self._cut(one)
+                whole, own = one.get("cut") or self._cut(one)
+                words[index] = self._words(whole, one)
             except Problem as problem:
                 answers[index] = problem
                 continue
@@ -65,7 +68,10 @@ class QuestionAnswering(Handler):
                 owner = owners[index]
                 length = len(windows[index])
                 ends = (out["start_logits"][row, :length], out["end_logits"][row, :length])
-                candidates, none = self._spans(windows[index], wholes[owner], ends, inputs[owner])
+                if not all(map(usable, ends)):
+                    answers[owner] = NotFinite()
+                    continue
+                candidates, none = self._spans(windows[index], words[owner], ends, inputs[owner])
                 for score, start, end in candidates:
                     spans[owner][start, end] = max(score, spans[owner].get((start, end), 0.0))
                 # A span that is not among the best so far cannot be among the best of all windows.
@@ -119,18 +125,31 @@ class QuestionAnswering(Handler):
     def _most(self, one: dict[str, Any]) -> int:
         return int(one.get("top_k", self.settings.get("top_k", 1)))
 
+    def _words(self, whole: Encoding, one: dict[str, Any]) -> dict[int, tuple[int, int]]:
+        """The character offsets of the context's words that spans are widened to, by the words' numbers. They are of
+        the whole context: a window's edge may cut a word."""
+        aligned = one.get("align_to_words", self.settings.get("align_to_words"))
+        if aligned is False:
+            return {}
+        numbers = {word for word, own in zip(whole.word_ids, whole.sequence_ids) if own == 1 and word is not None}
+        places = {number: place for number in numbers if (place := whole.word_to_chars(number, 1))}
+        return {number: place for number, place in places.items() if aligned or spaced(one["context"][slice(*place)])}
+
     def _spans(
-        self, window: Encoding, whole: Encoding, ends: tuple[torch.Tensor, torch.Tensor], one: dict[str, Any]
+        self,
+        window: Encoding,
+        words: dict[int, tuple[int, int]],
+        ends: tuple[torch.Tensor, torch.Tensor],
+        one: dict[str, Any],
     ) -> tuple[list[Span], float]:
         context = torch.tensor([sequence == 1 for sequence in window.sequence_ids])
         null = window.ids.index(self.tokenizer.cls) if self.tokenizer.cls in window.ids else None
         longest = int(one.get("max_answer_length", self.settings.get("max_answer_length", 30)))
-        # Word boundaries of the whole context: a window's edge may cut a word.
-        words = [
-            (whole.word_to_chars(word, 1) if sequence == 1 and word is not None else None) or place
+        places = [
+            words.get(word, place) if sequence == 1 and word is not None else place
             for sequence, word, place in zip(window.sequence_ids, window.word_ids, window.offsets)
         ]
-        return best(*ends, context, words, null, longest, self._most(one))
+        return best(*ends, context, places, null, longest, self._most(one))
 
     def _best(self, spans: dict[tuple[int, int], float], nothing: float, one: dict[str, Any]) -> Any:
         if one.get("handle_impossible_answer", False):

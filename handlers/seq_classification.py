@@ -10,6 +10,7 @@ from tokenizers import Encoding
 
 from handlers.base import Handler
 from handlers.inference.explanation import Target
+from handlers.inference.finite import NotFinite, usable
 from handlers.inference.pace import UNHURRIED, Clock, Late
 from handlers.protocol.problem import Problem
 from handlers.protocol.requests import Request
@@ -52,8 +53,9 @@ class SequenceClassification(Handler):
                 for index in chosen:
                     answers[index] = late
                 continue
-            for index, scores in zip(chosen, self._scores(logits)):
-                answers[index] = self._best(scores, inputs[index])
+            for index, row, scores in zip(chosen, logits, self._scores(logits)):
+                finite = usable(row) and bool(scores.isfinite().all())
+                answers[index] = self._best(scores, inputs[index]) if finite else NotFinite()
         return answers
 
     def target(self, one: dict[str, Any], clock: Clock = UNHURRIED) -> Target:

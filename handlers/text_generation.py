@@ -9,6 +9,7 @@ from handlers.base import Handler
 from handlers.inference import defaults
 from handlers.inference.batches import together
 from handlers.inference.explanation import Target
+from handlers.inference.finite import NotFinite
 from handlers.inference.generation import Parameters, Row
 from handlers.inference.pace import FLOOR, UNHURRIED, Clock, Late
 from handlers.inference.steps import Steps, measured
@@ -63,6 +64,9 @@ class TextGeneration(Handler):
         for index, (one, row) in enumerate(zip(inputs, rows)):
             if row.finish is None:
                 continue  # its run was not started, or did not finish in time
+            if row.broken:
+                answers[index] = NotFinite()
+                continue
             answers[index] = {
                 "generated_text": (one["written"] if row.parameters.return_full_text else "") + row.text,
                 "tokens": len(row.new),
@@ -74,6 +78,8 @@ class TextGeneration(Handler):
         return sum(self._run_seconds(inputs, run) for run in self._runs(inputs))
 
     def _runs(self, inputs: Sequence[dict[str, Any]]) -> list[list[int]]:
+        if self.model.alone:
+            return [[index] for index in range(len(inputs))]
         sizes = [(len(one["encoding"]), one["chosen"].max_new_tokens) for one in inputs]
         return together(sizes, self.max_length, self.pace.run)
 

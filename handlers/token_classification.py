@@ -9,6 +9,7 @@ from tokenizers import Encoding
 
 from handlers.base import Handler
 from handlers.inference.explanation import Target
+from handlers.inference.finite import NotFinite, usable
 from handlers.inference.pace import UNHURRIED, Clock, Late
 from handlers.protocol.problem import Problem
 from handlers.protocol.requests import Request
@@ -45,18 +46,25 @@ class TokenClassification(Handler):
             owners += [index] * len(own)
         scores: list[torch.Tensor] = [torch.empty(0)] * len(windows)
         late: set[int] = set()
+        broken: set[int] = set()
         for run in self.batches([len(window) for window in windows]):
             try:
                 logits = self.run([windows[index] for index in run], clock)["logits"]
             except Late:
                 late |= {owners[index] for index in run}
                 continue
-            for index, rows in zip(run, logits.softmax(-1)):
-                scores[index] = rows[: len(windows[index])]
+            for index, rows in zip(run, logits):
+                rows = rows[: len(windows[index])]
+                scores[index] = rows.softmax(-1)
+                if not (usable(rows) and bool(scores[index].isfinite().all())):
+                    broken.add(owners[index])
         answers: list[Any] = []
         for index, one in enumerate(inputs):
             if index in late or clock.over:
                 answers.append(Late())
+                continue
+            if index in broken:
+                answers.append(NotFinite())
                 continue
             mine = [(windows[w], scores[w]) for w, owner in enumerate(owners) if owner == index]
             pieces = self._pieces(one["text"], mine, self._stride())

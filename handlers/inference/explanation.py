@@ -8,6 +8,7 @@ with padding in place of every ordinary token (`baseline`), except for `delta`, 
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from tokenizers import Encoding
 
 from ..protocol.problem import Problem
+from .finite import NotFinite
 from .pace import Clock, Late, Pace
 
 STEPS = 50
@@ -54,10 +56,12 @@ def check(runtime: Any) -> None:
 def explain(
     runtime: Any, tokenizer: Any, target: Target, texts: dict[str, Any], steps: int, pace: Pace, clock: Clock
 ) -> dict[str, Any]:
-    """The explanation of a target, for a runtime that passed `check`. Raises Late if there is not enough time."""
+    """The explanation of a target, for a runtime that passed `check`. Raises Late if there is not enough time,
+    NotFinite if the model's outputs are not numbers."""
     from captum.attr import LayerIntegratedGradients
 
     model = runtime.model
+    runtime.fresh()
     batch = tokenizer.batch([target.encoding])
     inputs = [batch[name].to(runtime.device) for name in runtime.inputs]
 
@@ -82,11 +86,14 @@ def explain(
     importances = attributions.detach().float().sum(-1)[0].tolist()
     with torch.inference_mode():
         value, baseline = float(forward(*inputs)), _without(model, forward, inputs, empty)
+    delta = sum(importances) - (value - baseline)
+    if not math.isfinite(delta):  # as it is whenever one of its parts is not
+        raise NotFinite
     return {
         "target": target.name,
         "value": value,
         "baseline": baseline,
-        "delta": sum(importances) - (value - baseline),
+        "delta": delta,
         "tokens": _tokens(target, importances),
         "words": _words(target, importances, texts),
     }

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ..text.tokenization import Tokenizer
+from .finite import usable
 
 MAX_NEW_TOKENS = 64
 """The default if neither the request nor the archive sets it."""
@@ -84,6 +85,8 @@ class Row:
     new: list[int] = field(default_factory=list)
     finish: str | None = None
     """Why it ended: "stop" at an end-of-text token or a stop word, "length" at the limit; None until it ends."""
+    broken: bool = False
+    """Whether it ended since the model's scores were not finite."""
     text: str = ""
     send: Callable[[str], None] | None = None
     """Called with each part of the text as soon as it is final."""
@@ -101,6 +104,9 @@ class Row:
         """The next token, by logits [vocabulary]."""
         chosen = self.parameters
         logits = logits.float()
+        if not usable(logits):
+            self.broken = True
+            return 0
         if chosen.repetition_penalty != 1.0:
             previous = torch.tensor(self.prompt + self.new, device=logits.device).unique()  # type: ignore[no-untyped-call]
             logits = penalized(logits, previous, chosen.repetition_penalty)
@@ -112,6 +118,9 @@ class Row:
 
     def accept(self, token: int) -> None:
         """Add a token, and check whether the text ends with it."""
+        if self.broken:
+            self.finish = "length"
+            return
         self.new.append(token)
         if token in self.ends:
             self.finish = "stop"

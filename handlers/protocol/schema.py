@@ -67,6 +67,7 @@ INPUTS: dict[str, dict[str, Any]] = {
             "max_answer_length": {**COUNT, "maximum": 1000},
             "handle_impossible_answer": {"type": "boolean"},
             "target": IGNORED,
+            "align_to_words": {"type": "boolean"},
         },
     ),
     "text_generation": {

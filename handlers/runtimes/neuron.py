@@ -76,6 +76,7 @@ def _facts(file: Path, hardware: str) -> dict[str, Any]:
 class Neuron:
     """Loaded graphs by length. `facts` is graph.json; `rows` is the number of rows of one run."""
 
+    alone = False
     notes: Sequence[str] = ()
     unexplained = (
         "an archive that is compiled for Inferentia has no explanations, which need gradients: "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import importlib.util
-import inspect
 import logging
 import os
 import shutil
@@ -19,6 +18,7 @@ import torch
 from ..inference.batches import NESTED, RUN_TOKENS, split
 from ..inference.generation import Row, never
 from . import Task, linear, shares_weights
+from .isolation import MARK, Outputs, State, Trial, accepts, depends, marks_padding, padded, switches
 from .nested import Nested, NoForm
 
 logger = logging.getLogger(__name__)
@@ -28,19 +28,31 @@ def load(model_dir: Path, config: dict[str, Any], device: torch.device, pad: int
     """Load the model of an unpacked archive, for batches padded with `pad`. Raises what transformers raises."""
     settings = config["handler"]
     model = _model(model_dir, settings, device, task)
-    # Decoder classifiers pool the last token that is not padding, so it must be the id that batches are padded with.
-    model.config.pad_token_id = pad
     inputs = _inputs(model, model_dir, bool(settings.get("trust_remote_code")))
+    if task.generates:
+        # Ways to draft tokens, which do not change greedy texts; here, each row chooses its tokens.
+        for draft in ("prompt_lookup_num_tokens", "assistant_early_exit"):
+            setattr(model.generation_config, draft, None)
+    marks = not (task.per_token or task.generates) and marks_padding(model)
+    plain = Pretrained(model, inputs, task.outputs, marks=marks)
+    before = State(model)
+    longest = int(settings["max_length"])
+    alone = switches(model.config, longest) or depends(model, plain.trial(task, pad), pad, longest)
+    before.restore()
+    if alone:
+        logger.info("each text runs alone: the answers of %s depend on the other texts", type(model).__name__)
     compiled = (config.get("pt2") or {}).get("compile") or {}
     if compiled.get("enable"):
         chosen = {name: value for name, value in compiled.items() if name != "enable" and value is not None}
         model.forward = torch.compile(model.forward, **{"dynamic": True, **chosen})
-        return Pretrained(model, inputs, task.outputs, compiled=True)
+        return Pretrained(model, inputs, task.outputs, compiled=True, marks=marks, alone=alone)
     nested, notes = None, []
     asked = settings.get("BetterTransformer")
     # On a GPU, attention text by text starts many small kernels, so there it is off by default.
     if not task.generates and (asked or (asked is None and model.device.type == "cpu")):
         try:
+            if alone:
+                raise NoForm("each text runs alone")
             nested = Nested(model, inputs)
         except NoForm as why:
             reason = f"{type(model).__name__} has no nested form ({why}); the normal path runs"
@@ -52,7 +64,7 @@ def load(model_dir: Path, config: dict[str, Any], device: torch.device, pad: int
     logger.info("linear layers by %s", way)
     if nested:
         nested.rounds = way != "torch"
-    return Pretrained(model, inputs, task.outputs, nested, notes)
+    return Pretrained(model, inputs, task.outputs, nested, notes, marks=marks, alone=alone)
 
 
 def _own_folder_for_code() -> None:
@@ -87,11 +99,10 @@ def _model(model_dir: Path, settings: dict[str, Any], device: torch.device, task
 
 
 def _inputs(model: Any, model_dir: Path, code: bool) -> list[str]:
-    """The names of the model's inputs. token_type_ids is one only if the model has several types (RoBERTa's forward has
-    the argument, and one type) and its tokenizer returns them."""
-    inputs = ["input_ids", "attention_mask"]
-    takes = "token_type_ids" in inspect.signature(type(model).forward).parameters
-    if takes and (getattr(model.config, "type_vocab_size", 0) or 0) > 1:
+    """The names of the model's inputs: what its tokenizer returns and its forward accepts. RoBERTa's forward accepts
+    token_type_ids, and has one type only."""
+    inputs = ["input_ids", *(["attention_mask"] if accepts(model, "attention_mask") else [])]
+    if accepts(model, "token_type_ids", named=True) and getattr(model.config, "type_vocab_size", None) not in (0, 1):
         from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True, trust_remote_code=code)
@@ -115,11 +126,37 @@ class Pretrained:
         notes: Sequence[str] = (),
         *,
         compiled: bool = False,
+        marks: bool = False,
+        alone: bool = False,
     ) -> None:
         self.model, self.device, self.nested = model, model.device, nested
         self.inputs, self.outputs = inputs, outputs
         self.notes, self.compiled = list(notes), compiled
         self.padding_is_free = nested is not None
+        self.marks, self.alone = marks, alone
+        self._loaded = State(model) if alone else None
+
+    def fresh(self) -> None:
+        """Forget earlier texts, if the model's answers depend on them."""
+        if self._loaded:
+            self._loaded.restore()
+
+    def trial(self, task: Task, pad: int) -> Callable[[list[list[int]]], Outputs]:
+        """A function that returns the model's outputs for a batch of texts."""
+
+        def ask(texts: list[list[int]]) -> Outputs:
+            batch = padded(texts, pad, left=task.generates)
+            if task.generates:
+                rows = [Trial() for _ in texts]
+                self.generate(rows, batch, pad)
+                return [row.logits for row in rows]
+            outputs = list(self.run(batch).values())
+            return [
+                [out[row, : len(text)] if task.per_token else out[row] for out in outputs]
+                for row, text in enumerate(texts)
+            ]
+
+        return ask
 
     @contextmanager
     def uncompiled(self) -> Iterator[None]:
@@ -133,19 +170,24 @@ class Pretrained:
 
     def batches(self, lengths: Sequence[int], most: float = RUN_TOKENS) -> list[list[int]]:
         """Batches of inputs of these lengths, as lists of indices, of at most `most` tokens each."""
+        if self.alone:
+            return [[index] for index in range(len(lengths))]
         return split(lengths, NESTED if self.padding_is_free else 1, most)
 
     @torch.inference_mode()
     def run(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Outputs by name, float32 on the CPU, for int64 inputs [rows, length]."""
+        self.fresh()
         inputs = {name: batch[name].to(self.device) for name in self.inputs}
+        if self.marks:
+            inputs["input_ids"] = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, MARK)
         with self.nested.without_padding(inputs["attention_mask"]) if self.nested else nullcontext():
             out = self.model(**inputs, return_dict=True)
         return {name: out[name].float().cpu() for name in self.outputs}
 
     @torch.inference_mode()
     def generate(
-        self, rows: Sequence[Row], batch: dict[str, torch.Tensor], pad: int, over: Callable[[], bool] = never
+        self, rows: Sequence[Row | Trial], batch: dict[str, torch.Tensor], pad: int, over: Callable[[], bool] = never
     ) -> None:
         """Generate with transformers after each prompt, padded on the left in `batch`, until every row has finished or
         `over()` is true.
@@ -153,6 +195,8 @@ class Pretrained:
         Each row chooses its own token; the scores of all others are set to minus infinity, so transformers takes it.
         """
         from transformers import LogitsProcessorList, StoppingCriteriaList
+
+        self.fresh()
 
         def choose(_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
             only = torch.full_like(scores, -torch.inf)

@@ -42,7 +42,14 @@ def load(model_dir: Path, config: dict[str, Any], device: torch.device, pad: int
     return Traced(graph, facts, device)
 
 
-_FACTS: dict[str, Any] = {"device": str, "inputs": list, "outputs": list, "weights": dict, "cache": (dict, type(None))}
+_FACTS: dict[str, Any] = {
+    "device": str,
+    "inputs": list,
+    "outputs": list,
+    "weights": dict,
+    "cache": (dict, type(None)),
+    "alone": bool,
+}
 """The fields of graph.json that this runtime reads, and their types."""
 
 
@@ -85,9 +92,12 @@ class Traced:
 
     def __init__(self, graph: Any, facts: dict[str, Any], device: torch.device) -> None:
         self.graph, self.facts, self.device = graph, facts, device
+        self.alone: bool = facts["alone"]
 
     def batches(self, lengths: Sequence[int], most: float = RUN_TOKENS) -> list[list[int]]:
         """Batches of inputs of these lengths, as lists of indices, of at most `most` tokens each."""
+        if self.alone:
+            return [[index] for index in range(len(lengths))]
         return split(lengths, most=most)
 
     @torch.inference_mode()

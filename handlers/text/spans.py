@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Tuple
 
@@ -10,6 +11,19 @@ from torch.nn.functional import pad
 
 Span = Tuple[float, int, int]
 """Score, start and end (exclusive) in characters."""
+
+_UNSPACED = re.compile(
+    "[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u1950-\u19df\u1a20-\u1aaf\u3005-\u3007\u3021-\u3029\u3031-\u3035"
+    "\u3038-\u303c\u3041-\u312f\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua9e0-\ua9ff\uaa60-\uaa7f"
+    "\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]"
+)
+"""Scripts that are written without spaces between words: Thai, Lao, Tibetan, Burmese, Khmer, Tai, Chinese, Japanese."""
+
+
+def spaced(word: str) -> bool:
+    """Whether a tokenizer's word can be a word: those of scripts without spaces are whole sentences to most
+    tokenizers."""
+    return not _UNSPACED.search(word)
 
 
 def best(
@@ -24,10 +38,10 @@ def best(
     """The `most` best spans of one window in whole words, best first, and the score of "no answer".
 
     `start` and `end` are logits [tokens], `context` [tokens] is a mask of the tokens that may be chosen, `words` has
-    the character offsets of each token's word, and `null` is the index of the token for "no answer" (the class token),
-    if there is one. The score of a span of at most `longest` tokens is the product of its start and end probabilities,
-    with a softmax over the context and `null`, as in transformers 4's question-answering pipeline. The score of a span
-    of words is the best of its token spans. Empty spans are dropped.
+    the character offsets of each token or its word, and `null` is the index of the token for "no answer" (the class
+    token), if there is one. The score of a span of at most `longest` tokens is the product of its start and end
+    probabilities, with a softmax over the context and `null`, as in transformers 4's question-answering pipeline. The
+    score of a span of words is the best of its token spans. Empty spans are dropped.
     """
     scored = context.clone()
     if null is not None:

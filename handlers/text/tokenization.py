@@ -38,16 +38,10 @@ class Tokenizer:
         own, special = _read(model_dir / "tokenizer_config.json"), _read(model_dir / "special_tokens_map.json")
         # As in transformers, the older file wins unless the newer one has the table that replaced it.
         self.settings = {**special, **own} if "added_tokens_decoder" in own else {**own, **special}
-        config = _read(model_dir / "config.json")
         self.cls = self._id("cls_token")
         self.unknown = self._id("unk_token")
         self.eos = self._id("eos_token")
-        ends = config.get("eos_token_id")
-        # Padding is masked, so without a pad token any id will do: transformers uses the first end-of-text token. A
-        # trace of a decoder classifier, which looks for the padding, has the same id.
-        ends = ends if isinstance(ends, list) else [ends]
-        pads = (self._id("pad_token"), config.get("pad_token_id"), self.eos, *ends)
-        self.pad = next((pad for pad in pads if isinstance(pad, int) and pad >= 0), 0)
+        self.pad = self._padding(_read(model_dir / "config.json"))
         model = json.loads(self.reader.to_str())["model"]
         self.subword_prefix: str | None = model.get("continuing_subword_prefix") or None
         # As in transformers: the settings, else tokenizer.json.
@@ -60,6 +54,20 @@ class Tokenizer:
         if isinstance(token, dict):
             token = token.get("content")
         return self.reader.token_to_id(token) if isinstance(token, str) else None
+
+    def _padding(self, config: dict[str, Any]) -> int:
+        """The id to pad with: the model's own, since some models look for it in their input. Otherwise any id will do,
+        since padding is masked."""
+        size = config.get("vocab_size")
+        ends = config.get("eos_token_id")
+        own = (
+            config.get("pad_token_id"),
+            self._id("pad_token"),
+            self.eos,
+            *(ends if isinstance(ends, list) else [ends]),
+        )
+        ids = [pad for pad in own if isinstance(pad, int) and 0 <= pad < (size if isinstance(size, int) else pad + 1)]
+        return ids[0] if ids else 0
 
     def encode(
         self, texts: Sequence[str | tuple[str, str]], max_length: int | None, *, special: bool = True

@@ -112,6 +112,8 @@ class HandlerSettings(Section):
     """Tokens that neighbouring windows of a long text share; default max_length // 4."""
     max_answer_length: Positive | None = None
     """The most tokens of an answer; default 30."""
+    align_to_words: bool | None = None
+    """Whether answers are widened to whole words. If left out: except in scripts without spaces between words."""
     generation: Generation | None = None
     """Generation parameters for requests that do not give their own."""
 

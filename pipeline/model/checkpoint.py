@@ -9,6 +9,7 @@ from typing import IO, Any
 
 from ..errors import InputError
 from ..tasks import TASKS, Task
+from .lengths import stretched
 
 CONFIG = "config.json"
 GENERATION = "generation_config.json"
@@ -162,7 +163,7 @@ def positions(config: dict[str, Any], tokenizer_config: dict[str, Any]) -> int |
         # Some count positions from after the padding index, and have extra rows for it: 514 for 512 tokens.
         pad = config.get("pad_token_id")
         spare = (1 if pad is None else int(pad)) + 1
-        limits.append(size - spare if config.get("model_type") in _BEHIND_PADDING else size)
+        limits.append(size - spare if config.get("model_type") in _BEHIND_PADDING else stretched(config, size))
     stated = tokenizer_config.get("model_max_length")
     if isinstance(stated, int | float) and not isinstance(stated, bool) and 0 < stated < 10**9:
         limits.append(int(stated))

@@ -12,9 +12,30 @@ if TYPE_CHECKING:
     from .protocol import Job
 
 
+MARK = -1
+"""The id of padding for a model without a padding token."""
+
+
+def own_padding(model: Any) -> int | None:
+    """The id of the model's padding token; None if it has none, or one that its embeddings do not have."""
+    config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
+    own, table = getattr(config, "pad_token_id", None), model.get_input_embeddings()
+    return own if own is not None and 0 <= own < table.num_embeddings else None
+
+
 def encoder(model: Any, inputs: list[str], outputs: list[str]) -> Any:
-    """A module that takes `inputs` as positional tensors and returns the tuple of `outputs`, as a graph has to."""
+    """A module that takes `inputs` as positional tensors and returns the tuple of `outputs`, as a graph has to.
+
+    A classifier that reads the last token that is not padding, and has no padding token, gets MARK as padding: every
+    token may be a text's last one. Its embedding reads MARK as token 0.
+    """
     import torch
+
+    marks = type(model).__name__.endswith("ForSequenceClassification") and own_padding(model) is None
+    if marks:
+        config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
+        config.pad_token_id = MARK
+        model.get_input_embeddings().register_forward_pre_hook(lambda _, given: (given[0].clamp(min=0), *given[1:]))
 
     class Encoder(torch.nn.Module):
         def __init__(self) -> None:
@@ -22,7 +43,10 @@ def encoder(model: Any, inputs: list[str], outputs: list[str]) -> Any:
             self.model = model
 
         def forward(self, *tensors: Any) -> Any:
-            out = self.model(**dict(zip(inputs, tensors)), return_dict=True)
+            given = dict(zip(inputs, tensors))
+            if marks:
+                given["input_ids"] = given["input_ids"].masked_fill(given["attention_mask"] == 0, MARK)
+            out = self.model(**given, return_dict=True)
             return tuple(out[name] for name in outputs)
 
     return Encoder()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from ..model.checkpoint import CONFIG, read_json
 from ..model.selection import ADAPTER
+from ..portable.tracing import own_padding
 from . import adapter, finite, reasons, untrained
 from .model_types import refuse_unknown
 
@@ -24,7 +25,8 @@ SEED = 20_240_601
 def model(job: dict[str, Any]) -> Any:
     """The eager model of a job, in evaluation mode on the CPU, in the job's `dtype`.
 
-    The job has `checkpoint` (a folder), `auto_class`, `num_labels` and `labels` or None, `allow_untrained_head`,
+    The job has `checkpoint` (a folder), `source` (the folder with all of its files, if transformers is to choose the
+    weights among them), `auto_class`, `num_labels` and `labels` or None, `allow_untrained_head`,
     `trust_remote_code`. An adapter is applied to its base model, and with `merge` merged into it. Raises InputError if
     the class does not fit, if the checkpoint lacks weights of the model, or if weights are not finite.
     """
@@ -91,7 +93,7 @@ def _from_pretrained(job: dict[str, Any], config: Any) -> tuple[Any, dict[str, A
     torch.manual_seed(SEED)
     with reasons.loading(job):
         result: tuple[Any, dict[str, Any]] = getattr(transformers, job["auto_class"]).from_pretrained(
-            job["checkpoint"],
+            job.get("source") or job["checkpoint"],
             config=config,
             local_files_only=True,
             output_loading_info=True,
@@ -220,41 +222,29 @@ def prepare(job: dict[str, Any], report: Report) -> dict[str, Any]:
     report("loading the checkpoint", 0, None)
     loaded = model({**job, "merge": True})
     words = tokenizer(job["checkpoint"], trust_remote_code=bool(job.get("trust_remote_code")))
-    pad = settle_padding(loaded, words)
+    pad = padding(loaded, words)
     report("saving it in Hugging Face's format", 0, None)
     _write(loaded, job["out"])
     return {"inputs": encoder_inputs(loaded, words), "pad": pad}
 
 
-def settle_padding(loaded: Any, words: Any) -> int:
-    """Set pad_token_id to the id that handlers pad with, and return it: decoder classifiers pool the last token that is
-    not padding."""
+def padding(loaded: Any, words: Any) -> int:
+    """The id that handlers pad with (`handlers.text.tokenization`): the model's own, if it has one."""
     ends = getattr(loaded.config, "eos_token_id", None)
-    pads = (
-        words.pad_token_id,
-        getattr(loaded.config, "pad_token_id", None),
-        words.eos_token_id,
-        *(ends if isinstance(ends, list) else [ends]),
-    )
-    loaded.config.pad_token_id = next((pad for pad in pads if isinstance(pad, int) and pad >= 0), 0)
-    return int(loaded.config.pad_token_id)
+    ids = (words.pad_token_id, words.eos_token_id, *(ends if isinstance(ends, list) else [ends]))
+    size = loaded.get_input_embeddings().num_embeddings
+    own = (own_padding(loaded), *ids)
+    return next((pad for pad in own if isinstance(pad, int) and 0 <= pad < size), 0)
 
 
 def encoder_inputs(loaded: Any, words: Any) -> list[str]:
-    """The names of an encoder's input tensors, in the order of a graph's arguments."""
-    names = ["input_ids", "attention_mask"]
-    return (
-        [*names, "token_type_ids"]
-        if takes_token_types(loaded) and "token_type_ids" in words.model_input_names
-        else names
-    )
+    """The names of an encoder's input tensors, in the order of a graph's arguments: what its tokenizer returns and its
+    forward accepts. RoBERTa's forward accepts token_type_ids, and has one type only."""
+    typed = takes(loaded, "token_type_ids") and getattr(loaded.config, "type_vocab_size", None) not in (0, 1)
+    types = ["token_type_ids"] if typed and "token_type_ids" in words.model_input_names else []
+    return ["input_ids", "attention_mask", *types]
 
 
 def takes(module: Any, name: str) -> bool:
     """Whether the model's forward has an argument of that name."""
     return name in inspect.signature(module.forward).parameters
-
-
-def takes_token_types(module: Any) -> bool:
-    """Whether the model uses token types. RoBERTa's forward has the argument, but only one type."""
-    return takes(module, "token_type_ids") and (getattr(module.config, "type_vocab_size", 0) or 0) > 1

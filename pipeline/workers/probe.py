@@ -15,6 +15,13 @@ RELATIVE_FLOAT32, RELATIVE_SIXTEEN_BITS = 1e-4, 2e-2
 SHAPES = ((1, 5, "right"), (3, 1, "right"), (4, 40, "left"), (2, 17, "right"))
 
 
+SHORT = 4
+"""Tokens of a text beside one of the model's longest length."""
+
+BESIDE = "right, all but the first tokens of a row,"
+"""The padding of a short text beside a longer one."""
+
+
 def ids(model: Any, batch: int, length: int, seed: int) -> Any:
     import torch
 
@@ -25,15 +32,28 @@ def ids(model: Any, batch: int, length: int, seed: int) -> Any:
 
 def mask(model: Any, batch: int, length: int, side: str) -> Any:
     """An attention mask [batch, length]: row i has i steps more padding on `side` than row 0; at least one token is
-    left."""
+    left. With BESIDE, the rows after the first have SHORT tokens."""
     import torch
 
     mask = torch.ones(batch, length, dtype=torch.long)
     for row in range(batch):
-        cut = min(row * max(1, length // 8), length - 1)
+        step = max(0, length - SHORT) if side == BESIDE else max(1, length // 8)
+        cut = min(row * step, length - 1)
         if cut:
             mask[row, slice(0, cut) if side == "left" else slice(length - cut, None)] = 0
     return mask.to(model.device)
+
+
+def differ(ones: Sequence[Any], others: Sequence[Any]) -> bool:
+    """Whether the outputs for a text differ from those for the same text in another batch."""
+    import torch
+
+    def far(one: Any, other: Any) -> bool:
+        limit = RELATIVE_FLOAT32 if one.dtype == torch.float32 else RELATIVE_SIXTEEN_BITS
+        difference = (one.float() - other.float()).abs()
+        return float(difference.max()) > limit * max(1.0, float(other.float().abs().max()))
+
+    return any(far(one, other) for one, other in zip(ones, others, strict=True))
 
 
 def advice(model: Any) -> str:

@@ -6,35 +6,40 @@ transformers' pipeline for a task, or the simplest arithmetic where there is non
 
 from __future__ import annotations
 
+import inspect
+import unicodedata
 from typing import TYPE_CHECKING, Any
 
 from ..tasks import TASKS
 from . import loading, tokenization
+from .original import Original, inputs
 
 if TYPE_CHECKING:
     from ..portable.protocol import Report
 
 
-Loaded = tuple[Any, Any]
-"""A model, and its tokenizer."""
-
-
 def expected(job: dict[str, Any], report: Report) -> dict[str, Any]:
-    """What an archive is compared with: {"answers": see `answers`, "tokens": see `tokenization.expected`}."""
-    loaded = _load(job, report)
-    return {"answers": answers(job, report, loaded), "tokens": tokenization.expected(job, *loaded)}
-
-
-def _load(job: dict[str, Any], report: Report) -> Loaded:
+    """What an archive is compared with: {"answers": see `answers`, "tokens": see `tokenization.expected`, "model": the
+    model's class}."""
     report("loading the original model", 0, None)
-    return loading.model(job), tokenization.tokenizer(job)
+    original, tokenizer = Original(lambda: loading.model(job)), tokenization.tokenizer(job)
+    tokens = tokenization.expected(job, original.model, tokenizer)
+    return {
+        "answers": _answers(job, report, original, tokenizer),
+        "tokens": tokens,
+        "model": type(original.model).__name__,
+    }
 
 
-def answers(job: dict[str, Any], report: Report, loaded: Loaded | None = None) -> list[Any]:
+def answers(job: dict[str, Any], report: Report) -> list[Any]:
     """The answer to each of the job's `requests`, in the handlers' format."""
+    report("loading the original model", 0, None)
+    return _answers(job, report, Original(lambda: loading.model(job)), tokenization.tokenizer(job))
+
+
+def _answers(job: dict[str, Any], report: Report, original: Original, tokenizer: Any) -> list[Any]:
     import torch
 
-    model, tokenizer = loaded or _load(job, report)
     settings = job["settings"]
     task = {
         "seq_classification": _classify,
@@ -43,29 +48,21 @@ def answers(job: dict[str, Any], report: Report, loaded: Loaded | None = None) -
         "text_generation": _generate,
     }[job["task"]]
 
-    def ask(request: Any) -> Any:
+    def ask(number: int, request: Any) -> Any:
         if isinstance(request, list):
-            return [ask(one) for one in request]
+            return [ask(number, one) for one in request]
         if isinstance(request, dict) and isinstance(request.get("instances"), list):
-            return {"predictions": ask(request["instances"])}
-        return task(model, tokenizer, {plain: request} if isinstance(request, str) else request, settings)
+            return {"predictions": ask(number, request["instances"])}
+        with original.asked(number) as model:
+            return task(model, tokenizer, {plain: request} if isinstance(request, str) else request, settings)
 
     plain = TASKS[job["task"]].fields[-1]
     results = []
     with torch.inference_mode():
         for number, request in enumerate(job["requests"]):
             report("asking the original model", number, len(job["requests"]))
-            results.append(ask(request))
+            results.append(ask(number + 1, request))
     return results
-
-
-def _inputs(model: Any, encoded: Any) -> dict[str, Any]:
-    inputs = {name: encoded[name] for name in ("input_ids", "attention_mask") if name in encoded}
-    # Whatever config.json says, the outputs are read by name.
-    inputs["return_dict"] = True
-    if "token_type_ids" in encoded and loading.takes_token_types(model):
-        inputs["token_type_ids"] = encoded["token_type_ids"]
-    return inputs
 
 
 def _classify(model: Any, tokenizer: Any, request: Any, settings: dict[str, Any]) -> Any:
@@ -78,7 +75,7 @@ def _classify(model: Any, tokenizer: Any, request: Any, settings: dict[str, Any]
         max_length=settings["max_length"],
         return_tensors="pt",
     )
-    logits = model(**_inputs(model, encoded)).logits[0].double()
+    logits = model(**inputs(model, encoded)).logits[0].double()
     kind = model.config.problem_type
     if kind == "regression":
         scores = logits
@@ -100,7 +97,7 @@ def _tag(model: Any, tokenizer: Any, request: Any, settings: dict[str, Any]) -> 
 
     text = request["text"]
     strategy = request.get("aggregation_strategy", settings.get("aggregation_strategy", "simple"))
-    if not loading.takes(model, "token_type_ids"):
+    if "token_type_ids" not in inspect.signature(model.forward).parameters:
         # The pipeline passes on everything that the tokenizer returns.
         tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
     tag = TokenClassificationPipeline(model=model, tokenizer=tokenizer, aggregation_strategy=strategy, device="cpu")
@@ -114,7 +111,7 @@ def _tag(model: Any, tokenizer: Any, request: Any, settings: dict[str, Any]) -> 
         best: dict[int, tuple[int, Any, int, list[int]]] = {}
         begin = 0
         for number, window in enumerate(windows):
-            scores = torch.softmax(model(**_inputs(model, window)).logits[0].float(), -1).numpy()
+            scores = torch.softmax(model(**inputs(model, window)).logits[0].float(), -1).numpy()
             content = [i for i, special in enumerate(window["special_tokens_mask"][0].tolist()) if not special]
             for place, index in enumerate(content):
                 before = place if number else len(text)
@@ -172,7 +169,7 @@ def _find_answer(model: Any, tokenizer: Any, request: dict[str, Any], settings: 
     """The best spans of context tokens, scored by the product of the softmaxed start and end, and widened to words.
 
     transformers 4's question-answering pipeline does the same; version 5 has none. The softmax includes the class
-    token.
+    token. The pipeline always widens, unless align_to_words is false; here, by default, not in scripts without spaces.
     """
     import torch
 
@@ -181,10 +178,11 @@ def _find_answer(model: Any, tokenizer: Any, request: dict[str, Any], settings: 
     room = limit - len(tokenizer(request["question"], "")["input_ids"])
     nothing, scores = 1.0, dict[tuple[int, int], float]()
     stride = min(settings.get("stride", limit // 4), room // 2)
+    align = request.get("align_to_words", settings.get("align_to_words"))
     # A window's edge may cut a word: word boundaries come from the whole text.
     whole = tokenizer(request["question"], context, truncation=False, verbose=False)
     for window in _windows(tokenizer, (request["question"], context), limit, stride):
-        out = model(**_inputs(model, window))
+        out = model(**inputs(model, window))
         inside = [index for index, segment in enumerate(window.sequence_ids(0)) if segment == 1]
         ids = window["input_ids"][0].tolist()
         null = [ids.index(tokenizer.cls_token_id)] if tokenizer.cls_token_id in ids else []
@@ -195,10 +193,10 @@ def _find_answer(model: Any, tokenizer: Any, request: dict[str, Any], settings: 
         for a in range(len(inside)):
             for b in range(a, min(len(inside), a + longest)):
                 start, end = offsets[inside[a]][0], offsets[inside[b]][1]
-                if (word := window.token_to_word(0, inside[a])) is not None:
-                    start = whole.word_to_chars(0, word, 1).start
-                if (word := window.token_to_word(0, inside[b])) is not None:
-                    end = whole.word_to_chars(0, word, 1).end
+                if (word := _word(window, inside[a], whole, context, align)) is not None:
+                    start = word.start
+                if (word := _word(window, inside[b], whole, context, align)) is not None:
+                    end = word.end
                 if start < end:
                     scores[start, end] = max(scores.get((start, end), 0.0), float(starts[a] * ends[b]))
     if request.get("handle_impossible_answer"):
@@ -209,6 +207,22 @@ def _find_answer(model: Any, tokenizer: Any, request: dict[str, Any], settings: 
     if top_k > 1:
         return answers
     return answers[0] if answers else {"answer": "", "score": 0.0, "start": 0, "end": 0}
+
+
+_UNSPACED = {"CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "THAI", "LAO", "TIBETAN", "MYANMAR", "KHMER", "TAI"}
+"""First words of the Unicode names of characters in scripts without spaces between words."""
+
+
+def _word(window: Any, token: int, whole: Any, context: str, align: bool | None) -> Any:
+    """The place in the context of the word that a token belongs to; None if the token's own place counts."""
+    number = window.token_to_word(0, token)
+    if align is False or number is None:
+        return None
+    place = whole.word_to_chars(0, number, 1)
+    names = {
+        unicodedata.name(letter, "").replace("-", " ").split(" ")[0] for letter in context[place.start : place.end]
+    }
+    return place if align or not names & _UNSPACED else None
 
 
 def _generate(model: Any, tokenizer: Any, request: Any, settings: dict[str, Any]) -> dict[str, Any]:
@@ -236,7 +250,6 @@ def _generate(model: Any, tokenizer: Any, request: Any, settings: dict[str, Any]
         num_beams=1,
         num_return_sequences=1,
         return_dict_in_generate=False,
-        pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
         **chosen,
     )
     new = out[0, ids.shape[1] :].tolist()

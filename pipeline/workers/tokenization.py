@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -45,7 +46,7 @@ def _corpus_results(one: Any, corpus: dict[str, Any], model: Any) -> dict[str, l
     from transformers.utils import chat_template_utils
 
     cut = {"truncation": True, "max_length": corpus["max_length"]} if corpus["max_length"] else {"truncation": False}
-    rows, typed = _rows(model), loading.takes_token_types(model)
+    rows, typed = _rows(model), "token_type_ids" in inspect.signature(model.forward).parameters
 
     def encoded(*text: str, special: bool = True) -> tuple[list[int] | None, list[int] | None]:
         # As lists: an empty second text would be ignored.

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 from ..archive.records import write_repeatable
 from ..errors import MarError, StageError, disk_is_full
 from ..model.checkpoint import GENERATION
-from ..portable.tracing import encoder, traceable_masks
+from ..model.lengths import scaled
+from ..portable.tracing import encoder, own_padding, traceable_masks
 from ..tasks import TASKS
 from . import probe
 from .trace_decoder import trace_decoder
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 GRAPH = "model.pt"
 WEIGHTS = "model.safetensors"
 FACTS = "graph.json"
-FORMAT = 2
+FORMAT = 3
 """The version of the format of these three files."""
 
 
@@ -41,7 +42,7 @@ def trace(job: dict[str, Any], report: Report) -> dict[str, Any]:
     content."""
     import torch
 
-    from .loading import encoder_inputs, settle_padding, tokenizer
+    from .loading import encoder_inputs, tokenizer
     from .loading import model as load
 
     if job["device"] == "cuda" and not torch.cuda.is_available():
@@ -54,12 +55,12 @@ def trace(job: dict[str, Any], report: Report) -> dict[str, Any]:
     report("loading the checkpoint", 0, None)
     model = load({**job, "merge": True}).to(job["device"])
     _name_modules(model)
+    _refuse_scaled(model.config.to_dict(), job["max_length"], writes=task.generates)
     if task.generates:
         _refuse_constraints(model.generation_config)
         _save_generation(model.generation_config, Path(job["checkpoint"]), Path(job["out"]))
     model.config.use_cache = task.generates
     words = tokenizer(job["checkpoint"], trust_remote_code=bool(job.get("trust_remote_code")))
-    settle_padding(model, words)
     facts: dict[str, Any] = {
         "format": FORMAT,
         "task": job["task"],
@@ -70,14 +71,15 @@ def trace(job: dict[str, Any], report: Report) -> dict[str, Any]:
         "max_length": job["max_length"],
         "torch": torch.__version__.split("+")[0],
         "cache": None,
+        "alone": False,
     }
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings(), _refused(model):
         warnings.simplefilter("ignore")  # tracers warn of each Python branch; the trace is checked below
         report("tracing", 0, None)
         if task.generates:
-            graph, facts["cache"] = trace_decoder(model, job, report)
+            graph, facts["cache"], facts["alone"] = trace_decoder(model, job, report)
         else:
-            graph = _trace_encoder(model, facts, job, report)
+            graph, facts["alone"] = _trace_encoder(model, facts, job, report)
         report("saving the trace", 0, None)
         facts["weights"] = _save(graph, Path(job["out"]))
     (Path(job["out"]) / FACTS).write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -152,6 +154,18 @@ def _refuse_constraints(own: Any) -> None:
         )
 
 
+def _refuse_scaled(config: dict[str, Any], max_length: int, *, writes: bool) -> None:
+    """Raises StageError if the model's rotary embeddings depend on the longest text in a way that a trace does not
+    record: dynamic ones keep state, and a decoder's cache changes with longrope's."""
+    kind, limit = scaled(config) or ("", max_length)
+    if max_length > limit and (writes or kind == "dynamic"):
+        raise StageError(
+            f"The model scales its rotary embeddings by the length of a text ({kind}, beyond {limit} tokens), which a "
+            "trace cannot record.",
+            fix=f"Build it with save_mode: pretrained, or set handler.max_length to {limit} or less.",
+        )
+
+
 @contextmanager
 def _refused(model: Any) -> Iterator[None]:
     """Turn any error of torch while tracing, running or saving a trace into StageError."""
@@ -172,35 +186,39 @@ def _refused(model: Any) -> Iterator[None]:
         ) from error
 
 
-def _trace_encoder(model: Any, facts: dict[str, Any], job: dict[str, Any], report: Report) -> Any:
+def _trace_encoder(model: Any, facts: dict[str, Any], job: dict[str, Any], report: Report) -> tuple[Any, bool]:
+    """The checked graph, and whether each text needs a run of its own."""
     import torch
 
     def example(batch: int, length: int, side: str) -> tuple[Any, ...]:
         ids, mask = probe.ids(model, batch, length, batch * 1000 + length), probe.mask(model, batch, length, side)
         # Token types of a pair: zeros, then ones.
         types = ((torch.arange(length) >= length // 2).long()[None] * mask.cpu()).to(model.device)
-        return (ids, mask, types)[: len(facts["inputs"])]
+        return (ids.masked_fill(mask == 0, pad), mask, types)[: len(facts["inputs"])]
 
+    def kept(outputs: Any, mask: Any) -> Any:
+        each = outputs[0].dim() >= 2 and outputs[0].shape[:2] == mask.shape and TASKS[job["task"]].per_token
+        return [one[mask.bool()] for one in outputs] if each else outputs  # outputs at padding are undefined
+
+    pad = own_padding(model) or 0
     eager, longest = encoder(model, facts["inputs"], facts["outputs"]).eval(), job["max_length"]
+    names = [
+        *(shape for shape in probe.SHAPES if shape[1] <= longest),
+        (1, longest, "right"),
+        (2, longest, probe.BESIDE),
+    ]
+    examples = [(f"batch {one[0]}, length {one[1]}, {one[2]} padding", example(*one)) for one in names]
+    # The longest first, before the short ones change the model's state, if it has one.
+    wanted = [kept(eager(*inputs), inputs[1]) for _, inputs in reversed(examples)][::-1]
+    beside, short = wanted[-1], min(probe.SHORT, longest)
+    alone = eager(*(each[1:, :short] for each in examples[-1][1]))
+    alone = kept(alone, examples[-1][1][1][1:, :short])
     # Batch 2 with a padded row: a trace of batch 1 or of full rows may record those as constants.
     with traceable_masks():
         graph = torch.jit.trace(  # type: ignore[no-untyped-call]
             eager, example(2, min(12, longest), "right"), check_trace=False, strict=False
         )
-    shapes = [
-        *(shape for shape in probe.SHAPES if shape[1] <= longest),
-        (1, longest, "right"),
-        (2, longest, "left"),
-    ]
-    for number, (batch, length, side) in enumerate(shapes):
-        report("checking the trace", number, len(shapes))
-        inputs = example(batch, length, side)
-        keep = inputs[1].bool()
-        actual, expected = graph(*inputs), eager(*inputs)
-        if expected[0].dim() >= 2 and expected[0].shape[:2] == keep.shape and TASKS[job["task"]].per_token:
-            actual, expected = (
-                [o[keep] for o in actual],
-                [o[keep] for o in expected],
-            )  # outputs at padding are undefined
-        probe.agree(actual, expected, f"batch {batch}, length {length}, {side} padding", probe.advice(model))
-    return graph
+    for number, ((where, inputs), expected) in enumerate(zip(examples, wanted, strict=True)):
+        report("checking the trace", number, len(examples))
+        probe.agree(kept(graph(*inputs), inputs[1]), expected, where, probe.advice(model))
+    return graph, probe.differ([one[-len(other) :] for one, other in zip(beside, alone, strict=True)], alone)

@@ -27,8 +27,9 @@ def _flat(cache: Any) -> list[Any]:
     return [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]
 
 
-def trace_decoder(model: Any, job: dict[str, Any], report: Report) -> tuple[Any, dict[str, Any]]:
-    """The traced and checked graph, and its cache's {"layers", "heads", "head_dim", "dtype"}. Raises StageError."""
+def trace_decoder(model: Any, job: dict[str, Any], report: Report) -> tuple[Any, dict[str, Any], bool]:
+    """The traced and checked graph, its cache's {"layers", "heads", "head_dim", "dtype"}, and whether each text needs a
+    run of its own. Raises StageError."""
     import torch
 
     from .loading import takes
@@ -88,16 +89,23 @@ def trace_decoder(model: Any, job: dict[str, Any], report: Report) -> tuple[Any,
         return (probe.ids(model, batch, new, past + new), mask, *(key.to(flat[0]) for key in keys))
 
     eager, longest = Decoder().eval(), job["max_length"]
+    shapes_to_check = [(1, 0, 5), (3, 0, 1), (4, 7, 1), (2, 9, 3), (2, longest - 1, 1), (2, 0, longest)]
+    shapes_to_check = [shape for shape in shapes_to_check if shape[1] + shape[2] <= longest]
+    examples = [example(*shape) for shape in shapes_to_check]
+    short = min(probe.SHORT, longest)
+    examples[-1][1][1, : longest - short] = 0  # a short text beside the longest
+    # The longest first, before the short ones change the model's state, if it has one.
+    wanted = [eager(*inputs) for inputs in reversed(examples)][::-1]
+    ids, mask, *past = examples[-1]
+    alone = eager(ids[1:, -short:], mask[1:, -short:], *(each[1:] for each in past))[0]
     with traceable_masks():
         graph = torch.jit.trace(  # type: ignore[no-untyped-call]
             eager, example(2, 4, 3), check_trace=False, strict=False
         )
-    shapes_to_check = [(1, 0, 5), (3, 0, 1), (4, 7, 1), (2, 9, 3), (2, longest - 1, 1), (2, 0, longest)]
-    for number, (batch, past, new) in enumerate(shapes_to_check):
-        report("checking the trace", number, len(shapes_to_check))
-        if past + new <= longest:
-            inputs = example(batch, past, new)
-            probe.agree(
-                graph(*inputs), eager(*inputs), f"batch {batch}, {past} tokens cached, {new} new", probe.advice(model)
-            )
-    return graph, facts
+    for number, ((batch, before, new), inputs, expected) in enumerate(
+        zip(shapes_to_check, examples, wanted, strict=True)
+    ):
+        report("checking the trace", number, len(examples))
+        where = f"batch {batch}, {before} tokens cached, {new} new"
+        probe.agree(graph(*inputs), expected, where, probe.advice(model))
+    return graph, facts, probe.differ([wanted[-1][0][1:]], [alone])
