@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import sys
 from contextlib import contextmanager
 from datetime import datetime
@@ -36,10 +38,13 @@ class Asked:
 
 
 def answers(job: dict[str, Any], report: Report) -> dict[str, Any]:
-    """Send the job's `requests` (JSON values) to the handler of the unpacked archive in `folder`, one by one and, if
-    `batched`, also as one batch: {"single": [...], "batched": [...] or None, "statuses": [HTTP status of each],
-    "notes": the settings without effect, "hints": what to know of how the handler was asked}. With a `corpus`, "tokens"
-    has the result of `tokens`.
+    """Send the job's `requests` (JSON values) to the handler of the unpacked archive in `folder`, one by one:
+    {"single": [...], "statuses": [HTTP status of each], "notes": the settings without effect, "hints": what to know of
+    how the handler was asked, "errors": what it logged as errors}. With a `corpus`, "tokens" has the result of
+    `tokens`.
+
+    With `batched`, also {"again": the answers, asked one by one from the last to the first, "batched": the answers as
+    one batch, "beside": [the numbers of a short and a long request, the answers of both in one run of the model]}.
 
     With `explain`, the requests ask for explanations. With `without_transformers`, transformers cannot be imported, as
     a TorchScript archive has to work without it. `foreign`: the archive is of another tool, and its handler's errors
@@ -49,15 +54,55 @@ def answers(job: dict[str, Any], report: Report) -> dict[str, Any]:
         sys.modules["transformers"] = None  # type: ignore[assignment]
     report("loading the archive's handler", 0, None)
     requests = job["requests"]
-    ask = (foreign.Asked if job.get("foreign") else Asked)(Path(job["folder"]), explain=bool(job.get("explain")))
+    errors = _Errors()
+    logging.getLogger().addHandler(errors)
+    asked = (foreign.Asked if job.get("foreign") else Asked)(Path(job["folder"]), explain=bool(job.get("explain")))
+
+    def ask(*numbers: int) -> list[Any]:
+        return asked([requests[number] for number in numbers], f"local-{numbers[0]}")
+
     single, statuses = [], []
-    for number, request in enumerate(requests):
+    for number in range(len(requests)):
         report("asking the archive", number, len(requests))
-        single.append(ask([request], f"local-{number}")[0])
-        statuses.append(ask.context.status(0))
-    batched = ask(requests, "batch") if job.get("batched") else None
-    result = {"single": single, "batched": batched, "statuses": statuses, "notes": ask.notes, "hints": ask.hints}
-    return {**result, "tokens": tokens(ask.handler, job["corpus"])} if job.get("corpus") else result
+        single += ask(number)
+        statuses.append(asked.context.status(0))
+    result = {"single": single, "statuses": statuses, "notes": asked.notes, "hints": asked.hints}
+    result["errors"] = errors.messages
+    if job.get("batched"):
+        report("asking the archive in other orders", 0, None)
+        result["again"] = [ask(number)[0] for number in reversed(range(len(requests)))][::-1]
+        result["batched"] = ask(*range(len(requests)))
+        with _one_run():
+            result["beside"] = [[pair, ask(*pair)] for pair in _beside(requests)]
+    return {**result, "tokens": tokens(asked.handler, job["corpus"])} if job.get("corpus") else result
+
+
+class _Errors(logging.Handler):
+    """Keeps the messages of logged errors."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+def _beside(requests: list[Any]) -> list[tuple[int, int]]:
+    """Numbers of the shortest request with each of the two longest."""
+    order = sorted(range(len(requests)), key=lambda number: len(json.dumps(requests[number])))
+    return [(order[0], other) for other in order[1:][-2:]]
+
+
+@contextmanager
+def _one_run() -> Iterator[None]:
+    """Within the context, handlers put short and long texts into one run of the model, whatever it costs."""
+    batches = sys.modules.get("handlers.inference.batches")
+    if not hasattr(batches, "OVERHEAD"):
+        yield
+        return
+    with patch.object(batches, "OVERHEAD", 1_000_000):
+        yield
 
 
 def tokens(handler: Any, corpus: dict[str, Any]) -> dict[str, Any]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from ...errors import InputError
+from ...model.lengths import switches
 from ...tasks import Task
 from .. import resolve
 from ..build import Inputs
 
 
 def samples(inputs: Inputs) -> list[Any]:
-    """The user's sample requests, or the task's, cut by words until they fit in max_length, and one that does not."""
+    """The user's sample requests, or the task's, cut by words until they fit in max_length, and long ones: at the
+    model's limit or beyond it, and beyond the lengths at which it changes."""
     task, own = inputs.config.task, inputs.config.verify.samples
     if own is not None:
         return [_greedy(sample, task) if task.generates else sample for sample in own]
@@ -26,22 +28,36 @@ def samples(inputs: Inputs) -> list[Any]:
         ) from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    limit = resolve.max_length(inputs)
+    limit, config = resolve.max_length(inputs), inputs.read_json("download", "config.json")
     fitting = [_fitting(dict(sample), task.fields, tokenizer, limit) for sample in task.samples]
-    if task.generates or limit > LONGEST:
-        return fitting
-    return [*fitting, _long(fitting[0], task.fields[-1], tokenizer, limit)]
+    points = [point for point in switches(config) if point < limit]
+    longest = max([LONGEST, *(point + BEYOND for point in points)])
+    field, first = task.fields[-1], fitting[0]
+    if not task.generates:
+        if limit <= longest:
+            return [*fitting, _long(first, field, tokenizer, limit * 3 // 2)]
+        return [*fitting, _fitting(_long(first, field, tokenizer, longest), task.fields, tokenizer, longest)]
+    new = first["parameters"]["max_new_tokens"]
+    lengths = [min(limit, longest)]
+    # A text that crosses the last of these lengths while it is written.
+    lengths += [points[-1] + new // 2] if points and new < points[-1] < limit - new else []
+    return [
+        *fitting,
+        *(_fitting(_long(first, field, tokenizer, size), task.fields, tokenizer, size) for size in lengths),
+    ]
 
 
 LONGEST = 1024
-"""The max_length up to which one sample is longer than the model takes. Above it, verifying would take minutes."""
+"""The most tokens of a sample, unless the model computes longer texts otherwise: verifying would take minutes."""
+
+BEYOND = 16
+"""The tokens of a sample beyond a length at which a model changes."""
 
 
-def _long(sample: dict[str, Any], field: str, tokenizer: Any, limit: int) -> dict[str, Any]:
-    """A sample with 1.5 times the tokens that the model takes in `field`, no two parts alike: it is cut, or read in
-    windows."""
+def _long(sample: dict[str, Any], field: str, tokenizer: Any, size: int) -> dict[str, Any]:
+    """A sample with more than `size` tokens in `field`, no two parts alike: it is cut, or read in windows."""
     text, number = sample[field], 1
-    while len(tokenizer.encode(text)) <= limit * 3 // 2:
+    while len(tokenizer.encode(text)) <= size:
         more = " ".join(f"Box {box} came at {box % 24} o'clock." for box in range(number, number + 20))
         text, number = f"{text} {more}", number + 20
     return {**sample, field: text}

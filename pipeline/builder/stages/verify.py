@@ -4,17 +4,18 @@ agree."""
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from ...answers import tokenization
-from ...answers.compare import Difference, differences, largest, table
+from ...answers.agreement import compared
 from ...archive.reader import Archive
 from ...cache.store import Damaged
 from ...config.build_config import BuildConfig
 from ...config.values import COMPILED
-from ...errors import InputError, MismatchError, StageError
+from ...errors import InputError, StageError
 from ...files.tree import scan
 from ...host import toolchain
 from ...host.chips import CHIPS
@@ -58,7 +59,8 @@ def run(job: Job) -> Kept:
     _refuse_other_bytes(inputs, unpacked)
     requests = json.loads((unpacked / "samples.json").read_text(encoding="utf-8"))
     corpus = _corpus(inputs, unpacked)
-    got, original = _answers(job, unpacked, requests, corpus)
+    ask = _original(job, requests, corpus)
+    got, original = _answers(job, unpacked, requests, corpus, ask)
     expected = original["answers"]
     report: dict[str, Any] = {"name": archive.name, "sha256": archive_digest(inputs), "tolerance": tolerance}
     if "unverified" in got:
@@ -71,7 +73,7 @@ def run(job: Job) -> Kept:
             "verified": True,
             "notes": got["notes"],
             "tokenized": counts,
-            "largest_difference": _agreed(archive.name, expected, got, tolerance),
+            **compared(archive.name, original["model"], expected, got, tolerance, lambda: ask()["answers"]),
         }
         answers = [{"answer": answer} for answer in got["single"]]
     report["samples"] = [
@@ -94,12 +96,32 @@ def _corpus(inputs: Inputs, unpacked: Path) -> dict[str, Any]:
     )
 
 
+def _original(job: Job, requests: list[Any], corpus: dict[str, Any]) -> Callable[[], dict[str, Any]]:
+    """A function that asks the original model, in a fresh process."""
+    inputs, config = job.inputs, job.config
+    reference = {
+        **resolve.load_settings(inputs, job.lay_out("download")),
+        # In the user's own folder, transformers itself chooses the weights.
+        "source": str(config.model.path) if config.model.path and not resolve.is_adapter(inputs) else None,
+        "task": config.task.name,
+        "requests": requests,
+        "corpus": corpus,
+        "settings": resolve.packed_handler(inputs) | {"do_lower_case": config.handler.do_lower_case},
+    }
+    return lambda: dict(work("eager", reference, scratch=job.scratch / "eager"))
+
+
 def _answers(
-    job: Job, unpacked: Path, requests: list[Any], corpus: dict[str, Any]
+    job: Job,
+    unpacked: Path,
+    requests: list[Any],
+    corpus: dict[str, Any],
+    original: Callable[[], dict[str, Any]],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the archive answers, and what the original model does. Raises InputError for a sample that the archive's
-    handler refuses, StageError if it cannot be run here, and that is not accepted."""
-    inputs, config = job.inputs, job.config
+    handler refuses or the original model cannot answer, StageError if the archive alone fails, or cannot be run here
+    and that is not accepted."""
+    config = job.config
     ask = {
         "folder": str(unpacked),
         "requests": requests,
@@ -107,19 +129,12 @@ def _answers(
         "corpus": corpus,
         "without_transformers": job.params["without_transformers"],
     }
-    reference = {
-        **resolve.load_settings(inputs, job.lay_out("download")),
-        "task": config.task.name,
-        "requests": requests,
-        "corpus": corpus,
-        "settings": resolve.packed_handler(inputs) | {"do_lower_case": config.handler.do_lower_case},
-    }
     # Two processes at once, since most of either is importing torch.
     with ThreadPoolExecutor(2) as pool:
         answering = pool.submit(
             work, "answer", ask, scratch=job.scratch / "answer", progress=job.progress, **_worker(config)
         )
-        expecting = pool.submit(work, "eager", reference, scratch=job.scratch / "eager")
+        expecting = pool.submit(original)
         try:
             try:
                 got = answering.result()
@@ -127,7 +142,7 @@ def _answers(
                 expecting.result()  # the original model's own error explains more than the archive's
                 raise
             if "unverified" not in got:
-                _refuse_bad_samples(requests, got)
+                _refuse_bad_samples(requests, got, expecting.result, own=config.verify.samples is not None)
             elif not job.build.options.allow_unverified:
                 raise _unverified(config, got["unverified"], got["said"])
             return got, expecting.result()
@@ -153,21 +168,6 @@ def _refuse_other_bytes(inputs: Inputs, unpacked: Path) -> None:
         raise Damaged(entry.path)
 
 
-def _agreed(name: str, expected: list[Any], got: dict[str, Any], tolerance: float) -> float:
-    """The largest difference between two scores. Raises MismatchError if one is too large, or anything else differs."""
-    answers = {"": got["single"], " in a batch": got["batched"]}
-    wrong: list[Difference] = []
-    for index, wanted in enumerate(expected):
-        for how, given in answers.items():
-            wrong += differences(f"sample {index + 1}{how}", wanted, given[index], tolerance)
-    if wrong:
-        raise MismatchError(
-            f"{name} does not answer like the original: {len(wrong)} differences (tolerance {tolerance:g}).",
-            table(wrong, "original model", "archive"),
-        )
-    return max(largest(expected, given) for given in answers.values())
-
-
 def _unverified(config: BuildConfig, reason: str, error: str) -> StageError:
     chip = CHIPS[config.handler.hardware]
     then = " and try it there with `mar smoke`" if chip.name == "neuronx" else ""
@@ -180,19 +180,33 @@ def _unverified(config: BuildConfig, reason: str, error: str) -> StageError:
     )
 
 
-def _refuse_bad_samples(requests: list[Any], got: dict[str, Any]) -> None:
-    for request, answer, status in zip(requests, got["single"], got["statuses"], strict=True):
-        if status != 200:
+def _refuse_bad_samples(requests: list[Any], got: dict[str, Any], original: Callable[[], Any], *, own: bool) -> None:
+    """Raises InputError or StageError if the archive's handler does not answer a sample. `original` returns when the
+    original model has answered all of them, or raises its error; `own`: the samples are the user's."""
+    for number, (request, answer, status) in enumerate(zip(requests, got["single"], got["statuses"], strict=True), 1):
+        if status == 200:
+            continue
+        reply = json.dumps(answer, ensure_ascii=False)
+        asked = f"The request was {json.dumps(request, ensure_ascii=False)[:200]}."
+        if status < 500:
             raise InputError(
-                f"The archive's handler refused a sample request ({status}): {json.dumps(answer, ensure_ascii=False)}",
-                f"The request was {json.dumps(request, ensure_ascii=False)[:200]}.",
-                "Fix verify.samples: they are requests in the task's format.",
+                f"The archive's handler refused sample {number} ({status}): {reply}",
+                asked,
+                "Correct verify.samples: they are requests in the task's format."
+                if own
+                else "Give samples that suit the model in verify.samples, or more room with handler.max_length.",
             )
+        original()  # the original model's own error explains more than the archive's
+        raise StageError(
+            f"The archive's handler does not answer sample {number}, which the original model does ({status}): {reply}",
+            f"{asked} {' '.join(got['errors'][:1])}".rstrip(),
+            "Give samples that suit the model in verify.samples, or lower handler.max_length if only long texts fail.",
+        )
 
 
 STAGE = Stage(
     name="verify",
-    version=4,
+    version=5,
     inputs=("download", "serialize", "handler", "archive"),
     params=params,
     tools=lambda inputs: ("torch", "transformers", "tokenizers", *resolve.merging(inputs)),
