@@ -30,6 +30,10 @@ _SCALED = ("dynamic", "longrope", "su")
 """Kinds of rotary embeddings whose frequencies depend on the longest text that the model reads, or has read."""
 
 
+_KEPT = {"_parameters", "forward"}
+"""Attributes of a module that are no state: weights, and a compiled form."""
+
+
 class State:
     """The state of a model: the attributes, buffers and submodules of its modules, without weights."""
 
@@ -40,7 +44,7 @@ class State:
         """Put the modules back into this state."""
         for module, attributes, values in self._modules:
             own = vars(module)
-            for name in own.keys() - attributes.keys() - {"_parameters"}:
+            for name in own.keys() - attributes.keys() - _KEPT:
                 del own[name]
             for name, value in attributes.items():
                 own[name] = _copied(value)
@@ -51,7 +55,7 @@ class State:
 
 
 def _attributes(module: Any) -> dict[str, Any]:
-    return {name: _copied(value) for name, value in vars(module).items() if name != "_parameters"}
+    return {name: _copied(value) for name, value in vars(module).items() if name not in _KEPT}
 
 
 def _copied(value: Any) -> Any:
@@ -88,7 +92,9 @@ Outputs = List[Sequence[torch.Tensor]]
 def depends(model: Any, ask: Callable[[list[list[int]]], Outputs], pad: int, max_length: int) -> bool:
     """Whether the outputs for a text depend on its neighbours in a batch, or on what was asked before. `ask` returns
     the model's outputs for a batch of texts (token ids). A model that fails on a batch alone depends on it too."""
-    size = model.get_input_embeddings().num_embeddings
+    size = _size(model)
+    if not size:
+        return False
     lengths = [min(length, max(1, max_length - STEPS)) for length in _LENGTHS]
     texts = [[(31 * row + 7 * place + 5) % size for place in range(length)] for row, length in enumerate(lengths)]
     texts = [[(pad + 1) % size if token == pad else token for token in text] for text in texts]
@@ -116,15 +122,23 @@ def accepts(model: Any, name: str, *, named: bool = False) -> bool:
     return name in parameters or (not named and any(each.kind is each.VAR_KEYWORD for each in parameters.values()))
 
 
+def _size(model: Any) -> int:
+    """The number of the model's input embeddings; 0 if it is unknown, as it may be for a model's own code."""
+    try:
+        return int(model.get_input_embeddings().num_embeddings)
+    except (NotImplementedError, AttributeError):
+        return 0
+
+
 def marks_padding(model: Any) -> bool:
     """Whether padding has to be MARK: the model reads the last token that is not padding, and has no padding token, so
     every token may be a text's last one. Its embedding then reads MARK as token 0."""
     config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
-    own, table = getattr(config, "pad_token_id", None), model.get_input_embeddings()
-    if own is not None and 0 <= own < table.num_embeddings:
+    own, size = getattr(config, "pad_token_id", None), _size(model)
+    if not size or (own is not None and 0 <= own < size):
         return False
     config.pad_token_id = MARK
-    table.register_forward_pre_hook(lambda _, inputs: (inputs[0].clamp(min=0), *inputs[1:]))
+    model.get_input_embeddings().register_forward_pre_hook(lambda _, inputs: (inputs[0].clamp(min=0), *inputs[1:]))
     return True
 
 

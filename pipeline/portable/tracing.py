@@ -19,8 +19,8 @@ MARK = -1
 def own_padding(model: Any) -> int | None:
     """The id of the model's padding token; None if it has none, or one that its embeddings do not have."""
     config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
-    own, table = getattr(config, "pad_token_id", None), model.get_input_embeddings()
-    return own if own is not None and 0 <= own < table.num_embeddings else None
+    own = getattr(config, "pad_token_id", None)
+    return own if own is not None and 0 <= own < model.get_input_embeddings().num_embeddings else None
 
 
 def encoder(model: Any, inputs: list[str], outputs: list[str]) -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, MarError
 
 _OUTPUTS = ("logits", "start_logits", "end_logits")
 
@@ -53,6 +53,8 @@ class Original:
         hook = self.model.register_forward_hook(look)
         try:
             yield self.model
+        except MarError:
+            raise
         except Exception as error:  # a model may raise anything
             if not broken:
                 raise _failed(number, error) from error

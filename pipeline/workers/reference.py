@@ -10,6 +10,7 @@ import inspect
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
+from ..errors import InputError
 from ..tasks import TASKS
 from . import loading, tokenization
 from .original import Original, inputs
@@ -57,6 +58,7 @@ def _answers(job: dict[str, Any], report: Report, original: Original, tokenizer:
             return task(model, tokenizer, {plain: request} if isinstance(request, str) else request, settings)
 
     plain = TASKS[job["task"]].fields[-1]
+    torch.seed()  # loading sets a seed, which would hide that a model's answers are random
     results = []
     with torch.inference_mode():
         for number, request in enumerate(job["requests"]):
@@ -173,6 +175,8 @@ def _find_answer(model: Any, tokenizer: Any, request: dict[str, Any], settings: 
     """
     import torch
 
+    if tokenizer.padding_side == "left":
+        raise _context_first(tokenizer)
     context, limit = request["context"], settings["max_length"]
     longest = request.get("max_answer_length", settings.get("max_answer_length", 30))
     room = limit - len(tokenizer(request["question"], "")["input_ids"])
@@ -207,6 +211,15 @@ def _find_answer(model: Any, tokenizer: Any, request: dict[str, Any], settings: 
     if top_k > 1:
         return answers
     return answers[0] if answers else {"answer": "", "score": 0.0, "start": 0, "end": 0}
+
+
+def _context_first(tokenizer: Any) -> InputError:
+    return InputError(
+        f"The tokenizer ({type(tokenizer).__name__}) pads on the left, which no handler for question answering serves.",
+        "transformers' training script and pipeline for question answering put the context before the question where "
+        "a tokenizer pads on the left (XLNet, Llama); the archive's handler puts the question first.",
+        'If the model was trained with the question first, set padding_side to "right" in tokenizer_config.json.',
+    )
 
 
 _UNSPACED = {"CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "THAI", "LAO", "TIBETAN", "MYANMAR", "KHMER", "TAI"}

@@ -156,3 +156,12 @@ def test_answers_are_those_of_a_text_alone_in_any_order_and_beside_any_other(
         monkeypatch.setattr(batches, "OVERHEAD", overhead)
         for text, ours in zip(texts, got(ask, task, *texts), strict=True):
             assert agree(ours, expected[text])
+
+
+def test_drafts_that_transformers_makes_do_not_end_a_text_early(tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "checkpoint", "gpt2", WRITES)
+    expected = wanted(folder, WRITES)
+    own = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps({**own, "prompt_lookup_num_tokens": 3}))
+    ask = Served(lay_out(tmp_path / "archive", folder, WRITES, "pretrained"), WRITES)
+    assert got(ask, WRITES, *PROMPTS) == expected
