@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +88,28 @@ def test_what_was_compared_is_in_the_report(mar: Mar, bert: Path) -> None:
     assert found["verified"]
     # Each sample alone twice; all together, and the shortest beside each of the two longest.
     assert found["compared"] == {"samples": 5, "alone": 10, "batches": 3}
+
+
+def test_transformers_chooses_the_originals_weights_in_the_users_own_folder(bert: Path, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+    from transformers import pipeline
+
+    from mar_pipeline.workers import reference
+
+    folders = [shutil.copytree(bert, tmp_path / name) for name in ("taken", "users")]
+    weights = load_file(bert / "model.safetensors")
+    weights["classifier.bias"] += torch.tensor([1.0, -1.0])
+    save_file(weights, folders[1] / "model.safetensors", metadata={"format": "pt"})
+    job = {
+        "checkpoint": str(folders[0]),
+        "auto_class": "AutoModelForSequenceClassification",
+        "allow_untrained_head": False,
+        "task": "seq_classification",
+        "requests": [{"text": "the room was good"}],
+        "settings": {"max_length": 64},
+    }
+    for source, folder in ((None, folders[0]), (str(folders[1]), folders[1])):
+        (answer,) = reference.answers({**job, "source": source}, lambda *_: None)
+        (wanted,) = pipeline("text-classification", model=str(folder))("the room was good")
+        assert answer == {"label": wanted["label"], "score": pytest.approx(wanted["score"], abs=1e-5)}

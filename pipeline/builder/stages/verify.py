@@ -101,14 +101,22 @@ def _original(job: Job, requests: list[Any], corpus: dict[str, Any]) -> Callable
     inputs, config = job.inputs, job.config
     reference = {
         **resolve.load_settings(inputs, job.lay_out("download")),
-        # In the user's own folder, transformers itself chooses the weights.
-        "source": str(config.model.path) if config.model.path and not resolve.is_adapter(inputs) else None,
+        "source": _folder(inputs),
         "task": config.task.name,
         "requests": requests,
         "corpus": corpus,
         "settings": resolve.packed_handler(inputs) | {"do_lower_case": config.handler.do_lower_case},
     }
     return lambda: dict(work("eager", reference, scratch=job.scratch / "eager"))
+
+
+def _folder(inputs: Inputs) -> str | None:
+    """The user's own folder, in which transformers itself chooses the weights; None for a checkpoint that is elsewhere,
+    or of which a folder's files are only a part: an adapter, or a model in sentence-transformers' first layout."""
+    path = inputs.config.model.path
+    if path is None or not all((path / entry.path).exists() for entry in inputs.tree("download")):
+        return None
+    return str(path)
 
 
 def _answers(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from handlers.text.spans import spaced
 from mar_pipeline.answers.compare import differences
+from mar_pipeline.errors import InputError
 from mar_pipeline.workers import reference
 from tests.support import tiny
 from tests.support.unpacked import Served, lay_out
@@ -123,3 +125,20 @@ def test_the_setting_holds_for_requests_that_do_not_say_and_the_original_answers
         }
         expected = reference.answers(job, lambda *_: None)
         assert differences("", json.loads(json.dumps(expected)), ask(*requests), 1e-5) == []
+
+
+@pytest.mark.slow
+def test_a_tokenizer_that_pads_on_the_left_puts_the_context_first_and_is_refused(folder: Path, tmp_path: Path) -> None:
+    left = shutil.copytree(folder, tmp_path / "left")
+    settings = json.loads((left / "tokenizer_config.json").read_text())
+    (left / "tokenizer_config.json").write_text(json.dumps({**settings, "padding_side": "left"}))
+    job = {
+        "checkpoint": str(left),
+        "auto_class": "AutoModelForQuestionAnswering",
+        "allow_untrained_head": False,
+        "task": "question_answering",
+        "requests": [{"question": "who works", "context": ENGLISH}],
+        "settings": {"max_length": 64, "stride": 16},
+    }
+    with pytest.raises(InputError, match="pads on the left"):
+        reference.answers(job, lambda *_: None)
