@@ -171,6 +171,7 @@ class Handler:
                     check(self.model)
                 at = "an input"
                 self.begin(request, context, index)
+                windows.check_embeddings(request, self.tokenizer, self.model.vocabulary)
                 request.seconds = (
                     windows.explanation_seconds(request, self.pace) if explained else self.seconds(request.inputs)
                 )

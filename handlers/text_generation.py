@@ -18,6 +18,7 @@ from handlers.protocol.requests import Request
 from handlers.protocol.streaming import Stream
 from handlers.runtimes import Task
 from handlers.text.chat import Chat
+from handlers.text.windows import check_embedding
 
 
 class TextGeneration(Handler):
@@ -34,7 +35,8 @@ class TextGeneration(Handler):
         self.limit: int | None = own.pop("max_length", None)
         """The most tokens of prompt and text by default, as the checkpoint has it."""
         self.defaults = {**own, **(self.settings.get("generation") or {})}
-        self.chat = Chat(self.folder, self.tokenizer.settings)
+        settings = self.tokenizer.settings
+        self.chat = Chat(settings["chat_template"], settings["special_tokens"])
         self.steps = Steps()
 
     def begin(self, request: Request, context: Any, index: int) -> None:
@@ -120,7 +122,9 @@ class TextGeneration(Handler):
         """The logit of the next token: the first token of `target`, the token with that id, or the most likely one."""
         encoding = one.get("encoding") or self._read(one, explain=True)["encoding"]
         if isinstance(one.get("target"), str):
-            token = self.tokenizer.encode([one["target"]], None, special=False)[0].ids[0]
+            (encoded,) = self.tokenizer.encode([one["target"]], None, special=False)
+            check_embedding(encoded, self.tokenizer, self.model.vocabulary, ("target",))
+            token = encoded.ids[0]
         else:
             logits = self.run([encoding], clock)["logits"][0, -1]
             token = int(one["target"]) if "target" in one else int(logits.argmax())

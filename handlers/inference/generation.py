@@ -152,7 +152,7 @@ class Row:
             # Byte tokens in a row are decoded together: an invalid one changes the characters before it.
             return text[: self._sent]
         text = text.rstrip("\ufffd")
-        length = len(text)
+        length = max(0, len(text) - self.tokenizer.unsettled)
         for word in self.parameters.stop:
             longest = min(len(word) - 1, len(text))
             part = next((size for size in range(longest, 0, -1) if text.endswith(word[:size])), 0)

@@ -15,6 +15,7 @@ The loaded model has:
 - `batches(lengths, most)`: how to batch inputs of these lengths in tokens. It returns lists of indices, one for each
   forward pass of at most `most` tokens; each index is in one list.
 - `alone`: whether the answer to a text depends on the other texts, so that each has a run of its own.
+- `vocabulary`: the number of tokens that the model has an input embedding for, or None if it is unknown.
 - `notes`: a line for each setting that has no effect on this model.
 - `unexplained`: why the model cannot explain its answers, or "" if it can. Then it also has `model`, the torch module,
   for the gradients, and `fresh()`, which makes it forget earlier texts.

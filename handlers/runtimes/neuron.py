@@ -87,6 +87,7 @@ class Neuron:
         self.graphs: dict[int, Any] = {}
         self.lengths: list[int] = facts["lengths"]
         self.inputs, self.outputs = facts["inputs"], facts["outputs"]
+        self.vocabulary: int | None = facts.get("vocabulary")
         self.rows = facts["batch"] * facts["cores"]
         self.fixed = not facts["dynamic_batch"]
         self.each = task.per_token

@@ -17,6 +17,7 @@ import torch
 
 from ..inference.batches import NESTED, RUN_TOKENS, split
 from ..inference.generation import Row, never
+from ..protocol import tokenizer_settings
 from . import Task, linear, shares_weights
 from .isolation import MARK, Outputs, State, Trial, accepts, depends, marks_padding, padded, switches
 from .nested import Nested, NoForm
@@ -28,7 +29,7 @@ def load(model_dir: Path, config: dict[str, Any], device: torch.device, pad: int
     """Load the model of an unpacked archive, for batches padded with `pad`. Raises what transformers raises."""
     settings = config["handler"]
     model = _model(model_dir, settings, device, task)
-    inputs = _inputs(model, model_dir, bool(settings.get("trust_remote_code")))
+    inputs = _inputs(model, tokenizer_settings.read(model_dir)["model_input_names"])
     if task.generates:
         # Ways to draft tokens, which do not change greedy texts; here, each row chooses its tokens.
         for draft in ("prompt_lookup_num_tokens", "assistant_early_exit"):
@@ -98,17 +99,24 @@ def _model(model_dir: Path, settings: dict[str, Any], device: torch.device, task
     return model if spread else model.to(device)
 
 
-def _inputs(model: Any, model_dir: Path, code: bool) -> list[str]:
-    """The names of the model's inputs: what its tokenizer returns and its forward accepts. RoBERTa's forward accepts
-    token_type_ids, and has one type only."""
+def _inputs(model: Any, given: Sequence[str]) -> list[str]:
+    """The names of the model's inputs: what its tokenizer gives, by its setting, and its forward accepts. RoBERTa's
+    forward accepts token_type_ids, and has one type only."""
     inputs = ["input_ids", *(["attention_mask"] if accepts(model, "attention_mask") else [])]
-    if accepts(model, "token_type_ids", named=True) and getattr(model.config, "type_vocab_size", None) not in (0, 1):
-        from transformers import AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True, trust_remote_code=code)
-        if "token_type_ids" in tokenizer.model_input_names:
-            inputs.append("token_type_ids")
+    typed = accepts(model, "token_type_ids", named=True) and getattr(model.config, "type_vocab_size", None) not in (
+        0,
+        1,
+    )
+    if typed and "token_type_ids" in given:
+        inputs.append("token_type_ids")
     return inputs
+
+
+def _vocabulary(model: Any) -> int | None:
+    try:
+        return int(model.get_input_embeddings().weight.shape[0])
+    except (NotImplementedError, AttributeError):  # a model's own code
+        return None
 
 
 class Pretrained:
@@ -131,6 +139,7 @@ class Pretrained:
     ) -> None:
         self.model, self.device, self.nested = model, model.device, nested
         self.inputs, self.outputs = inputs, outputs
+        self.vocabulary = _vocabulary(model)
         self.notes, self.compiled = list(notes), compiled
         self.padding_is_free = nested is not None
         self.marks, self.alone = marks, alone

@@ -49,6 +49,7 @@ _FACTS: dict[str, Any] = {
     "weights": dict,
     "cache": (dict, type(None)),
     "alone": bool,
+    "vocabulary": (int, type(None)),
 }
 """The fields of graph.json that this runtime reads, and their types."""
 
@@ -93,6 +94,7 @@ class Traced:
     def __init__(self, graph: Any, facts: dict[str, Any], device: torch.device) -> None:
         self.graph, self.facts, self.device = graph, facts, device
         self.alone: bool = facts["alone"]
+        self.vocabulary: int | None = facts["vocabulary"]
 
     def batches(self, lengths: Sequence[int], most: float = RUN_TOKENS) -> list[list[int]]:
         """Batches of inputs of these lengths, as lists of indices, of at most `most` tokens each."""

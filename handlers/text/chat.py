@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from ..protocol.problem import Problem
@@ -14,20 +13,13 @@ logger = logging.getLogger(__name__)
 
 
 class Chat:
-    """The chat template of an unpacked archive, from chat_template.jinja or tokenizer_config.json."""
+    """A chat template (`source`), or none. `words` are the special tokens that it can name."""
 
-    def __init__(self, model_dir: Path, settings: dict[str, Any]) -> None:
-        named = {name: word for name, word in settings.items() if name.endswith("_token")}
-        for group in ("extra_special_tokens", "model_specific_special_tokens"):
-            # The model's own tokens by name; a list has no names.
-            named.update(settings[group] if isinstance(settings.get(group), dict) else {})
-        words = {name: word.get("content") if isinstance(word, dict) else word for name, word in named.items()}
-        # add_bos_token and the like are switches, not tokens.
-        self.words = {name: word for name, word in words.items() if isinstance(word, str) and word}
+    def __init__(self, source: str | None, words: dict[str, Any]) -> None:
+        self.words = words
         self._template: Any = None
         self._missing = "this model's tokenizer has no chat template: send a prompt"
         try:
-            source = _source(model_dir, settings)
             self._template = _compiled(source) if source else None
         except Exception as error:
             # Prompts still work. The error quotes the archive, not a request, so it may be logged.
@@ -37,27 +29,37 @@ class Chat:
             self._missing = "this model's chat template cannot be read (see the server's log): send a prompt"
 
     def prompt(self, messages: list[dict[str, Any]]) -> str:
-        """The prompt for a conversation: the messages, and the start of the answer.
+        """The prompt for a conversation: the messages, and the start of the answer. A last message of the assistant is
+        the start of its answer, as in transformers' pipeline.
 
         Raises Problem if there is no template, or if it rejects these messages.
         """
         if self._template is None:
             raise Problem(self._missing, "messages")
+        continued = messages[-1]["role"] == "assistant"
+        last = messages[-1]["content"]
+        if continued:
+            messages = [*messages[:-1], {**messages[-1], "content": last + _TAG}]
+        # All variables of transformers' render_jinja_template: None is defined, which a template can test.
+        variables = {"messages": messages, "tools": None, "documents": None, "add_generation_prompt": not continued}
         try:
-            # All variables of transformers' render_jinja_template: None is defined, which a template can test.
-            variables = {"messages": messages, "tools": None, "documents": None, "add_generation_prompt": True}
-            return str(self._template.render({**self.words, **variables}))
+            written = str(self._template.render({**self.words, **variables}))
+            return _until_tag(written, last) if continued else written
         except Exception as error:
             # The template's own error, or one in it for messages that it does not support.
             raise Problem(f"the chat template rejects these messages: {error}"[:300], "messages") from None
 
 
-def _source(model_dir: Path, settings: dict[str, Any]) -> Any:
-    file = model_dir / "chat_template.jinja"
-    source = file.read_text(encoding="utf-8") if file.exists() else settings.get("chat_template")
-    if isinstance(source, list):  # several by name
-        source = {each["name"]: each["template"] for each in source}.get("default")
-    return source["default"] if isinstance(source, dict) and "default" in source else source
+_TAG = "CONTINUE_FINAL_MESSAGE_TAG "
+"""transformers' mark of the place from which a last message is continued. Its space shows whether a template trims."""
+
+
+def _until_tag(written: str, last: str) -> str:
+    """A rendered conversation up to the end of its last message, as in transformers' render_jinja_template."""
+    place = written.rfind(_TAG.strip())
+    if place < 0 or last.strip() not in written:
+        raise ValueError("it leaves out the assistant's message, which is to be continued")
+    return written[:place] if written.startswith(_TAG, place) else written[:place].rstrip()
 
 
 def _compiled(source: str) -> Any:

@@ -14,15 +14,27 @@ import torch
 from tokenizers import Encoding
 from tokenizers import Tokenizer as Reader
 
+from ..protocol import tokenizer_settings
+
 MERGES = (0, 20)
 """From this release on, tokenizers writes BPE merges in a format that older releases cannot read."""
 
 _BYTE = re.compile("<0x[0-9A-F]{2}>")
 
+_SPACES = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
+"""What transformers removes the spaces of, one after another (`clean_up_tokenization`)."""
+
+_UNSETTLED = 5
+"""The most characters at the end of a text that the removal of spaces may still change: the longest text that becomes
+one of _SPACES and is removed from is " n ' t"."""
+
 
 class Tokenizer:
     """The tokenizer of an unpacked archive. Raises FileNotFoundError if the archive has none, ValueError if it cannot
     be read."""
+
+    unsettled = 0
+    """The characters at the end of a decoded text that later tokens may change."""
 
     def __init__(self, model_dir: Path) -> None:
         file = model_dir / "tokenizer.json"
@@ -32,28 +44,25 @@ class Tokenizer:
             self.reader = Reader.from_file(str(file))
         except Exception as error:  # the package raises plain Exception
             raise _read_error(model_dir, error) from error
-        cut = self.reader.truncation or {}
         self.reader.no_padding()
         self.reader.no_truncation()
-        own, special = _read(model_dir / "tokenizer_config.json"), _read(model_dir / "special_tokens_map.json")
-        # As in transformers, the older file wins unless the newer one has the table that replaced it.
-        self.settings = {**special, **own} if "added_tokens_decoder" in own else {**own, **special}
+        self.settings = tokenizer_settings.read(model_dir)
+        if self.settings["split_special_tokens"]:
+            _split_special_tokens(self.reader)
+        self.side = self.settings["truncation_side"]
+        if self.settings["clean_up_tokenization_spaces"]:
+            self.unsettled = _UNSETTLED
         self.cls = self._id("cls_token")
         self.unknown = self._id("unk_token")
         self.eos = self._id("eos_token")
         self.pad = self._padding(_read(model_dir / "config.json"))
         model = json.loads(self.reader.to_str())["model"]
         self.subword_prefix: str | None = model.get("continuing_subword_prefix") or None
-        # As in transformers: the settings, else tokenizer.json.
-        side = self.settings.get("truncation_side", cut.get("direction"))
-        self.side = "left" if side == "left" else "right"
         self.specials = self.reader.num_special_tokens_to_add(False)
 
     def _id(self, name: str) -> int | None:
-        token = self.settings.get(name)
-        if isinstance(token, dict):
-            token = token.get("content")
-        return self.reader.token_to_id(token) if isinstance(token, str) else None
+        token = self.settings["special_tokens"].get(name)
+        return None if token is None else self.reader.token_to_id(token)
 
     def _padding(self, config: dict[str, Any]) -> int:
         """The id to pad with: the model's own, since some models look for it in their input. Otherwise any id will do,
@@ -111,13 +120,32 @@ class Tokenizer:
             "token_type_ids": padded([e.type_ids for e in encodings], 0),
         }
 
+    def token(self, index: int) -> str:
+        """The token of an id, as the tokenizer's files have it. (The package gives some added tokens in lower case.)"""
+        tokens: Any = self.reader.get_added_tokens_decoder() if hasattr(self.reader, "get_added_tokens_decoder") else {}
+        return str(tokens[index].content if index in tokens else self.reader.id_to_token(index))
+
     def is_byte(self, token: int) -> bool:
         """Whether a token is a single byte, as in tokenizers with byte fallback (Llama's)."""
         return _BYTE.fullmatch(self.reader.id_to_token(token) or "") is not None
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of tokens, without special ones."""
-        return str(self.reader.decode(list(ids), skip_special_tokens=True))
+        text = str(self.reader.decode(list(ids), skip_special_tokens=True))
+        if self.unsettled:
+            for spaced in _SPACES:
+                text = text.replace(spaced, spaced.strip())
+        return text
+
+
+def _split_special_tokens(reader: Reader) -> None:
+    """Have special tokens in a text split like other text. Raises ValueError if the package cannot."""
+    if not hasattr(reader, "encode_special_tokens"):
+        raise ValueError(
+            f"tokenizers {tokenizers.__version__} cannot split special tokens, as this tokenizer does: "
+            f"{sys.executable} -m pip install 'tokenizers>=0.19'"
+        )
+    reader.encode_special_tokens = True
 
 
 def _read_error(model_dir: Path, error: Exception) -> ValueError:

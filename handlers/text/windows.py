@@ -17,6 +17,9 @@ TOKENS = 65_536
 """The most tokens in all windows of one request: some 160,000 letters of English, which are in memory at once. A slow
 machine allows fewer (`pace`)."""
 
+_FIELDS = ("question", "context", "text", "text_pair", "prompt", "messages")
+"""The fields with texts of all tasks; those of a pair in its order."""
+
 Cut = Tuple[Encoding, List[Encoding]]
 """The encoding of a whole text, and those of its windows."""
 
@@ -28,6 +31,28 @@ def check_tokens(request: Request, tokens: Sequence[int], allowed: float, field:
         total += count
         if total > allowed:
             raise _too_many(f"{total} tokens so far", allowed, field).at(request.place(number))
+
+
+def check_embeddings(request: Request, tokenizer: Tokenizer, vocabulary: int | None) -> None:
+    """Check the tokens of each input by `check_embedding`."""
+    for number, one in enumerate(request.inputs):
+        encoding = one["encoding"] if "encoding" in one else one["cut"][0]
+        try:
+            check_embedding(encoding, tokenizer, vocabulary, [name for name in _FIELDS if name in one])
+        except Problem as problem:
+            raise problem.at(request.place(number)) from None
+
+
+def check_embedding(encoding: Encoding, tokenizer: Tokenizer, vocabulary: int | None, fields: Sequence[str]) -> None:
+    """Raises Problem for the first token that the model has no embedding for, as one that was added to the tokenizer
+    alone. `fields` are the request's fields of the first and second text, `vocabulary` the number of embeddings."""
+    if vocabulary is None or max(encoding.ids, default=0) < vocabulary:
+        return
+    index = next(index for index, token in enumerate(encoding.ids) if token >= vocabulary)
+    raise Problem(
+        f"the model has no embedding for the token {tokenizer.token(encoding.ids[index])!r}, which its tokenizer has",
+        fields[encoding.sequence_ids[index] or 0],
+    )
 
 
 def explanation_seconds(request: Request, pace: Pace) -> float:

@@ -130,6 +130,8 @@ TALKS = (
     _talk(("user", "  blanks around \n")),
     _talk(("user", "<b>\"it's\" & so on</b> {{ x }} {% y %} </s> <|im_end|> [/INST]")),
     _talk(("user", "Write:"), ("assistant", "It began")),
+    _talk(("system", "Count."), ("user", "Go"), ("assistant", "One, two, ")),
+    _talk(("assistant", " Hello\n")),
     _talk(("system", "Only this.")),
     _talk(("user", "a"), ("user", "b")),
     _talk(("tool", "5"), ("user", "So?")),

@@ -14,6 +14,7 @@ from ..config import messages
 from ..config.frontend import Frontend
 from ..errors import InputError
 from ..files import yaml
+from ..handlers.protocol.tokenizer_settings import SETTINGS
 from ..model.checkpoint import CONFIG, FOREIGN, INDEX, PICKLES, SIDE_FILES
 from ..text import printable, size, some
 from . import tensors, values
@@ -102,7 +103,7 @@ def _group(path: str, a: _Side, b: _Side) -> Group:
         return "weights"
     if Path(name).match(f"*{tensors.SUFFIX}") or any(Path(name).match(kind) for kind in (*PICKLES, *FOREIGN)):
         return "weights"
-    if name in SIDE_FILES or name.endswith(".model"):
+    if name in (*SIDE_FILES, SETTINGS) or name.endswith(".model"):
         return "tokenizer"
     if name == "index_to_name.json":
         return "labels"
@@ -236,9 +237,9 @@ def _recorded(where: tuple[str, ...], change: str) -> Difference | None:
         return Difference("versions", f"{rest} {change}", Effect.RECORD)
     if where == ("settings", "archive", "format"):
         return Difference("container", f"{rest.removeprefix('archive.')} {change}", Effect.CONTAINER)
-    # Files, packed settings and labels are compared on their own.
+    # Files, the tokenizer's settings, packed ones and labels are compared on their own.
     compared = (("settings", "handler"), ("settings", "archive"), ("settings", "serialize", "labels"))
-    if top == "files" or any(where[: len(start)] == start for start in compared):
+    if top in ("files", "tokenizer") or any(where[: len(start)] == start for start in compared):
         return None
     if top == "checkpoint":
         return Difference("source", f"the checkpoint's {'/'.join(where[1:])} {change}", Effect.RECORD)

@@ -15,7 +15,7 @@ LARGEST = 16 << 20
 """The most bytes of a file whose contents are kept; of all of them together, four times as many."""
 
 _TEXTS = re.compile(
-    r"(.*/)?((config|generation_config|index_to_name|samples|schema|graph|provenance|tokenizer_config"
+    r"(.*/)?((config|generation_config|index_to_name|samples|schema|graph|provenance|tokenizer_config|tokenization"
     r"|preprocessor_config)\.json|[^/]*\.py|[^/]*\.ya?ml|[^/]*requirements[^/]*\.txt)"
 )
 

@@ -78,7 +78,7 @@ def tree(description: dict[str, Any]) -> str:
         branch = root.add("provenance")
         if why := provenance.get("unverified"):
             branch.add(printable(f"unverified: {why}"))
-        for name in ("source", "checkpoint", "versions"):
+        for name in ("source", "checkpoint", "tokenizer", "versions"):
             if isinstance(values := provenance.get(name, {}), dict):
                 _branch(branch.add(name), values)
     else:

@@ -1,4 +1,4 @@
-"""Edits a tokenizer's files: it writes out settings that `tokenizers` ignores or that transformers' classes imply."""
+"""Edits an archive's tokenizer.json: case, and the format that older readers know."""
 
 from __future__ import annotations
 
@@ -8,43 +8,11 @@ from typing import Any
 
 from .checkpoint import read_json
 
-SPECIAL = tuple(f"{name}_token" for name in ("unk", "cls", "sep", "pad", "eos", "bos", "mask"))
-
 PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
 """The steps of tokenizer.json that settings can change."""
 
-_READ = ("unk_token", "cls_token", "pad_token")
-"""The special tokens that the handlers read from the files."""
-
-
-def _named(folder: Path) -> dict[str, Any]:
-    """The special tokens that a tokenizer's files name; None for a token that the tokenizer shall not have."""
-    tokens: dict[str, Any] = {}
-    for file in (folder / "tokenizer_config.json", folder / "special_tokens_map.json"):
-        settings = read_json(file) if file.exists() else {}
-        tokens |= {name: settings[name] for name in SPECIAL if name in settings}
-    return tokens
-
-
-def leaves_tokens_out(folder: Path) -> bool:
-    """Whether the files leave special tokens to the tokenizer's class, as early checkpoints do."""
-    return not _named(folder).keys() >= set(_READ)
-
-
-def add_special_tokens(folder: Path, saved: Path) -> None:
-    """Add the special tokens that the files in `folder` leave out to its special_tokens_map.json. They are taken from
-    `saved`, the same tokenizer saved by transformers. Tokens that the files name are not changed."""
-    named = _named(folder)
-    missing = {}
-    for name, token in _named(saved).items():
-        word = token.get("content") if isinstance(token, dict) else token
-        if name not in named and isinstance(word, str):
-            missing[name] = word
-    if missing:
-        file = folder / "special_tokens_map.json"
-        existing = read_json(file) if file.exists() else {}
-        text = json.dumps({**existing, **missing}, ensure_ascii=False, indent=2, sort_keys=True) + "\n"
-        file.write_text(text, encoding="utf-8")
+FLAGS = ("truncation_side", "split_special_tokens", "model_input_names")
+"""Settings of tokenizer_config.json that change what transformers does beside tokenizer.json."""
 
 
 def set_lower_case(folder: Path, lower: bool) -> None:

@@ -105,43 +105,62 @@ def _one_run() -> Iterator[None]:
         yield
 
 
-def tokens(handler: Any, corpus: dict[str, Any]) -> dict[str, Any]:
-    """The results of a handler's tokenizer and chat template for a corpus: {"texts", "pairs": the ids of each, "talks":
-    the [prompt, ids] of each, "types": the token types of each pair, "decoded": each text decoded from its ids}. For
-    one that is refused, the error's message."""
+_TOGETHER = 16
+"""The texts of a corpus that are padded to one batch."""
 
-    def encoded(text: Any, special: bool = True) -> Any:
+
+def tokens(handler: Any, corpus: dict[str, Any]) -> dict[str, list[Any]]:
+    """The results of a handler's tokenizer and chat template for a corpus, in the form of
+    `workers.tokenization.expected`. For what is refused, the error's message."""
+    texts = _encoded(handler, corpus["texts"], corpus["max_length"])
+    pairs = _encoded(handler, [tuple(pair) for pair in corpus["pairs"]], corpus["max_length"])
+    if not corpus["talks"]:
+        return {"texts": texts, "pairs": pairs, "talks": []}
+    with at_noon(sys.modules[type(handler.chat).__module__]):
+        prompts = [_prompt(handler, talk) for talk in corpus["talks"]]
+    written = [prompt[0] for prompt in prompts if isinstance(prompt, list)]
+    rows = iter(_encoded(handler, written, corpus["max_length"], special=False))
+    talks = [{"prompt": one[0], **next(rows)} if isinstance(one, list) else one for one in prompts]
+    return {"texts": texts, "pairs": pairs, "talks": talks}
+
+
+def _prompt(handler: Any, talk: Any) -> Any:
+    """A rendered conversation in a list, or the error's message."""
+    try:
+        return [handler.chat.prompt(talk)]
+    except Exception as error:
+        return str(error)
+
+
+def _encoded(handler: Any, texts: list[Any], max_length: Any, *, special: bool = True) -> list[Any]:
+    """The tokens of each text as the model gets them, from padded batches; of a text that is refused, the message."""
+    tokenizer = handler.tokenizer
+    results: list[Any] = []
+    for text in texts:
         try:
-            encoding = handler.tokenizer.encode([text], corpus["max_length"], special=special)[0]
+            results.append(tokenizer.encode([text], max_length, special=special)[0])
         except Exception as error:  # what the tokenizers package raises
-            return str(error), str(error)
-        return list(encoding.ids), list(encoding.type_ids)
-
-    def ids(text: Any, special: bool = True) -> Any:
-        return encoded(text, special)[0]
-
-    def rendered(talk: Any) -> Any:
-        try:
-            prompt = handler.chat.prompt(talk)
-        except Exception as error:
-            return str(error)
-        return [prompt, ids(prompt, special=False)]
-
-    texts = [ids(text) for text in corpus["texts"]]
-    pairs = [encoded(tuple(pair)) for pair in corpus["pairs"]]
-    result = {
-        "texts": texts,
-        "pairs": [one for one, _ in pairs],
-        "types": [types for _, types in pairs],
-        "decoded": [one if isinstance(one, str) else handler.tokenizer.decode(one) for one in texts]
-        if corpus["decode"]
-        else [],
-    }
-    talks = corpus["talks"]
-    if talks:
-        with at_noon(sys.modules[type(handler.chat).__module__]):
-            talks = [rendered(talk) for talk in talks]
-    return {**result, "talks": talks}
+            results.append(str(error))
+    encodings = [one for one in results if not isinstance(one, str)]
+    typed = "token_type_ids" in tokenizer.settings["model_input_names"]
+    rows = []
+    for begin in range(0, len(encodings), _TOGETHER):
+        group = encodings[begin : begin + _TOGETHER]
+        batch = tokenizer.batch(group, left=handler.task.generates)
+        masks = batch["attention_mask"].bool()
+        for index, encoding in enumerate(group):
+            ids = batch["input_ids"][index][masks[index]].tolist()
+            rows.append(
+                {
+                    "ids": ids,
+                    "segments": batch["token_type_ids"][index][masks[index]].tolist() if typed else None,
+                    "special": list(encoding.special_tokens_mask),
+                    "offsets": [list(place) for place in encoding.offsets],
+                    "decoded": tokenizer.decode(ids),
+                }
+            )
+    made = iter(rows)
+    return [one if isinstance(one, str) else next(made) for one in results]
 
 
 @contextmanager

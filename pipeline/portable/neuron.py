@@ -65,6 +65,7 @@ def compile_lengths(job: Job, report: Report) -> dict[str, Any]:
         "device": chip["name"],
         "inputs": job["inputs"],
         "outputs": job["outputs"],
+        "vocabulary": job["vocabulary"],
         "batch": job["batch"],
         "lengths": job["lengths"],
         "dynamic_batch": job["dynamic_batch"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -188,19 +189,6 @@ def tokenizer(folder: str | Path, **settings: Any) -> Any:
         ) from None
 
 
-def convert_tokenizer(job: dict[str, Any], report: Report) -> list[str]:
-    """Write the tokenizer.json of a checkpoint that has only older tokenizer files; returns the files written."""
-    report("converting the tokenizer", 0, None)
-    converted = tokenizer(job["checkpoint"], trust_remote_code=bool(job.get("trust_remote_code")))
-    if not getattr(converted, "is_fast", False):
-        raise InputError(
-            f"{type(converted).__name__} has no tokenizer.json form, so the archive's handler could not tokenize.",
-            fix="Save the model with a fast tokenizer: AutoTokenizer.from_pretrained(..., use_fast=True).",
-        )
-    converted.save_pretrained(job["out"])
-    return sorted(file.name for file in Path(job["out"]).iterdir())
-
-
 def save(job: dict[str, Any], report: Report) -> list[str]:
     """Load the checkpoint as the task's class and save it: config.json and safetensors. Returns the files written."""
     report("loading the checkpoint", 0, None)
@@ -218,23 +206,32 @@ def _write(loaded: Any, folder: str) -> None:
 
 def prepare(job: dict[str, Any], report: Report) -> dict[str, Any]:
     """Save the checkpoint as the task's class, for an environment with its own transformers to load. Returns {"inputs":
-    the names of the forward arguments, "pad": the padding id}."""
+    the names of the forward arguments, "pad": the padding id, "vocabulary": the number of input embeddings}."""
     report("loading the checkpoint", 0, None)
     loaded = model({**job, "merge": True})
     words = tokenizer(job["checkpoint"], trust_remote_code=bool(job.get("trust_remote_code")))
     pad = padding(loaded, words)
     report("saving it in Hugging Face's format", 0, None)
     _write(loaded, job["out"])
-    return {"inputs": encoder_inputs(loaded, words), "pad": pad}
+    return {"inputs": encoder_inputs(loaded, words), "pad": pad, "vocabulary": vocabulary(loaded)}
 
 
 def padding(loaded: Any, words: Any) -> int:
     """The id that handlers pad with (`handlers.text.tokenization`): the model's own, if it has one."""
     ends = getattr(loaded.config, "eos_token_id", None)
     ids = (words.pad_token_id, words.eos_token_id, *(ends if isinstance(ends, list) else [ends]))
-    size = loaded.get_input_embeddings().num_embeddings
+    most = vocabulary(loaded) or sys.maxsize
     own = (own_padding(loaded), *ids)
-    return next((pad for pad in own if isinstance(pad, int) and 0 <= pad < size), 0)
+    return next((pad for pad in own if isinstance(pad, int) and 0 <= pad < most), 0)
+
+
+def vocabulary(loaded: Any) -> int | None:
+    """The number of tokens that a model has an input embedding for; None if it is unknown, as it may be for a model's
+    own code."""
+    try:
+        return int(loaded.get_input_embeddings().weight.shape[0])
+    except (NotImplementedError, AttributeError):
+        return None
 
 
 def encoder_inputs(loaded: Any, words: Any) -> list[str]:

@@ -241,11 +241,7 @@ def _word(window: Any, token: int, whole: Any, context: str, align: bool | None)
 def _generate(model: Any, tokenizer: Any, request: Any, settings: dict[str, Any]) -> dict[str, Any]:
     parameters = {**(settings.get("generation") or {}), **request.get("parameters", {})}
     chat = "messages" in request
-    prompt = (
-        tokenizer.apply_chat_template(request["messages"], tokenize=False, add_generation_prompt=True)
-        if chat
-        else request.get("prompt", request.get("text"))
-    )
+    prompt = tokenization.prompt(tokenizer, request["messages"]) if chat else request.get("prompt", request.get("text"))
     encoded = tokenizer(prompt, return_tensors="pt", add_special_tokens=not chat)
     ids = encoded["input_ids"]
     room = settings["max_length"] - ids.shape[1]
@@ -266,10 +262,9 @@ def _generate(model: Any, tokenizer: Any, request: Any, settings: dict[str, Any]
         **chosen,
     )
     new = out[0, ids.shape[1] :].tolist()
-    before = len(tokenizer.decode(ids[0], skip_special_tokens=True))
+    before = len(tokenization.decoded(tokenizer, ids[0].tolist()))
     written = [
-        tokenizer.decode([*ids[0].tolist(), *new[:count]], skip_special_tokens=True)[before:]
-        for count in range(1, len(new) + 1)
+        tokenization.decoded(tokenizer, [*ids[0].tolist(), *new[:count]])[before:] for count in range(1, len(new) + 1)
     ]
     ends = model.generation_config.eos_token_id
     finish = "stop" if new[-1] in (ends if isinstance(ends, list) else [ends]) else "length"

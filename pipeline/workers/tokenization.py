@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ..model.tokenizer import PARTS, set_lower_case
+from ..model.tokenizer import FLAGS, PARTS, set_lower_case
 from ..portable.emulator import at_noon
 from . import loading
 
@@ -29,67 +30,92 @@ def tokenizer(job: dict[str, Any]) -> Any:
 def expected(job: dict[str, Any], model: Any, auto: Any) -> dict[str, Any]:
     """The results of the original's tokenizer `auto` for the job's `corpus`.
 
-    {"texts", "pairs": the ids of each, "talks": the [prompt, ids] of each, "types": the token types of each pair,
-    "decoded": the text decoded from the ids of each text, "class": the tokenizer's class, "parts": the JSON of its
-    steps by name}. An item is None if the tokenizer or template rejects it, or if the model has no such ids or types.
+    {"texts", "pairs", "talks": the results for each, None for what the tokenizer or the template rejects, "class": the
+    tokenizer's class, "flags" and "parts": those that may differ from an archive's, "beyond": the tokens that the model
+    has no embedding for}.
+
+    A result has "ids" (those that the attention mask does not hide), "segments" (None if the tokenizer gives none),
+    "special" (1 for a special token), "offsets", "decoded", and for a conversation its "prompt".
     """
-    return {**_corpus_results(auto, job["corpus"], model), **_steps(auto)}
-
-
-def _steps(one: Any) -> dict[str, Any]:
-    parts = {name: getattr(getattr(one, "backend_tokenizer", None), name, None) for name in PARTS}
-    states = {name: json.loads(part.__getstate__()) if part is not None else None for name, part in parts.items()}
-    return {"class": type(one).__name__, "parts": states}
-
-
-def _corpus_results(one: Any, corpus: dict[str, Any], model: Any) -> dict[str, list[Any]]:
     from transformers.utils import chat_template_utils
 
-    cut = {"truncation": True, "max_length": corpus["max_length"]} if corpus["max_length"] else {"truncation": False}
-    rows, typed = _rows(model), "token_type_ids" in inspect.signature(model.forward).parameters
-
-    def encoded(*text: str, special: bool = True) -> tuple[list[int] | None, list[int] | None]:
-        # As lists: an empty second text would be ignored.
-        texts = [[each] for each in text]
-        try:
-            encoding = one(*texts, add_special_tokens=special, verbose=False, **cut)
-            ids = list(encoding["input_ids"][0])
-        except Exception:  # a tokenizer may raise anything for a text that it rejects
-            return None, None
-        if rows is not None and max(ids, default=0) >= rows:
-            return None, None
-        return ids, list(encoding["token_type_ids"][0]) if typed and "token_type_ids" in encoding else None
-
-    def rendered(talk: Any) -> list[Any] | None:
-        try:
-            prompt = one.apply_chat_template(talk, tokenize=False, add_generation_prompt=True)
-        except Exception:  # a template may raise anything; without one, a ValueError
-            return None
-        ids, _ = encoded(prompt, special=False)
-        # Handlers treat an empty template, which renders nothing, as missing.
-        return None if ids is None or not prompt else [prompt, ids]
-
-    def decoded(ids: list[int] | None) -> str | None:
-        # Keep spaces: removing them corrupts the text, according to transformers 5 (`_decode`).
-        options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
-        return None if ids is None else str(one.decode(ids, **options))
-
-    texts = [encoded(text)[0] for text in corpus["texts"]]
-    pairs = [encoded(*pair) for pair in corpus["pairs"]]
+    corpus = job["corpus"]
     with at_noon(chat_template_utils):
-        talks = [rendered(talk) for talk in corpus["talks"]]
+        talks = [_conversation(auto, talk, corpus["max_length"]) for talk in corpus["talks"]]
     return {
-        "texts": texts,
-        "pairs": [ids for ids, _ in pairs],
+        "texts": [_result(auto, [text], corpus["max_length"]) for text in corpus["texts"]],
+        "pairs": [_result(auto, pair, corpus["max_length"]) for pair in corpus["pairs"]],
         "talks": talks,
-        "types": [types for _, types in pairs],
-        "decoded": [decoded(ids) for ids in texts] if corpus["decode"] else [],
+        "class": type(auto).__name__,
+        "flags": {name: getattr(auto, name, None) for name in FLAGS},
+        "parts": _parts(auto),
+        "beyond": _beyond(auto, model),
     }
 
 
-def _rows(model: Any) -> int | None:
-    """The number of the model's input embeddings; None if it is unknown, as it may be for a model's own code."""
+def _result(auto: Any, texts: Sequence[str], most: int | None, *, special: bool = True) -> dict[str, Any] | None:
+    cut = {"truncation": True, "max_length": most} if most else {"truncation": False}
+    # As lists: an empty second text would be ignored.
+    lists = [[text] for text in texts]
+    asked = {"return_offsets_mapping": True, "return_special_tokens_mask": True}
     try:
-        return int(model.get_input_embeddings().weight.shape[0])
-    except (NotImplementedError, AttributeError):
+        encoding = auto(*lists, add_special_tokens=special, verbose=False, **asked, **cut)
+    except Exception:  # a tokenizer may raise anything for a text that it rejects
         return None
+    ids = list(encoding["input_ids"][0])
+    if "attention_mask" in encoding:
+        ids = [one for one, shown in zip(ids, encoding["attention_mask"][0], strict=True) if shown]
+    return {
+        "ids": ids,
+        "segments": list(encoding["token_type_ids"][0]) if "token_type_ids" in encoding else None,
+        "special": list(encoding["special_tokens_mask"][0]),
+        "offsets": [list(place) for place in encoding["offset_mapping"][0]],
+        "decoded": decoded(auto, ids),
+    }
+
+
+def _conversation(auto: Any, talk: Any, most: int | None) -> dict[str, Any] | None:
+    try:
+        written = prompt(auto, talk)
+    except Exception:  # a template may raise anything; without one, a ValueError
+        return None
+    result = _result(auto, [written], most, special=False)
+    # Handlers treat an empty template, which renders nothing, as missing.
+    return None if result is None or not written else {"prompt": written, **result}
+
+
+def prompt(auto: Any, messages: list[dict[str, Any]]) -> str:
+    """A conversation as transformers' text generation pipeline renders it (`preprocess`): the model continues a last
+    message of the assistant."""
+    continued = messages[-1]["role"] == "assistant"
+    written = auto.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=not continued, continue_final_message=continued
+    )
+    return str(written)
+
+
+def decoded(auto: Any, ids: Sequence[int]) -> str:
+    """A text as transformers' text generation pipeline decodes it (`postprocess`): whether the spaces before
+    punctuation are removed is the tokenizer's setting, or the pipeline's default."""
+    from transformers import TextGenerationPipeline
+
+    name = "clean_up_tokenization_spaces"
+    default = inspect.signature(TextGenerationPipeline.postprocess).parameters[name].default
+    own = auto.init_kwargs.get(name)
+    return str(auto.decode(ids, skip_special_tokens=True, **{name: default if own is None else own}))
+
+
+def _parts(auto: Any) -> dict[str, Any]:
+    parts = {name: getattr(auto.backend_tokenizer, name) for name in PARTS}
+    states = {name: json.loads(part.__getstate__()) if part is not None else None for name, part in parts.items()}
+    return states | {"added_tokens": {str(index): repr(token) for index, token in auto.added_tokens_decoder.items()}}
+
+
+def _beyond(auto: Any, model: Any) -> list[str]:
+    """The tokens whose ids the model has no input embedding for. Empty if their number is unknown, as it may be for a
+    model's own code."""
+    try:
+        rows = int(model.get_input_embeddings().weight.shape[0])
+    except (NotImplementedError, AttributeError):
+        return []
+    return sorted(token for token, index in auto.get_vocab().items() if index >= rows)

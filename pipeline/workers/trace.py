@@ -42,7 +42,7 @@ def trace(job: dict[str, Any], report: Report) -> dict[str, Any]:
     content."""
     import torch
 
-    from .loading import encoder_inputs, tokenizer
+    from .loading import encoder_inputs, tokenizer, vocabulary
     from .loading import model as load
 
     if job["device"] == "cuda" and not torch.cuda.is_available():
@@ -66,6 +66,7 @@ def trace(job: dict[str, Any], report: Report) -> dict[str, Any]:
         "task": job["task"],
         "inputs": ["input_ids", "attention_mask"] if task.generates else encoder_inputs(model, words),
         "outputs": list(job["outputs"]),
+        "vocabulary": vocabulary(model),
         "device": job["device"],
         "dtype": str(model.dtype).removeprefix("torch."),
         "max_length": job["max_length"],

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..portable.protocol import Report
 
 OPERATIONS = {
-    "tokenizer": "mar_pipeline.workers.loading:convert_tokenizer",
+    "tokenizer": "mar_pipeline.workers.packed_tokenizer:pack",
     "finite": "mar_pipeline.workers.finite:check",
     "save": "mar_pipeline.workers.loading:save",
     "prepare": "mar_pipeline.workers.loading:prepare",

@@ -75,7 +75,7 @@ def test_special_tokens_that_only_the_class_knows_are_in_the_archive(fresh_mar: 
     (archive,) = fresh_mar.build(*words)
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
     with zipfile.ZipFile(fresh_mar.folder / archive["path"]) as unpacked:
-        named = json.loads(unpacked.read("special_tokens_map.json"))
+        named = json.loads(unpacked.read("tokenization.json"))["special_tokens"]
         assert unpacked.read("tokenizer_config.json") == before["tokenizer_config.json"]
         assert unpacked.read("tokenizer.json") == before["tokenizer.json"]
     assert named["cls_token"] == "[CLS]"

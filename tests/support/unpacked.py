@@ -19,6 +19,8 @@ def lay_out(
     folder: Path, checkpoint: Path, task: str, mode: str, *, names: dict[int, str] | None = None, **settings: Any
 ) -> Path:
     """An unpacked archive of `checkpoint` in `folder`; `names` are its labels, if they are not the tiny ones."""
+    from mar_pipeline.workers.packed_tokenizer import pack
+
     folder.mkdir()
     for file in checkpoint.iterdir():
         if mode == "pretrained" or file.suffix != ".safetensors":
@@ -37,6 +39,7 @@ def lay_out(
             "device": "cpu",
         }
         trace(job, lambda *_: None)
+    pack({"checkpoint": str(checkpoint), "out": str(folder)}, lambda *_: None)
     (folder / "MAR-INF").mkdir()
     manifest = {"model": {"modelName": "tiny", "handler": f"{task}.py", "configFile": "model-config.yaml"}}
     (folder / "MAR-INF" / "MANIFEST.json").write_text(json.dumps(manifest))

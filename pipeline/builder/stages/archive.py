@@ -24,6 +24,7 @@ from ...cache.digests import changed
 from ...cache.store import Damaged
 from ...errors import InputError
 from ...files.tree import Entry, Tick, Tree
+from ...handlers.protocol.tokenizer_settings import SETTINGS
 from ...portable.graph import FACTS, NO_CHIP
 from .. import resolve
 from ..build import Inputs, Job
@@ -77,12 +78,14 @@ def provenance(inputs: Inputs) -> dict[str, Any]:
     files = {entry.path: entry.sha256 for name in ("serialize", "handler") for entry in inputs.tree(name)}
     # Whether the graph could be run where it was compiled.
     untried = inputs.read_json("serialize", FACTS).get("tried", True) is False
+    tokenizer = inputs.read_json("serialize", SETTINGS)
     return {
         "format": 1,
         **({"unverified": NO_CHIP} if untried else {}),
         "source": source(inputs),
         "checkpoint": {entry.path: entry.sha256 for entry in inputs.tree("download")},
         "files": dict(sorted(files.items())),
+        "tokenizer": {name: tokenizer[name] for name in ("follows", "class", "rewritten")},
         "versions": {"mar-pipeline": __version__, "python": _python(), **versions(_tools(inputs))},
         "settings": {
             "serialize": inputs.result("serialize").params,

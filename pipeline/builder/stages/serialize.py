@@ -45,31 +45,22 @@ def run(job: Job) -> Kept:
 
 
 def _tokenizer(job: Job) -> None:
-    """The tokenizer's files. The handlers read tokenizer.json and have no tokenizer classes with defaults, so where the
-    checkpoint has no such file, or it leaves special tokens out, transformers writes it."""
+    """The tokenizer's files. The handlers read two of them, which transformers writes: tokenizer.json, and the settings
+    beside it. They have no tokenizer classes with defaults."""
     checkpoint = job.lay_out("download")
     for name in SIDE_FILES:
         if (checkpoint / name).exists():
             shutil.copyfile(checkpoint / name, job.folder / name)
-    whole = (job.folder / "tokenizer.json").exists()
-    if not whole or tokenizer.leaves_tokens_out(job.folder):
-        saved = job.scratch / "tokenizer"
-        saved.mkdir()
-        names = work(
-            "tokenizer",
-            {
-                "checkpoint": str(checkpoint),
-                "out": str(saved),
-                "trust_remote_code": job.config.handler.trust_remote_code,
-            },
-            scratch=job.scratch,
-            progress=job.progress,
-        )
-        if whole:
-            tokenizer.add_special_tokens(job.folder, saved)
-        else:
-            for name in names:
-                shutil.copyfile(saved / name, job.folder / name)
+    work(
+        "tokenizer",
+        {
+            "checkpoint": str(checkpoint),
+            "out": str(job.folder),
+            "trust_remote_code": job.config.handler.trust_remote_code,
+        },
+        scratch=job.scratch,
+        progress=job.progress,
+    )
     if job.config.handler.do_lower_case is not None:
         tokenizer.set_lower_case(job.folder, job.config.handler.do_lower_case)
     if job.config.handler.hardware in COMPILED:
@@ -102,7 +93,7 @@ def _without_attention(value: Any) -> Any:
 
 STAGE = Stage(
     name="serialize",
-    version=4,
+    version=5,
     inputs=("download",),
     params=params,
     tools=lambda inputs: (*backends.of(inputs.config.handler).TOOLS, *resolve.merging(inputs)),

@@ -58,20 +58,23 @@ def run(job: Job) -> Kept:
     unpacked = archive.unpack(job.scratch / "model")
     _refuse_other_bytes(inputs, unpacked)
     requests = json.loads((unpacked / "samples.json").read_text(encoding="utf-8"))
-    corpus = _corpus(inputs, unpacked)
+    corpus = _corpus(job, unpacked)
     ask = _original(job, requests, corpus)
     got, original = _answers(job, unpacked, requests, corpus, ask)
     expected = original["answers"]
+    follows, notes = tokenization.follows(unpacked)
+    notes += tokenization.beyond(original["tokens"]["beyond"])
     report: dict[str, Any] = {"name": archive.name, "sha256": archive_digest(inputs), "tolerance": tolerance}
+    report |= {"tokenizer": follows, "notes": notes}
     if "unverified" in got:
-        report |= {"verified": False, "unverified": got["unverified"], "notes": []}
+        report |= {"verified": False, "unverified": got["unverified"]}
         answers: list[dict[str, Any]] = [{} for _ in expected]
     else:
         # First, since other tokens are why answers differ.
         counts = tokenization.compared(archive.name, unpacked, corpus, original["tokens"], got["tokens"])
         report |= {
             "verified": True,
-            "notes": got["notes"],
+            "notes": [*got["notes"], *notes],
             "tokenized": counts,
             **compared(archive.name, original["model"], expected, got, tolerance, lambda: ask()["answers"]),
         }
@@ -84,11 +87,11 @@ def run(job: Job) -> Kept:
     return Kept()
 
 
-def _corpus(inputs: Inputs, unpacked: Path) -> dict[str, Any]:
+def _corpus(job: Job, unpacked: Path) -> dict[str, Any]:
     """The texts whose tokens are compared."""
-    task = inputs.config.task
+    inputs, task = job.inputs, job.config.task
     return tokenization.asked(
-        unpacked,
+        (unpacked, job.lay_out("download")),
         pairs=task.pairs,
         talks=task.generates,
         # The others read a longer text in windows, or refuse it.

@@ -12,6 +12,7 @@ import pytest
 from handlers.protocol.problem import Problem
 from handlers.text.chat import Chat
 from handlers.text.tokenization import Tokenizer
+from mar_pipeline.workers.packed_tokenizer import pack
 from tests.support import tiny
 
 pytestmark = pytest.mark.slow
@@ -56,7 +57,10 @@ def checkpoint(folder: Path, template: str | None) -> Path:
 
 
 def chat(folder: Path) -> Chat:
-    return Chat(folder, Tokenizer(folder).settings)
+    """The chats of an archive of the checkpoint."""
+    pack({"checkpoint": str(folder), "out": str(folder)}, lambda *_: None)
+    settings = Tokenizer(folder).settings
+    return Chat(settings["chat_template"], settings["special_tokens"])
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -106,8 +110,35 @@ def test_a_template_reaches_nothing_of_python(tmp_path: Path) -> None:
 
 
 def test_a_model_without_a_template_asks_for_a_prompt(tmp_path: Path) -> None:
-    with pytest.raises(Problem, match="no chat template"):
-        chat(checkpoint(tmp_path / "one", None)).prompt(TALKS[0])
+    folder = checkpoint(tmp_path / "one", None)
+    file = folder / "tokenizer_config.json"
+    settings = json.loads(file.read_text())
+    for named in ({}, {"chat_template": [{"name": "rag", "template": "x"}]}):
+        file.write_text(json.dumps({**settings, **named}))
+        with pytest.raises(Problem, match="no chat template"):
+            chat(folder).prompt(TALKS[0])
+
+
+@pytest.mark.parametrize("content", ["It began", " One, two, ", "\nHello\n"])
+@pytest.mark.parametrize("template", [TEMPLATES["marks"], TEMPLATES["generation"], "{{ messages[-1].content }}</s>"])
+def test_a_last_message_of_the_assistant_is_continued_as_in_transformers_pipeline(
+    template: str, content: str, tmp_path: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    folder = checkpoint(tmp_path / "one", template)
+    talk = [{"role": "user", "content": "Write:"}, {"role": "assistant", "content": content}]
+    theirs = AutoTokenizer.from_pretrained(folder)
+    written = theirs.apply_chat_template(talk, tokenize=False, continue_final_message=True)
+    assert chat(folder).prompt(talk) == written
+
+
+def test_a_last_message_that_a_template_leaves_out_cannot_be_continued(tmp_path: Path) -> None:
+    told = chat(checkpoint(tmp_path / "one", "{{ messages[0].content }}"))
+    talk = [{"role": "user", "content": "Write:"}, {"role": "assistant", "content": "It began"}]
+    with pytest.raises(Problem, match="leaves out the assistant's message") as problem:
+        told.prompt(talk)
+    assert (problem.value.status, problem.value.field) == (400, "messages")
 
 
 def test_what_goes_wrong_in_a_template_is_the_requests_fault(tmp_path: Path) -> None:
@@ -118,9 +149,9 @@ def test_what_goes_wrong_in_a_template_is_the_requests_fault(tmp_path: Path) -> 
         assert (problem.value.status, problem.value.field) == (400, "messages")
 
 
-@pytest.mark.parametrize("template", ["{% nonsense %}", "{{ messages", [{"name": "default"}], {"a": 1}])
+@pytest.mark.parametrize("template", ["{% nonsense %}", "{{ messages"])
 def test_a_template_that_cannot_be_read_fails_requests_of_messages_alone(
-    template: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    template: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = checkpoint(tmp_path / "one", None)
     file = folder / "tokenizer_config.json"

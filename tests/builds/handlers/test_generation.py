@@ -17,6 +17,8 @@ pytestmark = pytest.mark.slow
 class Letters:
     """Stands for a tokenizer: token 0 is the letter a, and so on."""
 
+    unsettled = 0
+
     def is_byte(self, _token: int) -> bool:
         return False
 
@@ -87,6 +89,8 @@ def test_a_requests_parameters_come_before_the_archives() -> None:
 def test_the_parts_that_are_sent_make_up_the_text_and_none_is_taken_back() -> None:
     class Bytes:
         """Stands for a byte-level tokenizer: a token is a byte."""
+
+        unsettled = 0
 
         def is_byte(self, _token: int) -> bool:
             return False

@@ -132,6 +132,7 @@ def lay_out(place: Path, checkpoint: Path, kind: Kind, site_packages: Path) -> P
     folder, task = place / "archive", TASKS[kind.task]
     folder.mkdir()
     from mar_pipeline.workers.loading import prepare
+    from mar_pipeline.workers.packed_tokenizer import pack
 
     # One kind by the worker as a program, as the package runs it.
     work = client.work if kind == PLAIN else workers.work
@@ -172,6 +173,7 @@ def lay_out(place: Path, checkpoint: Path, kind: Kind, site_packages: Path) -> P
     for file in checkpoint.iterdir():
         if file.suffix != ".safetensors":
             shutil.copy(file, folder)
+    pack({"checkpoint": str(checkpoint), "out": str(folder)}, lambda *_: None)
     (folder / "MAR-INF").mkdir()
     manifest = {"model": {"modelName": "tiny", "handler": f"{kind.task}.py", "configFile": "model-config.yaml"}}
     (folder / "MAR-INF" / "MANIFEST.json").write_text(json.dumps(manifest))

@@ -420,7 +420,7 @@ def gated(build: Build, monkeypatch: pytest.MonkeyPatch) -> Build:
     def work(kind: str, job: dict[str, Any], **_: Any) -> Any:
         answers: list[Any] = [{} for _ in job["requests"]]
         tokens: dict[str, Any] = {kind: [None for _ in job["corpus"][kind]] for kind in ("texts", "pairs", "talks")}
-        tokens |= {"types": [], "decoded": [], "class": "Tokenizer", "parts": {}}
+        tokens |= {"class": "Tokenizer", "parts": {}, "flags": {}, "beyond": []}
         same = {"single": answers, "batched": answers, "statuses": [200] * len(answers), "notes": []}
         return {**same, "tokens": tokens} if kind == "answer" else {"answers": answers, "tokens": tokens}
 

@@ -7,7 +7,6 @@ import logging
 import re
 import sys
 from importlib import metadata
-from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
@@ -96,18 +95,18 @@ def test_every_library_that_is_imported_is_declared() -> None:
 
 @pytest.mark.parametrize("release", ["2.11.3", "3.0", "3.1.5", "3.1.5.post1"])
 def test_a_server_with_an_old_jinja_refuses_chats_and_says_why(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path, release: str
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, release: str
 ) -> None:
     monkeypatch.setattr(metadata, "version", lambda _: release)
     with caplog.at_level(logging.WARNING):
-        chat = Chat(tmp_path, {"chat_template": "{{ messages[0].content }}"})
+        chat = Chat("{{ messages[0].content }}", {})
     with pytest.raises(Problem, match="cannot be read"):
         chat.prompt([{"role": "user", "content": "hi"}])
     assert re.search(rf"jinja2 {re.escape(release)} .* 3\.1\.6 or newer is needed", caplog.text)
 
 
 @pytest.mark.parametrize("release", ["3.1.6", "3.2.0rc1", "3.10", "4.0.dev0"])
-def test_a_newer_jinja_writes_chats(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, release: str) -> None:
+def test_a_newer_jinja_writes_chats(monkeypatch: pytest.MonkeyPatch, release: str) -> None:
     monkeypatch.setattr(metadata, "version", lambda _: release)
-    chat = Chat(tmp_path, {"chat_template": "{{ messages[0].content }}"})
+    chat = Chat("{{ messages[0].content }}", {})
     assert chat.prompt([{"role": "user", "content": "hi"}]) == "hi"

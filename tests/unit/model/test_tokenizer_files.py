@@ -1,4 +1,4 @@
-"""do_lower_case, made to hold in tokenizer.json; special tokens that only a class knows, named."""
+"""do_lower_case, made to hold in tokenizer.json; the padding of an archive."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from handlers.text.tokenization import Tokenizer as Served
-from mar_pipeline.model.tokenizer import add_special_tokens, leaves_tokens_out, set_lower_case
+from mar_pipeline.model.tokenizer import set_lower_case
 
 WORDS = {"[UNK]": 0, "Hello": 1, "hello": 2, "É": 3, "é": 4, "e": 5}
 NORMALIZERS: dict[str, Any] = {
@@ -63,34 +63,6 @@ def write(folder: Path, **files: dict[str, Any]) -> Path:
     return folder
 
 
-def test_tokens_that_are_not_named_are_taken_from_what_was_saved(tmp_path: Path) -> None:
-    saved_as = write(
-        tmp_path / "saved",
-        tokenizer_config={"unk_token": {"content": "[UNK]"}, "cls_token": "[CLS]", "pad_token": "[PAD]"},
-        special_tokens_map={"sep_token": "[SEP]", "mask_token": {"content": "[MASK]", "lstrip": True}},
-    )
-    folder = write(tmp_path / "old", tokenizer_config={"do_lower_case": True})
-    assert leaves_tokens_out(folder)
-    add_special_tokens(folder, saved_as)
-    assert not leaves_tokens_out(folder)
-    assert json.loads((folder / "tokenizer_config.json").read_text()) == {"do_lower_case": True}
-    names = {"unk": "[UNK]", "cls": "[CLS]", "pad": "[PAD]", "sep": "[SEP]", "mask": "[MASK]"}
-    wanted = {f"{name}_token": token for name, token in names.items()}
-    assert json.loads((folder / "special_tokens_map.json").read_text()) == wanted
-
-
-def test_what_a_checkpoint_says_of_its_tokens_stays(tmp_path: Path) -> None:
-    saved_as = write(tmp_path / "saved", tokenizer_config={"unk_token": "u", "cls_token": "c", "pad_token": "p"})
-    own = {"unk_token": {"content": "[UNK]"}, "additional_special_tokens": ["x"]}
-    folder = write(tmp_path / "old", tokenizer_config={"pad_token": None}, special_tokens_map=own)
-    add_special_tokens(folder, saved_as)
-    assert json.loads((folder / "special_tokens_map.json").read_text()) == {**own, "cls_token": "c"}
-    whole = write(tmp_path / "whole", tokenizer_config={"unk_token": "u", "cls_token": None, "pad_token": "p"})
-    assert not leaves_tokens_out(whole)
-    add_special_tokens(whole, saved_as)
-    assert not (whole / "special_tokens_map.json").exists()
-
-
 @pytest.mark.parametrize(
     ("files", "pad"),
     [
@@ -98,17 +70,11 @@ def test_what_a_checkpoint_says_of_its_tokens_stays(tmp_path: Path) -> None:
         ({"config": {"eos_token_id": [4, 5]}}, 4),
         ({"config": {"eos_token_id": 3, "pad_token_id": -1}}, 3),
         ({"config": {"eos_token_id": 3, "pad_token_id": 2}}, 2),
-        ({"config": {"eos_token_id": [4]}, "special_tokens_map": {"eos_token": "e"}}, 5),
-        ({"config": {"eos_token_id": [4]}, "special_tokens_map": {"pad_token": "Hello"}}, 1),
+        ({"config": {"eos_token_id": [4]}, "tokenization": {"eos_token": "e"}}, 5),
+        ({"config": {"eos_token_id": [4]}, "tokenization": {"pad_token": "Hello"}}, 1),
     ],
 )
 def test_padding_falls_back_as_transformers_does(tmp_path: Path, files: dict[str, Any], pad: int) -> None:
-    assert Served(write(saved(tmp_path, None), **files)).pad == pad
-
-
-def test_the_map_and_the_settings_count_in_transformers_order(tmp_path: Path) -> None:
-    folder = saved(tmp_path, None)
-    write(folder, tokenizer_config={"cls_token": "Hello"}, special_tokens_map={"cls_token": "hello", "unk_token": "e"})
-    assert (Served(folder).cls, Served(folder).unknown) == (2, 5)
-    write(folder, tokenizer_config={"cls_token": "Hello", "added_tokens_decoder": {}})
-    assert (Served(folder).cls, Served(folder).unknown) == (1, 5)
+    own = {"special_tokens": files.pop("tokenization", {}), "truncation_side": "right"}
+    own |= {"split_special_tokens": False, "clean_up_tokenization_spaces": False}
+    assert Served(write(saved(tmp_path, None), **files, tokenization=own)).pad == pad
