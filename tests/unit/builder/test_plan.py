@@ -1,7 +1,8 @@
-"""Builds up to the archive, in this process: nothing before the gate needs torch."""
+"""Builds up to the archive, in this process, without torch: the worker that reads the tokenizer has a stand-in."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from dataclasses import replace
@@ -15,6 +16,7 @@ from mar_pipeline.builder import runner, status
 from mar_pipeline.builder.build import Build, Job, Options
 from mar_pipeline.builder.runner import Done
 from mar_pipeline.builder.stage import Kept
+from mar_pipeline.builder.stages import serialize
 from mar_pipeline.builder.status import Reason, Status
 from mar_pipeline.cache.store import Damaged, Store
 from mar_pipeline.config import build_config
@@ -51,7 +53,12 @@ def checkpoint(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def build(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Build:
-    """A build of the checkpoint. Its gate lets everything pass: whether answers agree is no matter here."""
+    """A build of the checkpoint. Its gate lets everything pass, and its tokenizer is as it says: whether answers agree
+    is no matter here."""
+
+    def packed(_op: str, job: dict[str, Any], **_: Any) -> None:
+        told = {"follows": "transformers 5.0.0", "class": "OwnTokenizer", "rewritten": []}
+        (Path(job["out"]) / "tokenization.json").write_text(json.dumps(told))
 
     def passed(job: Job) -> Kept:
         (job.folder / "report.json").write_text('{"notes": []}')
@@ -59,6 +66,7 @@ def build(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     stages = tuple(replace(stage, run=passed) if stage.name == "verify" else stage for stage in runner.STAGES)
     monkeypatch.setattr(runner, "STAGES", stages)
+    monkeypatch.setattr(serialize, "work", packed)
     file = tmp_path / "config.yaml"
     file.write_text(
         "handler: {mode: sequence_classification, model_name: ./NAME}\narchive: {name: named}\n".replace(
