@@ -25,8 +25,8 @@ _SPACES = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 """What transformers removes the spaces of, one after another (`clean_up_tokenization`)."""
 
 _UNSETTLED = 5
-"""The most characters at the end of a text that the removal of spaces may still change: the longest text that becomes
-one of _SPACES and is removed from is " n ' t"."""
+"""The most characters at the end of a text that the removal of spaces may still change: one less than the longest text
+that loses its first space, which is " n ' t"."""
 
 
 class Tokenizer:

@@ -15,6 +15,7 @@ from ..model.selection import ADAPTER
 from ..portable.tracing import own_padding
 from . import adapter, finite, reasons, untrained
 from .model_types import refuse_unknown
+from .vocabularies import refuse_without_package
 
 if TYPE_CHECKING:
     from ..portable.protocol import Report
@@ -182,9 +183,10 @@ def tokenizer(folder: str | Path, **settings: Any) -> Any:
         return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, **settings)
     except Exception as error:
         reasons.refuse_untrusted(error)
+        refuse_without_package(Path(folder))
         raise InputError(
             f"transformers cannot load the tokenizer of this checkpoint: {reasons.first_line(error)}",
-            "Its files are incomplete or damaged, or it needs a package (sentencepiece, tiktoken).",
+            "Its files are incomplete or damaged, or its class needs a package that is not installed.",
             "Save the tokenizer again with save_pretrained(), beside the weights.",
         ) from None
 

@@ -279,6 +279,32 @@ def test_settings_that_only_transformers_heeds_take_effect(name: str, tmp_path: 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("setting", [None, False, True])
+@pytest.mark.parametrize("insists", [False, True])
+def test_spaces_before_punctuation_are_removed_where_transformers_removes_them(
+    setting: bool | None, insists: bool, tmp_path: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    from handlers.text.tokenization import Tokenizer
+    from mar_pipeline.workers.packed_tokenizer import pack
+
+    name = "clean_up_tokenization_spaces"
+    told = {f"{name}_for_bpe_even_though_it_will_corrupt_output": insists} | (
+        {} if setting is None else {name: setting}
+    )
+    folder = tiny.save(tmp_path / "gpt2", "gpt2", "text_generation")
+    edit(folder / "tokenizer_config.json", **told)
+    assert counts(folder)["texts"] >= 200
+    theirs = AutoTokenizer.from_pretrained(folder)
+    pack({"checkpoint": str(folder), "out": str(folder)}, lambda *_: None)
+    for text in ("it is n't good . is it ?", "a ' b  , c ! we 've 're 'm 's"):
+        ids = theirs(text)["input_ids"]
+        assert Tokenizer(folder).decode(ids) == theirs.decode(ids, skip_special_tokens=True)
+        assert (theirs.decode(ids) != text) == (insists and setting is True)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("left", [{"truncation_side": "left"}, {}])
 def test_the_side_that_is_cut_may_stand_in_tokenizer_json_alone(left: dict[str, str], tmp_path: Path) -> None:
     folder = tiny.save(tmp_path / "bert", "bert", "seq_classification")

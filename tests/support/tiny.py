@@ -245,7 +245,7 @@ def save(
         for name in ("pad", "bos", "eos", "cls", "sep")
         if getattr(tokenizer, f"{name}_token", None) is not None
     }
-    config = t.AutoConfig.for_model(family, vocab_size=len(tokenizer), **{**names, **special, **changes})
+    config = t.AutoConfig.for_model(family, **{"vocab_size": len(tokenizer), **names, **special, **changes})
     torch.manual_seed(1)
     model = getattr(t, AUTO[task]).from_config(config)
     with torch.no_grad():  # as transformers draws them the logits hardly differ, and nothing could be told from them

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from handlers.inference.generation import Parameters, Row, narrowed, penalized  # noqa: E402
-from handlers.text.tokenization import Tokenizer  # noqa: E402
+from handlers.text.tokenization import _UNSETTLED, Tokenizer  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -84,6 +86,22 @@ def test_a_text_ends_at_its_end_token_at_a_stop_word_or_at_the_limit() -> None:
 def test_a_requests_parameters_come_before_the_archives() -> None:
     found = Parameters.of({"temperature": 2.0, "max_new_tokens": 5}, {"temperature": 0.5, "stop": "x"})
     assert (found.temperature, found.max_new_tokens, found.stop) == (0.5, 5, ("x",))
+
+
+def test_no_part_is_taken_back_where_spaces_before_punctuation_are_removed() -> None:
+    tokenizer, pieces = Tokenizer.__new__(Tokenizer), [*" .'n", " n ' t", " ' ", " 've", " ' re", "ab"]
+    tokenizer.unsettled = _UNSETTLED
+    chosen = Random(5)
+    for _ in range(1000):
+        text = "".join(chosen.choices(pieces, k=6))
+        tokenizer.reader = SimpleNamespace(  # type: ignore[assignment]
+            decode=lambda ids, text=text, **_: "".join(text[index] for index in ids), id_to_token=lambda _: ""
+        )
+        parts: list[str] = []
+        one = Row([0], Parameters(max_new_tokens=len(text) - 1), tokenizer, frozenset(), send=parts.append)
+        for index in range(1, len(text)):
+            one.accept(index)
+        assert "".join(parts) == one.text == tokenizer.decode(range(len(text)))[1:]
 
 
 def test_the_parts_that_are_sent_make_up_the_text_and_none_is_taken_back() -> None:

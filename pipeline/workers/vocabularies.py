@@ -1,0 +1,45 @@
+"""Worker side: the packages that read a tokenizer's vocabulary where there is no tokenizer.json."""
+
+from __future__ import annotations
+
+import base64
+from importlib.util import find_spec
+from pathlib import Path
+
+from ..errors import InputError
+
+
+def refuse_without_package(folder: Path) -> None:
+    """Raises InputError if the only vocabulary of a checkpoint is a *.model file, and the package that reads it is not
+    installed. (transformers' own error may name another one: it tries several.)"""
+    file = next(iter(sorted(folder.glob("*.model"))), None)
+    if file is None or (folder / "tokenizer.json").exists():
+        return
+    tiktoken = _is_tiktoken(file)
+    kind, packages = ("tiktoken", ["tiktoken"]) if tiktoken else ("SentencePiece", ["sentencepiece", "google.protobuf"])
+    missing = [name.rpartition(".")[2] for name in packages if not _is_installed(name)]
+    if missing:
+        install = "tiktoken" if tiktoken else "mar-pipeline[sentencepiece]"
+        raise InputError(
+            f"The checkpoint's tokenizer is a {kind} model ({file.name}) without a tokenizer.json, and reading that "
+            f"needs the package {' and '.join(missing)}, which is not installed.",
+            "Only the build needs it: the archive gets a tokenizer.json that is made of the model.",
+            f"Install it: pip install '{install}'",
+        )
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:  # of the package around a module
+        return False
+
+
+def _is_tiktoken(file: Path) -> bool:
+    """Whether a vocabulary has lines of a token in base64 and its rank; a SentencePiece model is a binary message."""
+    with file.open("rb") as stream:
+        parts = stream.readline(1000).split()
+    try:
+        return len(parts) == 2 and parts[1].isdigit() and bool(base64.b64decode(parts[0], validate=True))
+    except ValueError:
+        return False
