@@ -20,6 +20,7 @@ from ..stage import Kept, Stage
 def params(inputs: Inputs) -> dict[str, Any]:
     """What a backend's result depends on, beside the checkpoint. Raises InputError where the two contradict."""
     resolve.check_task(inputs)
+    resolve.max_length(inputs)  # so that a wrong length is told before anything that takes time
     handler = inputs.config.handler
     return {
         "backend": backends.name(handler),
