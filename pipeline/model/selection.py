@@ -8,7 +8,6 @@ files go to `adapter/`, beside the files of its base model.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -17,8 +16,9 @@ from typing import Any
 
 from ..errors import InputError
 from ..text import printable
-from .checkpoint import CONFIG, FOREIGN, INDEX, PICKLES, SIDE_FILES, VOCABULARIES, WEIGHTS
+from .checkpoint import CONFIG, INDEX, SIDE_FILES, VOCABULARIES, WEIGHTS
 from .misplaced import refuse_cache
+from .no_weights import why_none
 
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 ADAPTER = "adapter"
@@ -27,9 +27,6 @@ ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS, _ADAPTER_PICKLE = "adapter_model.safetensors", "adapter_model.bin"
 _MODULES = "modules.json"
 _CARD = "README.md"
-
-_SHARD = re.compile(r"(pytorch_)?model-\d+-of-\d+\.(safetensors|bin)")
-_LEFT_BY_TRAINING = ("optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state*.pth", "training_args.bin")
 
 Text = Callable[[str], str]
 """Reads a small text file of the repository, by its path."""
@@ -211,43 +208,12 @@ def _weights(home: str, present: Collection[str], where: str, text: Text, pickle
                     "Copy the missing shards, save the model again, or name another revision.",
                 )
             return [index, *parts]
-    raise InputError(f"{where} has no model.safetensors.", *_why_no_weights(present, pickles))
+    raise InputError(f"{where} has no model.safetensors.", *why_none(present, pickles))
 
 
 def _has_weights(present: Collection[str]) -> bool:
     """Whether a model's weights are at the root (an adapter's are not)."""
     return any(name in present for name in (WEIGHTS, INDEX, PICKLE, PICKLE_INDEX))
-
-
-def _why_no_weights(present: Collection[str], pickles: bool) -> tuple[str, str]:
-    """The likely reason for missing weights, and what to do."""
-    names = sorted(printable(path.rpartition("/")[2]) for path in present)
-    usable = ("safetensors", "bin") if pickles else ("safetensors",)
-    for name in names:
-        if _SHARD.fullmatch(name) and name.endswith(usable):
-            return (
-                f"It has shards of weights ({name}), but no index that lists their tensors.",
-                "Copy the index too (model.safetensors.index.json), or save the model again.",
-            )
-    for name in names:
-        by_training = any(fnmatch(name, pattern) for pattern in _LEFT_BY_TRAINING)
-        if not by_training and any(fnmatch(name, pattern) for pattern in PICKLES):
-            return f"Its weights are pickled ({name}), and loading a pickle can run any code.", _advice(name, pickles)
-    for name in names:
-        for pattern, framework in FOREIGN.items():
-            if fnmatch(name, pattern):
-                return (
-                    f"Its weights are {framework}'s ({name}).",
-                    "Convert the model to PyTorch with transformers, and save it with save_pretrained().",
-                )
-    return "It has no weight files.", "Save the model with save_pretrained(), or name another one."
-
-
-def _advice(name: str, pickles: bool) -> str:
-    """What to do about a pickle of that name, with handler.allow_pickle (`pickles`) or without."""
-    if not pickles and fnmatch(name, "*_model*.bin"):
-        return "Set handler.allow_pickle: true: they are read as tensors (weights_only), and stored as safetensors."
-    return "Load the model with the program that made it, and save it with save_pretrained()."
 
 
 def shards(index: str, where: str, suffix: str = ".safetensors") -> list[str]:
@@ -283,9 +249,7 @@ def _adapter(present: Collection[str], where: str, text: Text, pickles: bool) ->
         )
     weights = next((name for name in (ADAPTER_WEIGHTS, _ADAPTER_PICKLE) if name in present), None)
     if weights is None or (weights.endswith(".bin") and not pickles):
-        raise InputError(
-            f"{where} is an adapter without adapter_model.safetensors.", *_why_no_weights(present, pickles)
-        )
+        raise InputError(f"{where} is an adapter without adapter_model.safetensors.", *why_none(present, pickles))
     files = {f"{ADAPTER}/{name}": name for name in (ADAPTER_CONFIG, weights)}
     side = _side_files(present, "")
     return Selection(

@@ -57,6 +57,8 @@ def _reason(error: Exception, job: dict[str, Any]) -> tuple[str, str]:
             "The model's architecture has no such head, or is newer than the installed transformers.",
             "Use another --task, or upgrade transformers.",
         )
+    if words == "'metadata'":
+        return "Its index of weights has no metadata.", 'Add "metadata": {} to it, or save the model again.'
     if method := quantization(config):
         return (
             f"The checkpoint is quantized ({method}), and what that needs is missing here.",

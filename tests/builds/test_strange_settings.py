@@ -118,6 +118,20 @@ def test_the_name_of_the_class_may_be_a_plain_text() -> None:
     assert task._named({"architectures": 5}, False) == task._named({}, False) == "no architecture"
 
 
+def test_an_index_without_metadata_is_named(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    folder = tmp_path / "bert"
+    whole = AutoModelForSequenceClassification.from_pretrained(checkpoints["bert"])
+    whole.save_pretrained(folder, max_shard_size="20KB")
+    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    del index["metadata"]
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(InputError) as caught:
+        model(job(folder, "seq_classification"))
+    assert "index of weights has no metadata" in caught.value.why
+
+
 QUANTIZED = {
     "bitsandbytes": ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "bitsandbytes"),
     "bitsandbytes without its name": ({"load_in_8bit": True}, "bitsandbytes"),

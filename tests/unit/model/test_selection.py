@@ -349,3 +349,20 @@ def test_code_that_cannot_be_pinned_found_or_packed_is_refused(changes: dict[str
     assert said in caught.value.what
     assert caught.value.fix
     assert len(str(caught.value).splitlines()) <= 3
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "fix"),
+    [
+        ("model.fp16.safetensors", "variant", "Rename the file to model.safetensors"),
+        ("model.non_ema.safetensors", "variant", "Rename the file to model.safetensors"),
+        ("pytorch_model.fp16.bin", "variant", "Rename the file to pytorch_model.bin"),
+        ("consolidated.safetensors", "not one that transformers loads", "rename it to model.safetensors"),
+        ("weights/other.safetensors", "not one that transformers loads", "rename it to model.safetensors"),
+    ],
+)
+def test_weights_under_another_name_are_named_with_the_way_out(name: str, said: str, fix: str) -> None:
+    error = refused(["config.json", "tokenizer.json", name], pickles=True)
+    assert name.rpartition("/")[2] in error.why
+    assert said in error.why
+    assert fix in error.fix
