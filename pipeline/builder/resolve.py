@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # Where neither the config nor the model limits it: attention over longer texts costs more than most servers have.
 DEFAULT_MAX_LENGTH = 512
+SHORTEST = 4
+"""The smallest max_length."""
 
 
 def _config(inputs: Inputs) -> dict[str, Any]:
@@ -52,6 +54,12 @@ def max_length(inputs: Inputs) -> int:
     """Tokens of the longest input, special ones counted. Raises InputError if the model takes fewer."""
     limit = positions(_config(inputs), inputs.read_json("download", "tokenizer_config.json"))
     setting = inputs.config.handler.longest
+    if limit is not None and limit < SHORTEST:
+        raise InputError(
+            f"{inputs.config.model.name} takes {limit} tokens at most, too few for a text and its special tokens.",
+            "This limit is model_max_length in its tokenizer_config.json, or positions in its config.json.",
+            "Correct the number there.",
+        )
     if setting is None:
         return min(limit or DEFAULT_MAX_LENGTH, DEFAULT_MAX_LENGTH)
     if limit is not None and setting > limit:

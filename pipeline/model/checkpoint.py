@@ -165,6 +165,6 @@ def positions(config: dict[str, Any], tokenizer_config: dict[str, Any]) -> int |
         spare = (1 if pad is None else int(pad)) + 1
         limits.append(size - spare if config.get("model_type") in _BEHIND_PADDING else stretched(config, size))
     stated = tokenizer_config.get("model_max_length")
-    if isinstance(stated, int | float) and not isinstance(stated, bool) and 0 < stated < 10**9:
+    if isinstance(stated, int | float) and not isinstance(stated, bool) and 1 <= stated < 10**9:
         limits.append(int(stated))
     return min(limits) if limits else None

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, MarError
 
 _PREFIX = "base_model.model."
 """The prefix of an adapter's tensor names: PEFT's wrapper, and the model in it."""
@@ -30,8 +30,8 @@ def apply(model: Any, folder: Path, *, merge: bool) -> tuple[Any, set[str]]:
     with _fitting():
         weights = load_peft_weights(str(folder), device="cpu")
     names = {name.removeprefix(_PREFIX): tuple(weight.shape) for name, weight in weights.items()}
-    has_tokens = _resize(model, names)
     with _fitting():
+        has_tokens = _resize(model, names)
         wrapped = PeftModel.from_pretrained(model, str(folder), torch_device="cpu", local_files_only=True)
         # Load it again: from_pretrained does not return the keys that did not match.
         result = wrapped.load_adapter(str(folder), "default", torch_device="cpu", local_files_only=True)
@@ -60,6 +60,8 @@ def _fitting() -> Iterator[None]:
     """Turn any error of peft into InputError."""
     try:
         yield
+    except MarError:
+        raise
     except Exception as error:
         # The first of several lines only says that there are errors.
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]

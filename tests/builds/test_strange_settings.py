@@ -84,6 +84,21 @@ def test_what_this_package_reads_itself_is_checked(
 
 
 @pytest.mark.parametrize(
+    ("limit", "right"), [(0, True), (0.5, True), (True, True), (1, False), (3.9, False), (4, True)]
+)
+def test_a_limit_too_small_for_any_text_is_refused_and_one_without_a_meaning_is_ignored(
+    checkpoints: dict[str, Path], limit: Any, right: bool, tmp_path: Path
+) -> None:
+    folder = changed(checkpoints["bert"], tmp_path / "bert")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": limit}))
+    if right:
+        assert resolve.max_length(inputs(folder)) == (4 if limit == 4 else 64)
+    else:
+        with pytest.raises(InputError, match="model_max_length in its tokenizer_config"):
+            resolve.max_length(inputs(folder))
+
+
+@pytest.mark.parametrize(
     ("family", "key"),
     [
         ("bert", "num_hidden_layers"),
