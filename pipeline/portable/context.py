@@ -65,10 +65,11 @@ class LocalContext:
             "limit_max_image_pixels": True,
         }
         self.request_ids: dict[int, str] | None = None
-        self.request_processor: list[RequestProcessor] | None = None
+        self._request_processor: list[RequestProcessor] | None = None
         self.stopping_criteria = None
         self.cl_socket: Any = None
         self._metrics: Any = None
+        self._limit_max_image_pixels = True
         self.header_key_sequence_id = os.getenv("TS_REQUEST_SEQUENCE_ID", "ts_request_sequence_id")
         self.header_key_sequence_start = os.getenv("TS_REQUEST_SEQUENCE_START", "ts_request_sequence_start")
         self.header_key_sequence_end = os.getenv("TS_REQUEST_SEQUENCE_END", "ts_request_sequence_end")
@@ -93,6 +94,14 @@ class LocalContext:
     @property
     def system_properties(self) -> dict[str, Any]:
         return self._system_properties
+
+    @property
+    def request_processor(self) -> list[RequestProcessor] | None:
+        return self._request_processor
+
+    @request_processor.setter
+    def request_processor(self, request_processor: list[RequestProcessor] | None) -> None:
+        self._request_processor = request_processor
 
     @property
     def metrics(self) -> Any:

@@ -83,9 +83,10 @@ def _module(name: str, context: LocalContext) -> ModuleType:
     try:
         return importlib.import_module(f"ts.torch_handler.{name}")
     except ImportError as error:
-        lacking = getattr(error, "name", None) or "a package"
+        lacking = (getattr(error, "name", None) or "").partition(".")[0] or "another package"
+        needed = "torchserve" if lacking == "ts" else lacking
         raise Unusable(
             f"The archive's handler is TorchServe's own {name}, which cannot be imported here: {message_of(error)}.",
-            f"It is not a part of the archive, and needs {lacking.partition('.')[0]} in this environment.",
-            f"Install {'torchserve' if lacking.partition('.')[0] == 'ts' else lacking} into {sys.executable}.",
+            f"It is not a part of the archive, and needs {needed} in this environment.",
+            f"Install {needed} into {sys.executable}.",
         ) from None

@@ -1,8 +1,8 @@
-"""Run by its path: unpacked archives, asked by TorchServe's own worker code (`service`) or by the emulator.
+"""Run by its path: unpacked archives, asked by TorchServe's own worker code or by the emulator.
 
-The first argument is "service" or "emulator"; standard input has [{"folder", "body", "explain"}]. Standard output gets
-for each {"status", "type": the content type, "reply": what a client receives}, or {"error": ...} where the worker would
-die. The body is sent as JSON, or as bytes if it is a text.
+The first argument is "service" (TorchServe's), "emulator", or "alone" (the emulator without torchserve). Standard input
+has [{"folder", "body", "explain"}]; the body is sent as JSON, or as bytes if it is a text. Standard output gets for each
+{"status", "type": the content type, "reply": what a client receives}, or {"error": ...} where the worker would die.
 """
 
 from __future__ import annotations
@@ -90,6 +90,12 @@ def fields(message: bytes) -> tuple[int, str, bytes]:
     return status, kind, text()
 
 
+def alone(job: dict[str, Any]) -> dict[str, Any]:
+    """The emulator where torchserve is not installed."""
+    sys.modules["ts"] = None  # type: ignore[assignment]
+    return emulator(job)
+
+
 def emulator(job: dict[str, Any]) -> dict[str, Any]:
     from mar_pipeline.portable import foreign
 
@@ -100,7 +106,7 @@ def emulator(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    ask, results = {"service": service, "emulator": emulator}[sys.argv[1]], []
+    ask, results = {"service": service, "emulator": emulator, "alone": alone}[sys.argv[1]], []
     out = sys.stdout
     with contextlib.redirect_stdout(sys.stderr):
         for job in json.load(sys.stdin):

@@ -74,6 +74,7 @@ CONTEXT = """
             "status": context.get_response_status(0), "type": context.get_response_content_type(0),
             "answered": context.get_response_headers(0), "sequence": context.get_sequence_id(0),
             "processor": context.request_processor[0].get_request_property("body"),
+            "private": context._request_processor[0].get_request_properties(),
         }]
 """
 STREAM = """
@@ -185,6 +186,55 @@ def test_a_failure_is_an_error_that_names_the_handler_and_the_cause(both: Any, n
     assert wanted["status"] in (413, 503, 507)
     assert BAD[name][2] in got["error"] or (name == "memory" and "MemoryError: much" in got["error"])
     assert "handler" in got["error"]
+
+
+MODEL = """
+import torch
+
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = torch.nn.EmbeddingBag(20, 8)
+        self.fc = torch.nn.Linear(8, 2)
+
+    def forward(self, text, offsets):
+        return self.fc(self.embedding(text, offsets))
+"""
+
+
+def test_a_built_in_handler_answers_and_explains_as_in_torchserve(tmp_path: Path) -> None:
+    pytest.importorskip("captum")
+    import torch
+
+    folder = lay_out(tmp_path, "builtin", MODEL, "text_classifier")
+    scope: dict[str, Any] = {}
+    exec(MODEL, scope)
+    torch.manual_seed(0)
+    torch.save(scope["Model"]().state_dict(), folder / "weights.pt")
+    words = ["the", "room", "was", "the room", "room was"]
+    torch.save({word: index for index, word in enumerate(words)}, folder / "source_vocab.pt")
+    (folder / "index_to_name.json").write_text('{"0": "bad", "1": "good"}')
+    manifest = json.loads((folder / "MAR-INF" / "MANIFEST.json").read_text())
+    manifest["model"] |= {"modelFile": "builtin.py", "serializedFile": "weights.pt"}
+    (folder / "MAR-INF" / "MANIFEST.json").write_text(json.dumps(manifest))
+    jobs = [{"folder": str(folder), "body": "The room was", "explain": explain} for explain in (False, True)]
+    answers = asked("service", jobs)
+    assert answers[0]["reply"].keys() == {"bad", "good"}
+    assert answers[1]["reply"].keys() == {"importances", "words"}
+    assert asked("emulator", jobs) == answers
+    refused, _ = asked("alone", jobs)
+    assert "TorchServe's own text_classifier" in refused["error"]
+
+
+def test_without_torchserve_a_handler_of_its_own_answers_all_the_same(tmp_path: Path) -> None:
+    body = """
+        context.metrics.add_counter("a", 1)
+        context.metrics.add_metric_to_cache("b", "ms").add_or_update(5, [])
+        return [context.get_request_header(0, "Content-Type")]
+    """
+    folder = lay_out(tmp_path, "lonely", plain("Lonely", body), "lonely.py")
+    (answer,) = asked("alone", [{"folder": str(folder), "body": {}}])
+    assert answer == {"status": 200, "type": "", "reply": "application/json"}
 
 
 def test_the_context_has_every_method_of_torchserves_with_its_parameters() -> None:
