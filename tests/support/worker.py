@@ -1,8 +1,8 @@
 """Run by its path: unpacked archives, asked by TorchServe's own worker code or by the emulator.
 
 The first argument is "service" (TorchServe's), "emulator", or "alone" (the emulator without torchserve). Standard input
-has [{"folder", "body", "explain"}]; the body is sent as JSON, or as bytes if it is a text. Standard output gets for each
-{"status", "type": the content type, "reply": what a client receives}, or {"error": ...} where the worker would die.
+has [{"folder", "body", "explain"}]; the body is sent as JSON, or as bytes if it is a text. Standard output gets for
+each {"status", "type": the content type, "reply": what a client receives}, or {"error": ...} where the worker dies.
 """
 
 from __future__ import annotations
