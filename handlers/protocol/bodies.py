@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from .problem import Problem
-from .schema import IGNORED, PLAIN
+from .schema import IGNORED, PLAIN, names
 
 TARGET = "target"
 """The one field that may stand beside a whole body, where TorchServe's own handlers look for it."""
@@ -27,7 +27,7 @@ def value(row: dict[str, Any], task: str, rule: dict[str, Any]) -> Any:
     fields = row.keys() - {"body", "data"}
     # `curl -d` sends everything as a form: TorchServe splits it at & and = and decodes +, and it cannot be restored.
     if not {name.partition(".")[0] for name in fields} & rule["properties"].keys():
-        what = f"the form has none of the fields {', '.join(rule['properties'])}" if fields else "the request is empty"
+        what = f"the form has none of the fields {names(rule['properties'])}" if fields else "the request is empty"
         raise Problem(f"{what}; JSON needs the header Content-Type: application/json, which curl -d does not set")
     return _form(row, rule)
 

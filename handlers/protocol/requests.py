@@ -8,7 +8,7 @@ from typing import Any
 
 from . import bodies, tensors
 from .problem import Problem
-from .schema import EXPLAINED, IGNORED, INPUTS, MAX_CHARACTERS_TOGETHER, MAX_INPUTS, PLAIN, TENSORS
+from .schema import EXPLAINED, IGNORED, INPUTS, MAX_CHARACTERS_TOGETHER, MAX_INPUTS, PLAIN, TENSORS, names
 
 
 @dataclass
@@ -167,7 +167,7 @@ def _check_object(value: dict[str, Any], rule: dict[str, Any], where: str) -> No
     properties = rule.get("properties", value)
     for name in value:
         if name not in properties:
-            raise Problem(f"unknown field; the fields are {', '.join(properties)}", f"{path}{name}"[:100])
+            raise Problem(f"unknown field; the fields are {names(properties)}", f"{path}{name}"[:100])
     for name in rule.get("required", ()):
         if name not in value:
             raise Problem("the field is missing", f"{path}{name}")

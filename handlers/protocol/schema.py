@@ -171,6 +171,11 @@ EXPLANATION = _object(
 )
 
 
+def names(properties: dict[str, Any]) -> str:
+    """The fields of an input for a message, without those that are ignored."""
+    return ", ".join(name for name, rule in properties.items() if rule != IGNORED)
+
+
 def schema(task: str) -> dict[str, Any]:
     """{"request": ..., "response": ..., "explain": ..., "explanation": ...} of a task: the content of `schema.json`
     in an archive. The latter two are for one input; lists and envelopes are as in the former."""
