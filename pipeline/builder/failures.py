@@ -29,9 +29,12 @@ def explained(build: Build, stage: str) -> Iterator[None]:
         unusable = (errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT)
         ours = str(error.filename or "").startswith((str(build.out), str(build.store.root)))
         if ours and (isinstance(error, PermissionError) or error.errno in unusable):
+            a_file = error.errno in (errno.ENOTDIR, errno.EEXIST)
             raise StageError(
                 f"{stage} cannot write to {error.filename} ({error.strerror}).",
-                fix="Make it writable, or use --cache and --out for folders that are.",
+                fix="A file is there, or above it: use --cache and --out for folders."
+                if a_file
+                else "Make it writable, or use --cache and --out for folders that are.",
             ) from None
         if isinstance(error, PermissionError):
             raise StageError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -59,9 +60,14 @@ def lock(
                 print(f"  {change}")
     stale = [result for result in results if result["changes"]]
     if check and stale:
+        if not Path(stale[0]["lock"]).exists():
+            raise InputError(
+                f"{stale[0]['config']} has no lock.",
+                fix=f"Write it, and keep it beside the config: mar lock {shlex.quote(stale[0]['config'])}",
+            )
         raise InputError(
             f"{stale[0]['lock']} differs from the model: {'; '.join(stale[0]['changes'][:3])}.",
-            fix=f"If the change is intended: mar lock {stale[0]['config']}",
+            fix=f"If the change is intended: mar lock {shlex.quote(stale[0]['config'])}",
         )
 
 

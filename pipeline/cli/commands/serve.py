@@ -57,6 +57,8 @@ def _stored(out: Path) -> list[Path]:
     from ...archive.model_store import FOLDER
     from ...archive.model_store import archives as stored
 
+    if out.is_file():
+        raise InputError(f"--out {out} is a file.", fix="Name the output folder of a build.")
     paths = [out / FOLDER / name for name in stored(out)]
     if not paths:
         raise InputError(

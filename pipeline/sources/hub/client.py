@@ -138,9 +138,12 @@ def errors(repo: str, revision: str) -> Iterator[None]:
             ) from None
         if not isinstance(error, theirs.LocalEntryNotFoundError) and not _of_the_network(error):
             raise
+        given = [name for name in ("HF_ENDPOINT", "HTTPS_PROXY", "https_proxy") if os.environ.get(name)]
         raise StageError(
             f"The Hub ({endpoint()}) cannot be reached for {repo}.",
-            fix="Set HF_ENDPOINT or HTTPS_PROXY, use --offline with a filled HF_HOME, or give a folder as the model.",
+            f"The network is down, or {' or '.join(given)}, which you have set, is wrong." if given else "",
+            f"{'Correct it' if given else 'Set HF_ENDPOINT or HTTPS_PROXY'}, use --offline with a filled HF_HOME, or "
+            "give a folder as the model.",
         ) from None
 
 

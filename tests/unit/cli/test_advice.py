@@ -10,6 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from mar_pipeline import __main__ as command
+from mar_pipeline.builder.failures import explained
+from mar_pipeline.errors import StageError
 from mar_pipeline.workers import probe
 from tests.unit.cli.test_cli import checkpoint, failing
 
@@ -104,6 +106,24 @@ def test_an_empty_output_folder_is_filled_by_the_command_in_the_advice(here: Pat
     _, error = failing([verb, "--out", "my builds"], capsys)
     words = shlex.split(error.splitlines()[-1].partition(": mar ")[2])
     assert words == ["build", "--task", "seq_classification", "--out", "my builds"]
+
+
+def test_a_config_without_a_lock_is_not_said_to_differ_from_it(here: Path, capsys: Capture) -> None:
+    assert here
+    assert command.run(["lock", "--check", "c.yaml"]) == 2
+    error = capsys.readouterr().err
+    assert "error: c.yaml has no lock." in error
+    assert command.run(shlex.split(error.splitlines()[-1].partition(": mar ")[2])) == 0
+    assert command.run(["lock", "--check", "c.yaml"]) == 0
+
+
+def test_an_output_folder_that_is_a_file_is_not_to_be_made_writable(here: Path, capsys: Capture) -> None:
+    assert here
+    _, error = failing(["serve", "--out", "c.yaml"], capsys)
+    assert "--out c.yaml is a file." in error
+    build = SimpleNamespace(out=Path("c.yaml"), store=SimpleNamespace(root=Path("cache")))
+    with pytest.raises(StageError, match="use --cache and --out for folders"), explained(build, "model_store"):
+        Path("c.yaml").mkdir()
 
 
 def test_a_file_of_the_wrong_kind_is_named_by_its_kind(here: Path, capsys: Capture) -> None:
