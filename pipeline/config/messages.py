@@ -120,7 +120,9 @@ def _unquote(wanted: str, value: Any, quoted: bool) -> str:
         return ""
     zeros = re.fullmatch(r"([-+]?)0+(\d+)", value)
     if zeros and wanted == "int":
-        return f"; write {zeros[1]}{zeros[2]}, without a 0 in front{' and without quotes' if quoted else ''}"
+        other = int(value, 8) if re.fullmatch(r"[-+]?[0-7]+", value) else int(value)
+        octal = f", or {other} if it is octal" if other != int(value) else ""
+        return f"; write {zeros[1]}{zeros[2]}, without a 0 in front{' and without quotes' if quoted else octal}"
     kinds = {"int": (int,), "float": (int, float), "bool": (bool,)}
     # As the file's reader has it without quotes.
     fits = type(yaml.parse(value).data) in kinds.get(wanted, ())

@@ -25,6 +25,8 @@ YAML = "minWorkers: 1\nmaxWorkers: 1\n"
         ("TorchRun: {nnodes: 1}", "error", "TorchRun"),
         ("torchrun: {nnode: 1}", "error", "torchrun.nnode"),
         ("batchSize: '8'", "error", "expected a whole number"),
+        ("batchSize: '8'", "error", "leave the quotes out"),
+        ("batchSize: '8.5'", "error", 'got "8.5"; TorchServe'),
         ("batchSize: true", "error", "expected a whole number"),
         ("batchSize: 0", "error", "at least 1"),
         ("maxBatchDelay: -1", "error", "at least 0"),
