@@ -150,7 +150,8 @@ def _homes(present: Collection[str], where: str, text: Text) -> _Homes:
     if checkpoints:
         raise InputError(
             f"{where} has no config.json, but has {', '.join(checkpoints[-3:])} of a training run.",
-            fix=f"Name one of them; the newest is {where.rstrip('/')}/{checkpoints[-1]}",
+            fix="Name one of them, and download it first if the model is on the Hub; the newest is "
+            f"{where.rstrip('/')}/{checkpoints[-1]}",
         )
     refuse_cache(present, where, text)
     raise InputError(

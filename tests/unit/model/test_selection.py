@@ -59,6 +59,7 @@ def test_a_trainers_outer_folder_is_told_from_its_checkpoints_and_the_newest_is_
         "some/model has no config.json, but has checkpoint-90, checkpoint-500, checkpoint-1000 of a training run."
     )
     assert error.fix.endswith("some/model/checkpoint-1000")
+    assert "download it first if the model is on the Hub" in error.fix
 
 
 @pytest.mark.parametrize(
