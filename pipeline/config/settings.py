@@ -39,7 +39,7 @@ class Generation(Section):
     """`handler.generation:`, defaults for requests; names and meanings are those of transformers."""
 
     max_new_tokens: Positive | None = None
-    """Tokens to generate; default 64."""
+    """Tokens to generate. If left out: as many as the checkpoint's settings say, or 64."""
     do_sample: bool | None = None
     """Sample, instead of taking the likeliest token."""
     temperature: Annotated[Number, Field(gt=0, le=100)] | None = None
