@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..errors import InputError
@@ -72,8 +73,25 @@ def refuse_strange(settings: dict[str, Any], name: str = CONFIG, *, generates: b
     for key, (is_right, words) in (_GENERATION if generates else _MODEL).items():
         value = settings.get(key)
         if value is not None and not is_right(value):
-            raise InputError(
-                f"{key} in the checkpoint's {name} is {json.dumps(value)[:80]}, which is not {words}.",
-                "It was edited, or a program wrote it that is not transformers.",
-                "Correct it, or restore the file from the model's source.",
-            )
+            raise _strange(key, value, name, words)
+    for key, value in settings.items():
+        # Infinite ones are fine: Mamba's time_step_limit has no upper end.
+        if any(isinstance(each, float) and math.isnan(each) for each in _flat(value)):
+            raise _strange(key, value, name, "a number")
+
+
+def _strange(key: str, value: Any, name: str, words: str) -> InputError:
+    return InputError(
+        f"{key} in the checkpoint's {name} is {json.dumps(value)[:80]}, which is not {words}.",
+        "It was edited, or a program wrote it that is not transformers.",
+        "Correct it, or restore the file from the model's source.",
+    )
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    """The single values in a JSON value."""
+    if isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _flat(each)
+    else:
+        yield value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -81,6 +82,17 @@ def test_what_this_package_reads_itself_is_checked(
         resolve.max_length(inputs(folder))
     assert word in caught.value.what
     sentence(caught.value)
+
+
+@pytest.mark.parametrize("value", [math.nan, [0.0, math.nan], {"a": {"b": [math.nan]}}], ids=str)
+@pytest.mark.parametrize("key", ["layer_norm_eps", "rope_parameters", "anything"])
+def test_nan_is_no_setting_and_infinity_may_be_one(
+    checkpoints: dict[str, Path], key: str, value: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=f"{key} in the checkpoint's config"):
+        resolve.max_length(inputs(changed(checkpoints["bert"], tmp_path / "bert", **{key: value})))
+    fine = changed(checkpoints["bert"], tmp_path / "bert", time_step_limit=[0.0, math.inf])
+    assert resolve.max_length(inputs(fine)) == 64
 
 
 @pytest.mark.parametrize(
