@@ -90,7 +90,9 @@ def check_task(inputs: Inputs) -> None:
     if task.generates:
         # As in transformers, one file counts.
         file = GENERATION if inputs.find("download", GENERATION) else CONFIG
-        values.refuse_strange(inputs.read_json("download", file), file, generates=True)
+        settings = inputs.read_json("download", file)
+        values.refuse_strange(settings, file, generates=True)
+        values.refuse_unsupported(settings, file)
     if config.get("is_encoder_decoder"):
         raise InputError(
             f"{inputs.config.model.name} ({config.get('model_type')}) is an encoder-decoder: no handler serves it.",

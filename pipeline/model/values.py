@@ -80,6 +80,21 @@ def refuse_strange(settings: dict[str, Any], name: str = CONFIG, *, generates: b
             raise _strange(key, value, name, "a number")
 
 
+_WITH_MORE = ("stop_strings", "penalty_alpha", "dola_layers", "token_healing", "force_words_ids", "constraints")
+"""Settings for which transformers' generate() needs the tokenizer, or code from the Hub."""
+
+
+def refuse_unsupported(settings: dict[str, Any], name: str) -> None:
+    """Raises InputError if the settings of generation in the file `name` ask for what no archive can do."""
+    asked = [key for key in _WITH_MORE if settings.get(key) not in (None, 0)]
+    if asked:
+        raise InputError(
+            f"The checkpoint's {name} asks for {', '.join(asked)}, which a handler does not do.",
+            "transformers needs the tokenizer, or code from the Hub, for that.",
+            f"Remove it from {name}; to end texts at certain words, requests have `stop`.",
+        )
+
+
 def _strange(key: str, value: Any, name: str, words: str) -> InputError:
     return InputError(
         f"{key} in the checkpoint's {name} is {json.dumps(value)[:80]}, which is not {words}.",

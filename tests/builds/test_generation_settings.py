@@ -178,13 +178,45 @@ def test_what_a_trace_cannot_do_is_refused_by_name(name: str, value: Any, applie
 def test_strange_settings_are_refused_by_name_and_place(
     plain: Path, where: str, key: str, value: Any, tmp_path: Path
 ) -> None:
-    strange = {key: value}
+    with pytest.raises(InputError, match=f"{key} in the checkpoint's {where} is"):
+        resolve.check_task(inputs(plain, where, {key: value}, tmp_path / "llama"))
+
+
+@pytest.mark.parametrize("where", ["generation_config.json", "config.json"])
+@pytest.mark.parametrize(
+    ("key", "value", "applies"),
+    [
+        ("stop_strings", ["the"], True),
+        ("stop_strings", [], True),
+        ("penalty_alpha", 0.6, True),
+        ("penalty_alpha", 0.0, False),
+        ("dola_layers", "high", True),
+        ("token_healing", True, True),
+        ("token_healing", False, False),
+        ("force_words_ids", [[1]], True),
+        ("constraints", None, False),
+    ],
+)
+def test_what_transformers_itself_does_not_do_without_more_is_refused_by_name(
+    plain: Path, where: str, key: str, value: Any, applies: bool, tmp_path: Path
+) -> None:
+    ask = inputs(plain, where, {key: value}, tmp_path / "llama")
+    if applies:
+        with pytest.raises(ValueError, match=r"."):
+            texts(tmp_path / "llama")
+        with pytest.raises(InputError, match=f"{where} asks for {key}"):
+            resolve.check_task(ask)
+    else:
+        texts(tmp_path / "llama")
+        resolve.check_task(ask)
+
+
+def inputs(plain: Path, where: str, strange: dict[str, Any], into: Path) -> Any:
+    """A changed checkpoint as the result of the download stage."""
     file = where == "generation_config.json"
-    folder = changed(plain, tmp_path / "llama", {} if file else strange, strange if file else None)
+    folder = changed(plain, into, {} if file else strange, strange if file else None)
     find = lambda _stage, name: folder / name if (folder / name).exists() else None  # noqa: E731
     read = lambda _stage, name: read_json(folder / name) if (folder / name).exists() else {}  # noqa: E731
     handler = SimpleNamespace(allow_untrained_head=False)
     config = SimpleNamespace(handler=handler, task=TASKS["text_generation"], model=SimpleNamespace(name="here"))
-    inputs: Any = SimpleNamespace(config=config, read_json=read, find=find)
-    with pytest.raises(InputError, match=f"{key} in the checkpoint's {where} is"):
-        resolve.check_task(inputs)
+    return SimpleNamespace(config=config, read_json=read, find=find)
