@@ -79,6 +79,8 @@ class Store:
     removed; new facts stay in memory. Raises OSError for errors of the disk."""
 
     def __init__(self, root: Path, warn: Callable[[str], None] = lambda _: None, *, read_only: bool = False) -> None:
+        # Workers run in folders of their own.
+        root = root.absolute()
         self.root, self.read_only = root, read_only
         self._warn = warn
         self._warned: set[str] = set()
