@@ -13,6 +13,7 @@ import pytest
 
 from mar_pipeline.archive.reader import PROVENANCE, Archive
 from mar_pipeline.builder import runner, status
+from mar_pipeline.builder.backends import pretrained
 from mar_pipeline.builder.build import Build, Job, Options
 from mar_pipeline.builder.runner import Done
 from mar_pipeline.builder.stage import Kept
@@ -73,6 +74,8 @@ def build(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> 
             "NAME", checkpoint.name
         )
     )
+    # Its weights are sound, which takes a worker with torch to see.
+    monkeypatch.setattr(pretrained, "work", lambda *_, **__: None)
     options = Options(out=tmp_path / "out")
     return Build(config=build_config.load(file), store=Store(tmp_path / "cache"), options=options)
 

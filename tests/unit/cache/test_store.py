@@ -309,3 +309,12 @@ def test_garbage_collection_finds_what_killed_builds_left_beside_files(store: St
     assert housekeeping.collect(store, dry_run=True) == 6 * 4
     assert housekeeping.collect(store) == 6 * 4
     assert {path for path in store.root.rglob("*") if path.is_file()} == before
+
+
+def test_a_relative_folder_is_meant_from_where_the_store_was_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = Store(Path("cache"))
+    monkeypatch.chdir("/")
+    assert store.blob("ab").is_relative_to(tmp_path / "cache")
