@@ -9,6 +9,7 @@ from typing import Any
 from ..archive.reader import PROVENANCE, Archive
 from ..cache.store import Store
 from ..errors import InputError
+from ..files import pointers
 
 
 def answers(store: Store, path: Path, requests: list[Any], *, explain: bool = False) -> dict[str, Any]:
@@ -24,6 +25,9 @@ def answers(store: Store, path: Path, requests: list[Any], *, explain: bool = Fa
     traced = any(member.path == FACTS for member in archive.members())
     with store.in_use(), store.scratch() as scratch:
         folder = archive.unpack(scratch / "model")
+        for member in archive.members():
+            if (file := folder / member.path).stat().st_size <= pointers.LONGEST:
+                pointers.refuse(file.read_bytes(), f"{member.path} in {path}")
         job = {
             "folder": str(folder),
             "requests": requests,

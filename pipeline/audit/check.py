@@ -18,6 +18,7 @@ from typing import Any
 from ..archive.findings import SHOWN, Finding, Findings
 from ..archive.members import Refused
 from ..archive.reader import DAMAGE, MANIFEST, PROVENANCE, Archive
+from ..files import pointers
 from ..model.checkpoint import VOCABULARIES
 from ..portable.handler import BUILT_IN
 from ..text import printable, some
@@ -46,6 +47,7 @@ def check(path: Path) -> dict[str, Any]:
     read = survey(archive)
     findings = [
         *_damage(read),
+        *_pointers(read),
         *layout.findings(archive),
         *_record(read),
         *server_rules.manifest(archive.manifest, read),
@@ -220,6 +222,14 @@ def _pickled(archive: Archive, read: Survey) -> Findings:
             names = f" (it names {some(list(pickled.names))})" if pickled.names else ""
             what = f"is {pickled.kind}{names}: loading it may run any code, with the server's rights"
             yield Finding("error", path, what, "Save weights as safetensors.")
+
+
+def _pointers(read: Survey) -> Findings:
+    """Git LFS pointers in place of files, such as weights."""
+    for path, file in read.files.items():
+        if pointers.is_pointer(file.start):
+            what = "is a Git LFS pointer, and not the file itself: the worker dies while it loads"
+            yield Finding("error", path, what, "Run `git lfs pull` where the archive was made, and make it again.")
 
 
 def _own_code(read: Survey) -> Findings:

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from mar_pipeline import __main__ as command
+from mar_pipeline.answers import rehearsal
 from mar_pipeline.archive.reader import Archive
+from mar_pipeline.audit.check import check
 from mar_pipeline.cache.store import Store
 from mar_pipeline.config.build_config import load
 from mar_pipeline.errors import InputError
@@ -183,6 +185,22 @@ def test_a_pointer_in_place_of_an_archive_or_a_config_is_named(tmp_path: Path) -
             Archive(tmp_path / name)
     with pytest.raises(InputError, match=r"config\.yaml: is a Git LFS pointer"):
         load(tmp_path / "config.yaml")
+
+
+def test_a_pointer_in_an_archive_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "archive"
+    (folder / "MAR-INF").mkdir(parents=True)
+    (folder / "MAR-INF" / "MANIFEST.json").write_text('{"model": {"modelName": "m", "handler": "h.py"}}')
+    (folder / "h.py").write_text("def handle(data, context):\n    return data\n")
+    store = Store(tmp_path / "cache")
+    monkeypatch.setattr("mar_pipeline.workers.client.work", lambda *_, **__: {"single": [1]})
+    assert rehearsal.answers(store, folder, [1]) == {"single": [1]}
+    assert check(folder)["ok"]
+    (folder / "weights.pt").write_text(POINTER)
+    with pytest.raises(InputError, match=f"weights.pt in {folder} is a Git LFS pointer"):
+        rehearsal.answers(store, folder, [1])
+    (finding,) = [each for each in check(folder)["findings"] if each["level"] == "error"]
+    assert (finding["where"], "Git LFS pointer" in finding["what"]) == ("weights.pt", True)
 
 
 def test_a_folder_above_a_snapshot_is_named_with_the_snapshot(model: Path, place: Path) -> None:
