@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..errors import InputError
+from ..files import pointers
 from ..tasks import TASKS, Task
 from .lengths import stretched
 
@@ -98,11 +99,13 @@ def header(stream: IO[bytes], size: int | None = None) -> dict[str, Any]:
 
 def tensors(file: Path, name: str) -> dict[str, Any]:
     """The `header` of a safetensors file. Errors show `name` as the file's name. Raises InputError if the file is
-    damaged or truncated."""
+    damaged or truncated, or a Git LFS pointer."""
     try:
         with file.open("rb") as stream:
             return header(stream, file.stat().st_size)
     except ValueError as error:
+        with file.open("rb") as stream:
+            pointers.refuse(stream.read(pointers.LONGEST), name)
         raise InputError(
             f"{name} is not a complete safetensors file: {error}.",
             "A download or a copy was cut short.",
