@@ -31,9 +31,9 @@ def escape_output() -> None:
                 stream.reconfigure(errors=_ESCAPED)
 
 
-def draws(stream: TextIO) -> bool:
-    """Whether a stream can encode every character, as those of bars and trees."""
-    return (stream.encoding or "").lower().startswith("utf")
+def draws(stream: TextIO | None) -> bool:
+    """Whether a stream, which may be closed, can encode every character, as those of bars and trees."""
+    return (getattr(stream, "encoding", None) or "").lower().startswith("utf")
 
 
 def command() -> str:

@@ -28,7 +28,8 @@ def run(
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Answer requests with the archive's own handler, in a local process: no Java, no server."""
+    """Answer requests with the archive's own handler, in a local process: no Java, no server. Archives of
+    torch-model-archiver are answered too, as TorchServe's worker would."""
     from ...answers import rehearsal
     from ...archive.reader import Archive
 
