@@ -59,7 +59,8 @@ def parse(row: dict[str, Any], task: str, *, explain: bool = False) -> Request:
 
 def _parsed(value: Any, task: str, rule: dict[str, Any]) -> Request:
     if isinstance(value, dict) and "instances" in value and "instances" not in rule["properties"]:
-        unknown = sorted(value.keys() - {"instances"})
+        ignored = {name for name, one in rule["properties"].items() if one == IGNORED}
+        unknown = sorted(value.keys() - {"instances"} - ignored)
         if unknown:
             raise Problem(f"{unknown[0]} is not allowed beside instances", unknown[0])
         return Request(_inputs(value["instances"], task, rule, "instances"), "instances")

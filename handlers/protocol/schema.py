@@ -189,7 +189,7 @@ def schema(task: str) -> dict[str, Any]:
         "required": ["error"],
     }
     draft = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    instances = _object({"instances": many})
+    instances = _object({"instances": many}, {"target": IGNORED})
     return {
         "request": {**draft, "anyOf": [one, many, instances, TENSORS]},
         "response": {

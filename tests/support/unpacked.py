@@ -65,7 +65,11 @@ class Served:
     def __call__(self, *bodies: Any) -> list[Any]:
         """The replies to requests that came as one batch."""
         self.context.begin(len(bodies))
-        return list(self.handler.handle([{"body": body} for body in bodies], self.context))
+        replies = list(self.handler.handle([{"body": body} for body in bodies], self.context))
+        kinds = [self.context.get_response_content_type(index) for index in range(len(bodies))]
+        assert kinds == ["application/json"] * len(bodies)
+        json.dumps(replies)
+        return replies
 
     @property
     def codes(self) -> dict[int, int]:

@@ -350,7 +350,7 @@ def test_the_examples_requests_are_taken_and_their_target_is_for_explanations_al
 def test_a_predictions_target_is_ignored_in_every_form(task: str, target: Any) -> None:
     body = {**GOOD[task], "target": target}
     wanted = [GOOD[task]]
-    for row in (body, [body], {"instances": [body]}):
+    for row in (body, [body], {"instances": [body]}, {"instances": [body], "target": target}):
         assert parse({"body": row}, task).inputs == wanted
         jsonschema.validate(row, schema(task)["request"])
     assert parse(form(body, str.encode), task).inputs == wanted
@@ -360,6 +360,12 @@ def test_a_predictions_target_is_ignored_in_every_form(task: str, target: Any) -
         texts = {name: GOOD[task][name] for name in TASKS[task].fields}
         tensors = [tensor(name, [text]) for name, text in {**texts, "target": target}.items()]
         assert parse({"body": {"inputs": tensors}}, task).inputs == [texts]
+
+
+def test_a_target_of_all_instances_is_no_explanations() -> None:
+    with pytest.raises(Problem, match="beside instances") as raised:
+        parse({"body": {"instances": ["a"], "target": "b"}}, SEQ, explain=True)
+    assert raised.value.field == "target"
 
 
 def test_a_target_beside_a_body_is_the_one_input_s_to_explain() -> None:
