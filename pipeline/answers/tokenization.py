@@ -68,7 +68,7 @@ def compared(
                     _both(folder, what, wanted["class"], theirs, ours),
                     _cause(folder, what, wanted),
                 )
-    return {**counts, "tokens": tokens, "results": [what for what in COMPARED if what != "prompt" or texts["talks"]]}
+    return {**counts, "tokens": tokens, "results": [what for what in COMPARED if what != "prompt" or counts["talks"]]}
 
 
 def beyond(tokens: list[str]) -> list[str]:

@@ -491,6 +491,15 @@ def test_a_template_that_asks_for_more_than_a_handler_gives_is_noticed(tmp_path:
         counts(folder)
 
 
+def under_older(code: str) -> subprocess.CompletedProcess[str]:
+    """A program under transformers 4."""
+    path = os.pathsep.join([str(OLDER), str(ROOT)])
+    env = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not OLDER.exists(), reason="make test installs the older transformers")
 def test_settings_take_effect_on_the_older_line_too(tmp_path: Path) -> None:
@@ -509,16 +518,35 @@ def test_settings_take_effect_on_the_older_line_too(tmp_path: Path) -> None:
         "    ours, theirs, stated = ids(Path(folder), text)\n"
         "    print(ours == theirs != stated, counts(Path(folder)))\n"
     )
-    path = os.pathsep.join([str(OLDER), str(ROOT)])
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    done = under_older(code)
     assert done.stdout.count("True {'texts': ") == len(folders), done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not OLDER.exists(), reason="make test installs the older transformers")
+def test_an_archive_of_a_checkpoint_that_the_newer_line_saved_is_served_by_the_older_one(tmp_path: Path) -> None:
+    import transformers
+
+    from tests.support.unpacked import Served, lay_out
+
+    if transformers.__version__.startswith("4."):
+        pytest.skip("this is the older line")
+    task = "seq_classification"
+    folder = lay_out(tmp_path / "archive", tiny.save(tmp_path / "bert", "bert", task), task, "pretrained")
+    named = json.loads((folder / "tokenizer_config.json").read_text())["tokenizer_class"]
+    assert named == "TokenizersBackend"  # which transformers 4 does not have
+    asked = {"text": "good room", "text_pair": "the staff was kind"}
+    code = (
+        "import json, transformers\n"
+        "from pathlib import Path\n"
+        "from tests.support.unpacked import Served\n"
+        f"(answer,) = Served(Path({str(folder)!r}), {task!r})({asked!r})\n"
+        "print(json.dumps([transformers.__version__[:2], answer]))\n"
+    )
+    done = under_older(code)
+    (expected,) = Served(folder, task)(asked)
+    answer = {**expected, "score": pytest.approx(expected["score"], abs=1e-5)}
+    assert json.loads(done.stdout.splitlines()[-1]) == ["4.", answer], done.stderr
 
 
 @pytest.mark.slow
