@@ -15,7 +15,7 @@ from ..model.selection import ADAPTER
 from ..portable.tracing import own_padding
 from . import adapter, finite, reasons, untrained
 from .model_types import refuse_unknown
-from .vocabularies import refuse_without_package
+from .vocabularies import refuse_damaged, refuse_without_package
 
 if TYPE_CHECKING:
     from ..portable.protocol import Report
@@ -183,6 +183,9 @@ def tokenizer(folder: str | Path, **settings: Any) -> Any:
         return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, **settings)
     except Exception as error:
         reasons.refuse_untrusted(error)
+        if (Path(folder) / CONFIG).exists():
+            _config({"checkpoint": str(folder), **_code(settings)})  # which the tokenizer's class is chosen by
+        refuse_damaged(Path(folder))
         refuse_without_package(Path(folder))
         raise InputError(
             f"transformers cannot load the tokenizer of this checkpoint: {reasons.first_line(error)}",

@@ -1,12 +1,28 @@
-"""Worker side: the packages that read a tokenizer's vocabulary where there is no tokenizer.json."""
+"""Worker side: why transformers cannot load a tokenizer: a damaged tokenizer.json, or a package that reads other
+vocabularies."""
 
 from __future__ import annotations
 
 import base64
+import json
 from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import InputError
+
+
+def refuse_damaged(folder: Path) -> None:
+    """Raises InputError if a checkpoint's tokenizer.json is not JSON."""
+    file = folder / "tokenizer.json"
+    try:
+        if file.exists():
+            json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"tokenizer.json cannot be read: {error}.",
+            "A download or a copy was cut short, or it is a Git LFS pointer.",
+            "Fetch the file again (`git lfs pull` in a clone), or save the tokenizer again with save_pretrained().",
+        ) from None
 
 
 def refuse_without_package(folder: Path) -> None:

@@ -49,6 +49,17 @@ def test_where_all_packages_are_there_none_is_named(tmp_path: Path, monkeypatch:
         vocabularies.refuse_without_package(tmp_path)
 
 
+@pytest.mark.parametrize("content", [b"version https://git-lfs.github.com/spec/v1\n", b'{"model": ', b"\xff"])
+def test_a_tokenizer_json_that_is_none_is_named(content: bytes, tmp_path: Path) -> None:
+    vocabularies.refuse_damaged(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    vocabularies.refuse_damaged(tmp_path)
+    (tmp_path / "tokenizer.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"tokenizer\.json cannot be read: ") as caught:
+        vocabularies.refuse_damaged(tmp_path)
+    assert "LFS" in str(caught.value)
+
+
 def alone(folder: Path, family: str, name: str, content: bytes, **settings: Any) -> Path:
     """A checkpoint with nothing of a tokenizer but its vocabulary's file."""
     tiny.save(folder, family, "seq_classification", vocab_size=600)
