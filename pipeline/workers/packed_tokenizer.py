@@ -80,9 +80,11 @@ def _cleans_up(own: Any) -> bool:
     """Whether transformers removes the spaces before punctuation from a decoded text. Version 5 does so if the setting
     says so, but never for BPE unless another setting insists; in version 4, the text generation pipeline does so unless
     the setting forbids it."""
+    import transformers
+
     name = "clean_up_tokenization_spaces"
     insists = f"{name}_for_bpe_even_though_it_will_corrupt_output"
-    if not hasattr(own, insists):
-        return bool(own.init_kwargs.get(name, True))
+    if int(transformers.__version__.split(".")[0]) < 5:
+        return own.init_kwargs.get(name) is not False
     bpe = type(own.backend_tokenizer.model).__name__ == "BPE"
     return bool(getattr(own, name) and (not bpe or getattr(own, insists)))

@@ -524,6 +524,35 @@ def test_settings_take_effect_on_the_older_line_too(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not OLDER.exists(), reason="make test installs the older transformers")
+def test_the_older_lines_spaces_are_those_of_its_pipeline_unless_a_setting_forbids_that(tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "gpt2", "gpt2", "text_generation")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    named = {**settings, "tokenizer_class": "PreTrainedTokenizerFast"}
+    code = (
+        "from tests.builds.test_same_tokens import *\n"
+        "from handlers.text.tokenization import Tokenizer\n"
+        "from mar_pipeline.workers.packed_tokenizer import pack\n"
+        "from transformers import AutoModelForCausalLM, AutoTokenizer, TextGenerationPipeline\n"
+        f"folder = Path({str(folder)!r})\n"
+        "for setting in ({}, {'clean_up_tokenization_spaces': None}, {'clean_up_tokenization_spaces': False}):\n"
+        f"    (folder / 'tokenizer_config.json').write_text(json.dumps({{**{named!r}, **setting}}))\n"
+        "    pack({'checkpoint': str(folder), 'out': str(folder)}, lambda *_: None)\n"
+        "    own, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)\n"
+        "    ids = own('it is n\\'t good .', return_tensors='pt')['input_ids']\n"
+        "    given = {'generated_sequence': ids[None], 'input_ids': None, 'prompt_text': ''}\n"
+        "    (written,) = TextGenerationPipeline(model, own).postprocess(given)\n"
+        "    ours = Tokenizer(folder).decode(ids[0].tolist())\n"
+        "    print(ours, ours == written['generated_text'], counts(folder)['texts'] >= 200)\n"
+    )
+    assert under_older(code).stdout.splitlines() == [
+        "it isn't good. True True",
+        "it isn't good. True True",
+        "it is n't good . False True",
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not OLDER.exists(), reason="make test installs the older transformers")
 def test_an_archive_of_a_checkpoint_that_the_newer_line_saved_is_served_by_the_older_one(tmp_path: Path) -> None:
     import transformers
 
