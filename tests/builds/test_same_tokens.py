@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -17,6 +18,10 @@ from typing import Any
 import pytest
 
 from mar_pipeline.answers import corpus, tokenization
+from mar_pipeline.builder import runner, session
+from mar_pipeline.builder.stages import serialize
+from mar_pipeline.cache.store import Store
+from mar_pipeline.config import build_config
 from mar_pipeline.errors import MismatchError
 from mar_pipeline.model.tokenizer import FLAGS, PARTS
 from tests.support import ROOT, tiny
@@ -444,6 +449,32 @@ def test_an_archive_with_one_flag_broken_is_refused_and_the_flag_is_named(name: 
     with pytest.raises(MismatchError) as caught:
         counts(folder, max_length=32, broken=broken)
     assert flag in f"{caught.value.fix}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", ["case", "input names"])
+def test_a_build_with_a_broken_flag_ends_with_exit_code_4_and_leaves_no_archive(
+    name: str, mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family, broken, flag = BROKEN[name]
+    tiny.save(tmp_path / "own", family, "seq_classification")
+
+    def run(job: Any) -> Any:
+        kept = serialize.STAGE.run(job)
+        broken(job.folder)
+        return kept
+
+    stages = tuple(replace(stage, run=run) if stage.name == "serialize" else stage for stage in runner.STAGES)
+    monkeypatch.setattr(runner, "STAGES", stages)
+    file = tmp_path / "own.yaml"
+    file.write_text(f"handler: {{mode: sequence_classification, model_name: ./own, save_mode: {mode}}}\n")
+    config, store = build_config.load(file), Store(tmp_path / "cache")
+    with pytest.raises(MismatchError, match="does not") as caught:
+        session.run([config], store, session.Options(out=tmp_path / "out"), note=lambda _: None)
+    assert flag in caught.value.fix
+    assert caught.value.exit_code == 4
+    assert not list((tmp_path / "out").rglob("*.mar"))
 
 
 @pytest.mark.slow
