@@ -125,7 +125,7 @@ def accepts(model: Any, name: str, *, named: bool = False) -> bool:
 def _size(model: Any) -> int:
     """The number of the model's input embeddings; 0 if it is unknown, as it may be for a model's own code."""
     try:
-        return int(model.get_input_embeddings().num_embeddings)
+        return int(model.get_input_embeddings().weight.shape[0])
     except (NotImplementedError, AttributeError):
         return 0
 

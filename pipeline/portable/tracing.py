@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -20,7 +21,7 @@ def own_padding(model: Any) -> int | None:
     """The id of the model's padding token; None if it has none, or one that its embeddings do not have."""
     config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
     own = getattr(config, "pad_token_id", None)
-    return own if own is not None and 0 <= own < model.get_input_embeddings().num_embeddings else None
+    return own if own is not None and 0 <= own < model.get_input_embeddings().weight.shape[0] else None
 
 
 def encoder(model: Any, inputs: list[str], outputs: list[str]) -> Any:
@@ -37,6 +38,10 @@ def encoder(model: Any, inputs: list[str], outputs: list[str]) -> Any:
         config.pad_token_id = MARK
         model.get_input_embeddings().register_forward_pre_hook(lambda _, given: (given[0].clamp(min=0), *given[1:]))
 
+    accepted = inspect.signature(type(model).forward).parameters
+    # transformers 4.57's FNet.
+    maskless = "attention_mask" not in accepted and not any(one.kind is one.VAR_KEYWORD for one in accepted.values())
+
     class Encoder(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -44,6 +49,8 @@ def encoder(model: Any, inputs: list[str], outputs: list[str]) -> Any:
 
         def forward(self, *tensors: Any) -> Any:
             given = dict(zip(inputs, tensors))
+            if maskless:
+                del given["attention_mask"]
             if marks:
                 given["input_ids"] = given["input_ids"].masked_fill(given["attention_mask"] == 0, MARK)
             out = self.model(**given, return_dict=True)

@@ -52,6 +52,13 @@ def _xlnet() -> Any:
     return tokenizer
 
 
+def _fnet() -> Any:
+    """Returns no mask."""
+    tokenizer = tiny._wordpiece()
+    tokenizer.model_input_names = ["input_ids", "token_type_ids"]
+    return tokenizer
+
+
 def _ends() -> Any:
     """Ends each text with </s>, and has no padding token."""
     words = tiny._bytes(["<s>", "</s>", "<unk>"])
@@ -120,7 +127,7 @@ def agree(ours: Any, theirs: Any) -> bool:
 CASES = {
     "convbert": (CLASSIFIES, "convbert", tiny._wordpiece, CONVBERT, True),
     "convbert-tags": (TAGS, "convbert", tiny._wordpiece, CONVBERT, True),
-    "fnet": (CLASSIFIES, "fnet", tiny._wordpiece, {**tiny.SHAPE, "type_vocab_size": 4}, True),
+    "fnet": (CLASSIFIES, "fnet", _fnet, {**tiny.SHAPE, "type_vocab_size": 4}, True),
     "xlnet": (CLASSIFIES, "xlnet", _xlnet, {"d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 64}, True),
     "big_bird": (CLASSIFIES, "big_bird", tiny._wordpiece, BIG_BIRD, True),
     "longrope": (WRITES, "phi3", tiny._FAMILIES["phi3"][0], PHI3, True),
