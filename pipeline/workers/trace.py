@@ -163,7 +163,7 @@ def _refuse_scaled(config: dict[str, Any], max_length: int, *, writes: bool) -> 
         raise StageError(
             f"The model scales its rotary embeddings by the length of a text ({kind}, beyond {limit} tokens), which a "
             "trace cannot record.",
-            fix=f"Build it with save_mode: pretrained, or set handler.max_length to {limit} or less.",
+            fix=f"Build it with handler.save_mode: pretrained, or set handler.max_length to {limit} or less.",
         )
 
 

@@ -421,8 +421,9 @@ def gated(build: Build, monkeypatch: pytest.MonkeyPatch) -> Build:
         answers: list[Any] = [{} for _ in job["requests"]]
         tokens: dict[str, Any] = {kind: [None for _ in job["corpus"][kind]] for kind in ("texts", "pairs", "talks")}
         tokens |= {"class": "Tokenizer", "parts": {}, "flags": {}, "beyond": []}
-        same = {"single": answers, "batched": answers, "statuses": [200] * len(answers), "notes": []}
-        return {**same, "tokens": tokens} if kind == "answer" else {"answers": answers, "tokens": tokens}
+        same = {"single": answers, "again": answers, "batched": answers, "beside": [], "errors": []}
+        same |= {"statuses": [200] * len(answers), "notes": [], "tokens": tokens}
+        return same if kind == "answer" else {"answers": answers, "tokens": tokens, "model": "Own"}
 
     monkeypatch.setattr(store, "SMALL", 1 << 20)
     monkeypatch.setattr(pretrained, "serialize", converted)
