@@ -45,9 +45,9 @@ def tokenizer() -> Any:
     words.pre_tokenizer, words.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
     words.post_processor = tiny._around(words, "<s> $A </s>", "<s> $A </s> </s> $B </s>")
     names = {"bos": "<s>", "eos": "</s>", "cls": "<s>", "sep": "</s>", "unk": "<unk>", "pad": "<pad>", "mask": "<mask>"}
-    made = tiny._named(words, **names)
-    made.model_max_length = 126
-    return made
+    named = tiny._named(words, **names)
+    named.model_max_length = 126
+    return named
 
 
 @pytest.fixture(scope="module")
