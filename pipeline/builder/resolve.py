@@ -167,7 +167,7 @@ def refuse_quantized(inputs: Inputs) -> None:
     if method and method not in ("fp8", "finegrained_fp8", "mxfp4"):
         raise InputError(
             f"{inputs.config.model.name} is quantized ({method}), and a traced graph cannot hold such weights.",
-            fix="Build it with handler.save_mode: pretrained on the CPU or a GPU, or use weights that are not quantized.",
+            fix="Build it with handler.save_mode: pretrained on the CPU or a GPU, or use weights without quantization.",
         )
 
 
