@@ -85,7 +85,7 @@ def switches(config: Any, max_length: int) -> bool:
     return False
 
 
-Outputs = List[Sequence[torch.Tensor]]
+Outputs = List[List[torch.Tensor]]
 """The outputs for each text of a batch."""
 
 

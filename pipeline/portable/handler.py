@@ -78,7 +78,7 @@ def _module(name: str, context: LocalContext) -> ModuleType:
             raise Unusable(
                 f"The archive's handler is {name}, which is neither a module in it nor one of TorchServe's own.",
                 "The manifest names it, and torch-model-archiver packs a handler's file only if its path is given.",
-                "Make the archive again with --handler PATH/TO/FILE.py.",
+                "Make the archive again, with PATH/TO/FILE.py as the --handler of torch-model-archiver.",
             ) from None
     try:
         return importlib.import_module(f"ts.torch_handler.{name}")

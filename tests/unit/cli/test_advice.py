@@ -11,7 +11,9 @@ import pytest
 
 from mar_pipeline import __main__ as command
 from mar_pipeline.builder.failures import explained
+from mar_pipeline.cache.store import Record, Store
 from mar_pipeline.errors import StageError
+from mar_pipeline.files.tree import Tree
 from mar_pipeline.workers import probe
 from tests.unit.cli.test_cli import checkpoint, failing
 
@@ -142,11 +144,15 @@ def test_a_file_of_the_wrong_kind_is_named_by_its_kind(here: Path, capsys: Captu
 
 
 def test_a_damaged_cache_names_the_option_that_repairs_it(here: Path, capsys: Capture) -> None:
-    failing(["build", "c.yaml", "--set", "handler.max_length=65"], capsys)
-    for blob in (here / "cache/blobs").rglob("*"):
-        if blob.is_file():
-            blob.chmod(0o600)
-            blob.write_bytes(b"damage")
+    store = Store(here / "cache")
+    with store.in_use(), store.scratch() as scratch:
+        (scratch / "vocab.txt").write_text("the")
+        tree = Tree.of(store.take(scratch))
+        store.commit(Record(key="c" * 64, stage="handler", tree=tree.digest, material={}, subject="c#c"), tree)
+    for entry in tree.entries:
+        blob = store.blob(entry.sha256)
+        blob.chmod(0o600)
+        blob.write_bytes(b"damage")
     assert command.run(["cache", "verify"]) == 2
     assert "mar cache verify --repair removes them" in capsys.readouterr().out
     assert command.run(["cache", "verify", "--repair"]) == 0
