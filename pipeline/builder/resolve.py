@@ -122,11 +122,11 @@ def labels(inputs: Inputs) -> dict[int, str] | None:
 
 def _own_labels(inputs: Inputs, number: int | None) -> dict[int, str]:
     """The checkpoint's labels: as config.json has them, if its head, or the one that came with an adapter, is of that
-    size. If the size is not known before the head is loaded, it is config.json's, or of an adapter's head `number`.
-    Raises InputError if the two contradict each other and `number` does not decide."""
+    size. If the size is not known before the head is loaded, `number` is assumed. Raises InputError if the two
+    contradict each other and `number` does not decide."""
     config = _config(inputs)
     own = labels_of(config)
-    weight, rows = _head(inputs) or ("", number if is_adapter(inputs) else None)
+    weight, rows = _head(inputs) or ("", number)
     if rows in (None, len(own)):
         return own
     # transformers 5 takes num_labels if it differs from id2label.

@@ -277,13 +277,20 @@ def a_script(file: Path) -> None:
     torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)), file)
 
 
-@pytest.mark.parametrize("damage", [a_pointer, cut_short, a_script])
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (a_pointer, "pytorch_model.bin is a Git LFS pointer"),
+        (cut_short, "pytorch_model.bin cannot be read as pickled tensors"),
+        (a_script, "pytorch_model.bin cannot be read as pickled tensors"),
+    ],
+)
 def test_what_is_no_pickle_of_tensors_is_told_with_the_files_name(
-    mar: Mar, bert: Path, tmp_path: Path, damage: Callable[[Path], None]
+    mar: Mar, bert: Path, tmp_path: Path, damage: Callable[[Path], None], said: str
 ) -> None:
     folder = pickled(tmp_path / "pickled", bert)
     damage(folder / "pytorch_model.bin")
-    refused(mar, tmp_path, ("--model", folder, *ALLOWED), "pytorch_model.bin cannot be read as pickled tensors")
+    refused(mar, tmp_path, ("--model", folder, *ALLOWED), said)
 
 
 # What cannot be built.

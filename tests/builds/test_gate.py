@@ -81,9 +81,10 @@ def test_a_model_that_cannot_be_served_is_refused_with_the_cause(mar: Mar, kind:
     assert not list((tmp_path / "out").rglob("*.mar"))
 
 
-def test_what_was_compared_is_in_the_report(mar: Mar, bert: Path) -> None:
-    (archive,) = mar.build("--model", bert)
-    (report,) = (mar.out / "reports").glob(f"{archive['name']}.json")
+def test_what_was_compared_is_in_the_report(mar: Mar, bert: Path, tmp_path: Path) -> None:
+    done = mar("build", "--model", bert, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    (report,) = (tmp_path / "out" / "reports").iterdir()
     found = json.loads(report.read_text())
     assert found["verified"]
     # Each sample alone twice; all together, and the shortest beside each of the two longest.

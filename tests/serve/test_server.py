@@ -244,6 +244,6 @@ def test_nothing_is_left_when_we_are_ended_ourselves(echoes: list[Path], number:
 
 def test_a_file_that_is_no_archive_is_refused_before_anything_starts(tmp_path: Path) -> None:
     path = tmp_path / "model.mar"
-    path.write_text("version https://git-lfs.github.com/spec/v1")
+    path.write_text("no archive at all")
     with pytest.raises(InputError, match="not an archive"):
         Server([path])

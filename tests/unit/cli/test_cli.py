@@ -32,8 +32,9 @@ def checkpoint(folder: Path, **changes: object) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     config = {"model_type": "bert", "architectures": ["BertForSequenceClassification"], "max_position_embeddings": 64}
     (folder / "config.json").write_text(json.dumps({**config, **changes}))
-    header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
-    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    weights = {"classifier.weight": {"dtype": "F32", "shape": [2, 1], "data_offsets": [0, 8]}}
+    header = json.dumps(weights).encode()
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(8))
     (folder / "tokenizer.json").write_text("{}")
     named = {"unk_token": "[UNK]", "cls_token": "[CLS]", "pad_token": "[PAD]"}
     (folder / "tokenizer_config.json").write_text(json.dumps(named))
