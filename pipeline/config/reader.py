@@ -113,7 +113,7 @@ class ConfigReader:
             self._problems.add_general(f"{path}: is a Git LFS pointer, not the file itself: run `git lfs pull`")
             return None
         if raw.startswith((b"PK\x03\x04", b"\x1f\x8b")):
-            self._problems.add_general(f"{path}: is an archive, not a config; see `mar run` and `mar inspect`")
+            self._problems.at_line(1, (), "is an archive, not a config; see `mar run` and `mar inspect`")
             return None
         if len(raw) > MAX_BYTES:
             self._problems.add_general(f"{path}: is larger than {MAX_BYTES >> 20} MiB, so it is not a config")

@@ -28,8 +28,8 @@ class Spans(QuestionAnsweringPipeline):  # type: ignore[misc]
     def get_answer(self, _answers: list[dict[str, Any]], _target: str) -> None:
         return None
 
-    def get_indices(self, enc: Any, s: int, e: int, sequence_index: int, _align_to_words: bool) -> tuple[int, int]:
-        first, last = enc.token_to_word(s), enc.token_to_word(e)
+    def get_indices(self, enc: Any, s: int, e: int, sequence_index: int, align_to_words: bool) -> tuple[int, int]:
+        first, last = (enc.token_to_word(s), enc.token_to_word(e)) if align_to_words else (None, None)
         return (
             enc.offsets[s][0] if first is None else self.whole.word_to_chars(first, sequence_index)[0],
             enc.offsets[e][1] if last is None else self.whole.word_to_chars(last, sequence_index)[1],
@@ -55,6 +55,7 @@ def answers(job: dict[str, Any]) -> list[dict[str, Any]]:
         options = {
             "max_answer_len": one["max_answer_length"],
             "handle_impossible_answer": one.get("handle_impossible_answer", False),
+            "align_to_words": one["align_to_words"],
         }
         both = {
             "plain": plain.postprocess(windows[asked], top_k=one["top_k"], **options),

@@ -45,10 +45,10 @@ CONTEXTS = {
 # Short ones: where a question leaves less room than two strides, ours are shortened and the pipeline's are not.
 QUESTIONS = ("Who is a baker?", "?", "من هو؟ 😀", "Where does the old man work, and when?")
 FORMS: tuple[dict[str, Any], ...] = (
-    {"top_k": 1, "max_answer_length": 30},
-    {"top_k": 1, "max_answer_length": 15, "handle_impossible_answer": True},
-    {"top_k": 6, "max_answer_length": 4, "handle_impossible_answer": True},
-    {"top_k": 20, "max_answer_length": 15},
+    {"top_k": 1, "max_answer_length": 30, "align_to_words": False},
+    {"top_k": 1, "max_answer_length": 15, "align_to_words": True, "handle_impossible_answer": True},
+    {"top_k": 6, "max_answer_length": 4, "align_to_words": True, "handle_impossible_answer": True},
+    {"top_k": 20, "max_answer_length": 15, "align_to_words": True},
 )
 REQUESTS = [
     {"question": QUESTIONS[(number + place % 2) % len(QUESTIONS)], "context": context, **form}

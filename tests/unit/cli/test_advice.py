@@ -131,7 +131,7 @@ def test_an_output_folder_that_is_a_file_is_not_to_be_made_writable(here: Path, 
 def test_a_file_of_the_wrong_kind_is_named_by_its_kind(here: Path, capsys: Capture) -> None:
     (here / "a.mar").write_bytes(b"PK\x03\x04" + bytes(2_000_000))
     for words, expected in {
-        ("build", "a.mar"): "a.mar: is an archive, not a config; see `mar run` and `mar inspect`",
+        ("build", "a.mar"): "a.mar:1: is an archive, not a config; see `mar run` and `mar inspect`",
         ("run", "c.yaml"): "If it is a config, build it: mar build c.yaml",
         ("check", "model"): "If it is a model's folder, build its archive: mar build --model model",
         ("check", "."): "Name the archive itself; those of a build are in the folder model-store.",
