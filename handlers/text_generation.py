@@ -153,7 +153,7 @@ class TextGeneration(Handler):
                 f"the prompt has {len(encoding)} tokens, which leaves room for {room} of {self.max_length}",
                 "parameters.max_new_tokens",
             )
-        if self.limit and not {"max_new_tokens"} & {*self.defaults, *own}:
+        if self.limit and "max_new_tokens" not in {**self.defaults, **own}:
             room = max(1, min(room, self.limit - len(encoding)))
         parameters.max_new_tokens = min(parameters.max_new_tokens, room)
         count = len(encoding)

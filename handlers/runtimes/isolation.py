@@ -92,7 +92,7 @@ Outputs = List[List[torch.Tensor]]
 def depends(model: Any, ask: Callable[[list[list[int]]], Outputs], pad: int, max_length: int) -> bool:
     """Whether the outputs for a text depend on its neighbours in a batch, or on what was asked before. `ask` returns
     the model's outputs for a batch of texts (token ids). A model that fails on a batch alone depends on it too."""
-    size = _size(model)
+    size = vocabulary(model)
     if not size:
         return False
     lengths = [min(length, max(1, max_length - STEPS)) for length in _LENGTHS]
@@ -122,19 +122,19 @@ def accepts(model: Any, name: str, *, named: bool = False) -> bool:
     return name in parameters or (not named and any(each.kind is each.VAR_KEYWORD for each in parameters.values()))
 
 
-def _size(model: Any) -> int:
-    """The number of the model's input embeddings; 0 if it is unknown, as it may be for a model's own code."""
+def vocabulary(model: Any) -> int | None:
+    """The number of the model's input embeddings; None if it is unknown, as it may be for a model's own code."""
     try:
         return int(model.get_input_embeddings().weight.shape[0])
     except (NotImplementedError, AttributeError):
-        return 0
+        return None
 
 
 def marks_padding(model: Any) -> bool:
     """Whether padding has to be MARK: the model reads the last token that is not padding, and has no padding token, so
     every token may be a text's last one. Its embedding then reads MARK as token 0."""
     config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
-    own, size = getattr(config, "pad_token_id", None), _size(model)
+    own, size = getattr(config, "pad_token_id", None), vocabulary(model)
     if not size or (own is not None and 0 <= own < size):
         return False
     config.pad_token_id = MARK

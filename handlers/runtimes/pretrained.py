@@ -19,7 +19,7 @@ from ..inference.batches import NESTED, RUN_TOKENS, split
 from ..inference.generation import Row, never
 from ..protocol import tokenizer_settings
 from . import Task, linear, shares_weights
-from .isolation import MARK, Outputs, State, Trial, accepts, depends, marks_padding, padded, switches
+from .isolation import MARK, Outputs, State, Trial, accepts, depends, marks_padding, padded, switches, vocabulary
 from .nested import Nested, NoForm
 
 logger = logging.getLogger(__name__)
@@ -103,20 +103,11 @@ def _inputs(model: Any, given: Sequence[str]) -> list[str]:
     """The names of the model's inputs: what its tokenizer gives, by its setting, and its forward accepts. RoBERTa's
     forward accepts token_type_ids, and has one type only."""
     inputs = ["input_ids", *(["attention_mask"] if accepts(model, "attention_mask") else [])]
-    typed = accepts(model, "token_type_ids", named=True) and getattr(model.config, "type_vocab_size", None) not in (
-        0,
-        1,
-    )
+    types = getattr(model.config, "type_vocab_size", None)
+    typed = accepts(model, "token_type_ids", named=True) and types not in (0, 1)
     if typed and "token_type_ids" in given:
         inputs.append("token_type_ids")
     return inputs
-
-
-def _vocabulary(model: Any) -> int | None:
-    try:
-        return int(model.get_input_embeddings().weight.shape[0])
-    except (NotImplementedError, AttributeError):  # a model's own code
-        return None
 
 
 class Pretrained:
@@ -139,7 +130,7 @@ class Pretrained:
     ) -> None:
         self.model, self.device, self.nested = model, model.device, nested
         self.inputs, self.outputs = inputs, outputs
-        self.vocabulary = _vocabulary(model)
+        self.vocabulary = vocabulary(model)
         self.notes, self.compiled = list(notes), compiled
         self.padding_is_free = nested is not None
         self.marks, self.alone = marks, alone

@@ -41,8 +41,8 @@ def serialize(job: Job) -> Iterable[Entry]:
         settings["dtype"] = "auto"
     for name in work("save", settings, scratch=job.scratch, progress=job.progress):
         # transformers takes generation's settings out of config.json when it saves it.
-        whole = name == GENERATION and not (job.folder / name).exists()
-        if name == CONFIG or ".safetensors" in name or whole:
+        taken_out = name == GENERATION and not (job.folder / name).exists()
+        if name == CONFIG or ".safetensors" in name or taken_out:
             (out / name).replace(job.folder / name)
     shutil.rmtree(out)
     return []
