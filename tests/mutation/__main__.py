@@ -28,7 +28,7 @@ TESTS = {
         "test_packing", "test_readers", "test_inspect", "test_pickles", "test_release", "test_signing", "test_check",
         "test_output_folder", "test_diff", "test_links",
     ),
-    "answers": ("test_compare", "test_same_tokens", "test_tokenizer_files", "test_smoke"),
+    "answers": ("test_compare", "test_tokenization", "test_broken_flags", "test_tokenizer_files", "test_smoke"),
     "handlers": (
         "test_pace", "test_requests", "test_runs", "test_spans", "test_chat", "test_limits", "test_handlers",
         "test_nested", "test_linear", "test_generation", "test_handler_code",
