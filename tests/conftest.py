@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from tests.support import tiny
 from tests.support.mar import KINDS, Mar, words
@@ -34,8 +36,16 @@ def mar(tmp_path_factory: pytest.TempPathFactory) -> Mar:
 
 
 @pytest.fixture(scope="session")
-def built(mar: Mar) -> dict[tuple[str, str], dict[str, Any]]:
-    """Every starter, built in both modes into one output folder."""
+def built(mar: Mar, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], dict[str, Any]]:
+    """Every starter, built in both modes into one output folder. Processes that test side by side build them once."""
+    base = tmp_path_factory.getbasetemp()
+    first = Mar((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "starters")
+    with FileLock(f"{first.folder}.lock"):
+        if not first.folder.exists():
+            first.folder.mkdir()
+            for kind in KINDS:
+                first.build(*words(*kind))
+    shutil.copytree(first.cache, mar.cache, dirs_exist_ok=True)
     return {kind: mar.build(*words(*kind))[0] for kind in KINDS}
 
 

@@ -114,8 +114,10 @@ def task_of(model: str, revision: str | None, lookup: TaskLookup) -> str:
     try:
         return lookup(find_model(model, [Path()]), revision, None).name
     except ValueError as error:
+        end = "" if str(error).endswith("?") else "."
         raise InputError(
-            f"--model: {error}.", fix="Give a Hub id, a folder, an address (s3://..., models:/...), or starter:NAME."
+            f"--model: {error}{end}",
+            fix="Give a Hub id, a folder, an address (s3://..., models:/...), or starter:NAME.",
         ) from None
 
 

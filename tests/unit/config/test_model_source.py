@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from mar_pipeline.config.build_config import Overrides, legal_name, load
+from mar_pipeline.config.build_config import Overrides, legal_name, load, task_of
 from mar_pipeline.errors import InputError
 from mar_pipeline.model import address
 from mar_pipeline.model.address import find, without_secrets
@@ -96,6 +96,13 @@ def test_a_files_name_is_looked_up_beside_the_file_first_and_then_here(write, fo
     assert load(write(TEXT.format(name="org/name"), "configs/d.yaml")).model.path == folder / "org/name"
     assert load(write(TEXT.format(name="mine"), "configs/e.yaml")).model.path == folder / "configs/mine"
     assert load(path, Overrides(model="mine")).model.kind == "hub"
+
+
+@pytest.mark.usefixtures("folder")
+def test_an_error_that_asks_ends_with_its_question_mark():
+    with pytest.raises(InputError) as caught:
+        task_of("./heer", None, lambda *_: None)
+    assert caught.value.what == "--model: no such folder: ./heer; did you mean here?"
 
 
 @pytest.mark.parametrize(
