@@ -44,11 +44,9 @@ def build(mar: Mar, name: str, text: str) -> dict[str, Any]:
     return archive
 
 
-# A compiler takes a minute or more, and each kind of model takes it the same way.
+# A compiler takes a minute or more.
 KINDS = [
-    pytest.param(
-        mode, form, marks=pytest.mark.long if form == "torch.compile" and mode != "sequence_classification" else ()
-    )
+    pytest.param(mode, form, marks=pytest.mark.long if form == "torch.compile" else ())
     for mode in SECTIONS
     for form in FORMS
 ]

@@ -30,7 +30,7 @@ RELEASE = f"{sys.version_info.major}.{sys.version_info.minor}"
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(params=["neuron", "neuronx"])
+@pytest.fixture(params=[pytest.param("neuron", marks=pytest.mark.long), "neuronx"])
 def chip(request: pytest.FixtureRequest) -> Chip:
     return CHIPS[request.param]
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 STARTER = ROOT / "pipeline" / "starters" / "seq_classification"
 OLDER = Path(sys.prefix) / "older"
-LINES = [pytest.param("", id="5"), pytest.param(str(OLDER), id="4")]
+LINES = [pytest.param("", id="5"), pytest.param(str(OLDER), id="4", marks=pytest.mark.long)]
 TASK = ("--task", "seq_classification")
 CANARY = "canaryinthecredentials"
 

@@ -108,6 +108,7 @@ def test_of_several_forms_the_one_is_taken_that_transformers_loads(
     assert selected(folder) == selected(alone)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not OLDER.exists(), reason="make test installs the older transformers")
 def test_the_older_line_of_transformers_chooses_the_same(bare: tuple[Path, Weights], tmp_path: Path) -> None:
     folders = [mixed(bare, forms, tmp_path / str(number)) for number, forms in enumerate(TAKEN)]

@@ -67,7 +67,7 @@ def test_a_wheel_has_one_package_and_no_training(wheel: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("where", ["working folder", "PYTHONPATH"])
+@pytest.mark.parametrize("where", [pytest.param("working folder", marks=pytest.mark.long), "PYTHONPATH"])
 def test_a_users_modules_are_not_taken_for_ours(installed: Path, project: Path, where: str) -> None:
     mar, env = installed / "mar", {"PYTHONPATH": str(project)} if where == "PYTHONPATH" else {}
     built = run(mar, "build", "--task", "seq_classification", cwd=project, **env)

@@ -178,7 +178,11 @@ def test_all_configs_of_a_build_share_one_server_which_ends_with_the_command(fre
     assert not alive
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGKILL, *(pytest.param(number, marks=pytest.mark.long) for number in (signal.SIGTERM, signal.SIGINT))],
+    ids=lambda number: number.name,
+)
 def test_the_server_and_its_workers_end_when_the_command_is_killed(
     fresh_mar: Mar, bert: Path, number: signal.Signals
 ) -> None:

@@ -202,6 +202,7 @@ class Model(torch.nn.Module):
 """
 
 
+@pytest.mark.long
 def test_a_built_in_handler_answers_and_explains_as_in_torchserve(tmp_path: Path) -> None:
     pytest.importorskip("captum")
     import torch

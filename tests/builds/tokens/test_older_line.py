@@ -13,6 +13,12 @@ import pytest
 from tests.support import ROOT, tiny
 from tests.support.tokens import OLDER, TAKE_EFFECT, edit
 
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.long,
+    pytest.mark.skipif(not OLDER.exists(), reason="make test installs the older transformers"),
+]
+
 
 def under_older(code: str) -> subprocess.CompletedProcess[str]:
     """A program under transformers 4."""
@@ -23,8 +29,6 @@ def under_older(code: str) -> subprocess.CompletedProcess[str]:
     return done
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not OLDER.exists(), reason="make test installs the older transformers")
 def test_settings_take_effect_on_the_older_line_too(tmp_path: Path) -> None:
     folders = []
     own = {"eos": ("mistral", "text_generation", {"tokenizer_class": "LlamaTokenizer", "add_eos_token": True}, "a")}
@@ -45,8 +49,6 @@ def test_settings_take_effect_on_the_older_line_too(tmp_path: Path) -> None:
     assert done.stdout.count("True {'texts': ") == len(folders), done.stdout
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not OLDER.exists(), reason="make test installs the older transformers")
 def test_the_older_lines_spaces_are_those_of_its_pipeline_unless_a_setting_forbids_that(tmp_path: Path) -> None:
     folder = tiny.save(tmp_path / "gpt2", "gpt2", "text_generation")
     settings = json.loads((folder / "tokenizer_config.json").read_text())
@@ -74,8 +76,6 @@ def test_the_older_lines_spaces_are_those_of_its_pipeline_unless_a_setting_forbi
     ]
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not OLDER.exists(), reason="make test installs the older transformers")
 def test_an_archive_of_a_checkpoint_that_the_newer_line_saved_is_served_by_the_older_one(tmp_path: Path) -> None:
     import transformers
 
