@@ -8,8 +8,13 @@ from datetime import datetime
 from typing import Any
 
 from ..protocol.problem import Problem
+from ..protocol.schema import MAX_CHARACTERS_TOGETHER
+from .bounds import Excess, bounded, refuse_large
 
 logger = logging.getLogger(__name__)
+
+LONGEST = 2 * MAX_CHARACTERS_TOGETHER
+"""The most characters of a rendered conversation."""
 
 
 class Chat:
@@ -20,7 +25,8 @@ class Chat:
         self._template: Any = None
         self._missing = "this model's tokenizer has no chat template: send a prompt"
         try:
-            self._template = _compiled(source) if source else None
+            with bounded():
+                self._template = _compiled(source) if source else None
         except Exception as error:
             # Prompts still work. The error quotes the archive, not a request, so it may be logged.
             logger.warning(
@@ -43,8 +49,13 @@ class Chat:
         # All variables of transformers' render_jinja_template: None is defined, which a template can test.
         variables = {"messages": messages, "tools": None, "documents": None, "add_generation_prompt": not continued}
         try:
-            written = str(self._template.render({**self.words, **variables}))
+            with bounded():
+                written = str(self._template.render({**self.words, **variables}))
+            if len(written) > LONGEST:
+                raise Excess(f"it writes {len(written)} characters, and {LONGEST} are the most")
             return _until_tag(written, last) if continued else written
+        except MemoryError:
+            raise Problem("the chat template takes too much memory for these messages", "messages") from None
         except Exception as error:
             # The template's own error, or one in it for messages that it does not support.
             raise Problem(f"the chat template rejects these messages: {error}"[:300], "messages") from None
@@ -95,9 +106,17 @@ def _compiled(source: str) -> Any:
     def as_json(value: Any, ensure_ascii: bool = False, indent: Any = None, **others: Any) -> str:
         return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **others)
 
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
-    )
+    class Sandbox(ImmutableSandboxedEnvironment):
+        """Computes no large numbers, neither when it compiles a template nor when it renders it."""
+
+        intercepted_binops = frozenset(("*", "**", "%"))
+
+        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+            if operator != "%":
+                refuse_large(operator, left, right)
+            return super().call_binop(context, operator, left, right)
+
+    environment = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
     environment.filters["tojson"] = as_json
     environment.globals["raise_exception"] = refuse
     environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)

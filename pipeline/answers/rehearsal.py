@@ -19,6 +19,7 @@ def answers(store: Store, path: Path, requests: list[Any], *, explain: bool = Fa
     from ..host.chips import CHIPS
     from ..portable.graph import FACTS
     from ..workers.client import work
+    from ..workers.limits import Limits
 
     archive = Archive(path)
     # A traced archive must work without transformers, so the worker cannot import it.
@@ -35,10 +36,11 @@ def answers(store: Store, path: Path, requests: list[Any], *, explain: bool = Fa
             "explain": explain,
             "foreign": is_foreign(path),
         }
+        limits = Limits.of(sum(member.size for member in archive.members()), advice="Send less text at once.")
         chip = CHIPS.get(_device(folder / FACTS))
         if chip is None:
-            return dict(work("answer", job, scratch=scratch))
-        result = dict(work("answer", job, scratch=scratch, script=toolchain.WORKER))
+            return dict(work("answer", job, scratch=scratch, limits=limits))
+        result = dict(work("answer", job, scratch=scratch, limits=limits, script=toolchain.WORKER))
     if "unverified" in result:
         raise InputError(
             f"{path} runs on {chip.machines}, and not here: {result['unverified']}.",

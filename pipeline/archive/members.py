@@ -11,6 +11,7 @@ from typing import IO, Any
 from ..errors import InputError
 from ..files.tree import CHUNK
 from ..text import printable
+from ..text import size as bytes_of
 from .findings import SHOWN, Finding, Findings
 
 STORED, DEFLATED = 0, 8
@@ -20,6 +21,10 @@ MOST = 65_535
 """The most members in an archive: as many as a zip file without zip64 records can list."""
 
 _LONGEST_PATH, _LONGEST_NAME = 1024, 255  # bytes; every file system that TorchServe runs on allows as much
+
+_SMALL, _RATIO, _LARGEST = 1 << 30, 100, 1 << 40
+"""An archive may unpack to _SMALL bytes, or to _RATIO times its own size if that is more, up to _LARGEST. Text packs to
+a fifth, weights to no less than a half; deflate packs zeros to a thousandth."""
 
 AGAIN = "Build the archive again with mar build or torch-model-archiver."
 
@@ -65,6 +70,20 @@ class Fault(Exception):
     def __init__(self, *findings: Finding) -> None:
         super().__init__(findings[0].what)
         self.findings = findings
+
+
+def room(size: int) -> int:
+    """The most bytes that an archive of `size` bytes may unpack to."""
+    return min(max(_SMALL, _RATIO * size), _LARGEST)
+
+
+def too_much(size: int) -> Fault:
+    """Why an archive of `size` bytes is not unpacked: it holds more than `room`."""
+    return fault(
+        "",
+        f"has {bytes_of(size)} and unpacks to more than {bytes_of(room(size))}: it would fill the disk",
+        "Do not use this archive unless you know who made it.",
+    )
 
 
 def fault(where: str, what: str, do: str = AGAIN) -> Fault:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
+from ..files.opening import read_bytes, read_text
 from .formats import SUFFIXES
 
 FOLDER = "model-store"
@@ -47,8 +48,7 @@ def sum_lines(sums: Mapping[str, str]) -> str:
 def read_sums(out: Path) -> dict[str, dict[str, str]]:
     """The lines of SUMS (path -> SHA-256) by archive, those of other files under ""; empty if SUMS cannot be read."""
     try:
-        # Reading a pipe would block.
-        return _parsed((out / SUMS).read_text(encoding="utf-8")) if (out / SUMS).is_file() else {}
+        return _parsed(read_text(out / SUMS))
     except (OSError, UnicodeDecodeError):
         return {}
 
@@ -90,7 +90,8 @@ def folder_lock(out: Path) -> Iterator[None]:
 
 
 def reads(file: Path, text: str) -> bool:
-    return file.is_file() and file.read_bytes() == text.encode()
+    content = text.encode()
+    return file.is_file() and file.stat().st_size == len(content) and read_bytes(file, len(content)) == content
 
 
 def temporary(out: Path) -> Path:

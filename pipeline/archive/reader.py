@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shlex
 import shutil
 import tempfile
@@ -15,13 +14,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
-from ..errors import InputError
-from ..files import pointers
+from ..errors import InputError, StageError
+from ..files import pointers, strict_json
+from ..files.opening import LARGEST_JSON, opened
 from ..files.tree import CHUNK, Tree, scan, walk
 from ..text import printable
+from ..text import size as bytes_of
 from . import tar_reader, zip_directory, zip_reader
 from .formats import Kind
-from .members import STORED, Damage, Fault, Index, Member, Refused, as_file, fault, part, unpacked
+from .members import MOST, STORED, Damage, Fault, Index, Member, Refused, as_file, fault, part, unpacked
 
 MANIFEST = "MAR-INF/MANIFEST.json"
 PROVENANCE = "provenance.json"
@@ -31,7 +32,7 @@ PROVENANCE = "provenance.json"
 # encrypted member, NotImplementedError for an unknown compression.
 DAMAGE = (OSError, EOFError, ValueError, RuntimeError, NotImplementedError, zlib.error, zipfile.BadZipFile)
 
-LARGEST_TEXT = 64 << 20
+LARGEST_TEXT = LARGEST_JSON
 """The most bytes of a file that `Archive.read` returns."""
 
 
@@ -49,7 +50,7 @@ class Archive:
             raise _damaged(path, error) from None
         self._by_path = {member.path: member for member in self._index.members}
         try:
-            self.manifest: dict[str, Any] = json.loads(self.read(MANIFEST))
+            self.manifest: dict[str, Any] = strict_json.loads(self.read(MANIFEST))
         except KeyError:
             instead = "Name the archive itself; those of a build are in the folder model-store."
             if "config.json" in self._by_path:
@@ -57,7 +58,7 @@ class Archive:
             raise InputError(
                 f"{path} has no {MANIFEST}: it is not an archive of torch-model-archiver.", fix=instead
             ) from None
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise InputError(f"{path} is damaged: {error}.", fix="Build it again, or copy it again.") from None
         if not isinstance(self.manifest, dict) or not isinstance(self.manifest.get("model"), dict):
             raise InputError(
@@ -91,7 +92,7 @@ class Archive:
         """A file's bytes as a sequential stream. Reading it raises Damage if they do not match the archive's
         metadata."""
         if self.kind == "zip":
-            with self.path.open("rb") as file:
+            with opened(self.path) as file:
                 yield as_file(unpacked(file, member), member.size)
         elif self.kind == "tgz":
             for current, stream in tar_reader.streams(self.path, (member,)):
@@ -99,16 +100,16 @@ class Archive:
                 yield stream
         else:
             assert self.kind == "no-archive"
-            with (self.path / member.path).open("rb") as plain:
+            with opened(self.path / member.path) as plain:
                 yield plain
 
     def json(self, name: str) -> Any:
         """A JSON file's value, None if the archive has no such file. Raises InputError if it is not JSON."""
         try:
-            return json.loads(self.read(name))
+            return strict_json.loads(self.read(name))
         except KeyError:
             return None
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise InputError(f"{self.path} has a {name} that is not JSON: {error}.", fix="Build it again.") from None
 
     @contextmanager
@@ -131,8 +132,10 @@ class Archive:
         return dict(sorted(digests.items()))
 
     def unpack(self, folder: Path) -> Path:
-        """Unpack into `folder` as TorchServe does, and return it. Raises InputError if the archive is damaged."""
+        """Unpack into `folder` as TorchServe does, and return it. Raises InputError if the archive is damaged, and
+        StageError if the disk has too little room."""
         folder.mkdir(parents=True, exist_ok=True)
+        self._refuse_full(folder)
         for path in self._index.folders:
             (folder / path).mkdir(parents=True, exist_ok=True)
         where = ""
@@ -146,6 +149,15 @@ class Archive:
             raise _damaged(self.path, damage, where) from None
         return folder
 
+    def _refuse_full(self, folder: Path) -> None:
+        """Raises StageError if the disk of `folder` has too little room for the unpacked archive."""
+        size, free = sum(member.size for member in self._index.members), shutil.disk_usage(folder).free
+        if size > free:
+            raise StageError(
+                f"{self.path} unpacks to {bytes_of(size)}, and the disk of {folder} has {bytes_of(free)} left.",
+                fix="Free some space (mar cache gc), or use --cache for another disk.",
+            )
+
     @contextmanager
     def open(self, name: str) -> Iterator[IO[bytes]]:
         """A file as a seekable stream. Raises KeyError if the archive has no such file.
@@ -154,7 +166,7 @@ class Archive:
         """
         member = self._by_path[name]
         if self.kind == "zip" and member.method == STORED:
-            with self.path.open("rb") as whole:
+            with opened(self.path) as whole:
                 yield part(whole, member.place, member.size)
             return
         with self._stream(member) as stream:
@@ -205,7 +217,7 @@ def _kind(path: Path) -> Kind:
         return "no-archive"
     why = "It is a pipe or a device."
     if path.is_file():
-        with path.open("rb") as file:
+        with opened(path) as file:
             start = file.read(4)
             # A zip file with other bytes in front is refused later, with that reason.
             if start in (zip_directory.LOCAL, zip_directory.END) or zip_directory.has_end(file):
@@ -245,7 +257,7 @@ def _folder(path: Path) -> Index:
     """A folder's files. Raises Fault for what is neither a file nor a folder, and for links to folders: their files are
     not in this listing."""
     members = []
-    for file in sorted(path.rglob("*")):
+    for file in path.rglob("*"):
         name = file.relative_to(path).as_posix()
         if file.is_file():
             size = file.stat().st_size
@@ -258,7 +270,9 @@ def _folder(path: Path) -> Index:
             )
         elif file.exists() and not file.is_dir():
             raise fault(name, "is a pipe or a device, not a file", "Put a file in its place.")
-    return Index(tuple(members))
+        if len(members) > MOST:
+            raise fault("", f"has more than {MOST} files, the most that are read", "Pack fewer files.")
+    return Index(tuple(sorted(members, key=lambda member: member.path)))
 
 
 def digest(path: Path) -> str:

@@ -20,6 +20,7 @@ from typing import Any
 
 from ..errors import InputError, StageError
 from ..files.atomic import write_atomic
+from ..files.opening import read_bytes
 from .reader import Archive
 
 SUFFIX = ".sig"
@@ -65,6 +66,10 @@ def verify(archive: Path, public_key: Path) -> None:
     # Do not parse an archive before its signature is verified.
     if not archive.exists():
         raise InputError(f"{archive} does not exist.", fix="Check its path, or copy it again.")
+    if not (archive.is_file() or archive.is_dir()):
+        raise InputError(
+            f"{archive} is a pipe or a device, and not an archive.", fix="Name the archive's file or folder."
+        )
     _load(library, public_key, private=False)
     signature = signature_path(archive)
     if not signature.is_file():
@@ -158,7 +163,7 @@ def _load(library: Any, path: Path, *, private: bool) -> None:
     """Raises InputError unless the file has a key that the library supports."""
     kind, make = ("private", _MAKE) if private else ("public", _PUBLISH)
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except OSError as error:
         raise InputError(f"The key {path} cannot be read: {error.strerror}.", fix=f"Create one: {make}") from None
     read: Callable[[], Any] = (

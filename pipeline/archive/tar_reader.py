@@ -7,6 +7,7 @@ Python's gzip reads a second member and Java does not. So everything unusual is 
 
 from __future__ import annotations
 
+import os
 import re
 import zlib
 from collections.abc import Iterable, Iterator
@@ -14,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from ..files.opening import opened
 from ..files.tree import CHUNK
 from ..text import printable
 from .findings import SHOWN, Finding
-from .members import MOST, Damage, Fault, Index, Member, as_file, check_names, fault, inflated
+from .members import MOST, Damage, Fault, Index, Member, as_file, check_names, fault, inflated, room, too_much
 
 BLOCK = 512
 _POSIX, _GNU = b"ustar\x0000", b"ustar  \x00"
@@ -46,14 +48,20 @@ _PAX_KEYS: dict[str, re.Pattern[str]] = {
 
 def unpacked(path: Path) -> Iterator[bytes]:
     """The unpacked bytes of a gzip file of one member, in chunks. Raises Damage if it is truncated or does not match
-    its CRC-32 and size, Fault if data follows its end."""
+    its CRC-32 and size, Fault if data follows its end, or if it unpacks to more than an archive of its size may."""
     unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
-    with path.open("rb") as file:
+    with opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        left = room(size)
         while not unpacker.eof:
             packed = file.read(CHUNK // 4)
             if not packed:
                 raise Damage("it is cut short")
-            yield from inflated(unpacker, packed)
+            for chunk in inflated(unpacker, packed):
+                left -= len(chunk)
+                if left < 0:
+                    raise too_much(size)
+                yield chunk
         if unpacker.unused_data or file.read(1):
             raise fault("", "has data behind its gzip member: TorchServe stops there, and other programs read on")
 

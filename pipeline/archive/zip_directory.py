@@ -17,6 +17,7 @@ _CENTRAL = b"PK\1\2"
 _FAR_END, _LOCATOR = b"PK\6\6", b"PK\6\7"
 FULL = 0xFFFFFFFF  # in a 32-bit field: the value is in the zip64 extra field
 
+_LARGEST = 64 << 20  # bytes of a directory: some 1,000 for each of the most members
 _LONGEST_COMMENT = 0xFFFF
 _LONGEST_EXTRA = 0x7FFF  # bytes; newer Java versions refuse a name and extra field of more than 64 KiB together
 ZIP64, _TIMES, _UNICODE_PATH = 1, 0x5455, 0x7075
@@ -53,6 +54,8 @@ def read_directory(file: IO[bytes], size: int) -> tuple[int, list[Entry]]:
         raise fault("", f"has bytes in front of its first member: {HIDES}")
     if count > MOST:
         raise fault("", f"has {count} members; at most {MOST} are read", "Pack fewer files.")
+    if length > _LARGEST:
+        raise fault("", f"has a directory of {length} bytes; at most {_LARGEST} are read", "Pack fewer files.")
     file.seek(start)
     data = file.read(length)
     at, entries = 0, []

@@ -12,8 +12,9 @@ import struct
 from pathlib import Path
 from typing import IO
 
+from ..files.opening import opened
 from ..text import printable
-from .members import DEFLATED, STORED, Damage, Fault, Index, Member, check_names, fault, unpacked
+from .members import DEFLATED, STORED, Damage, Fault, Index, Member, check_names, fault, room, too_much, unpacked
 from .zip_directory import FULL, HIDES, LOCAL, ZIP64, Entry, extra_fields, read_directory
 
 _DESCRIPTOR = b"PK\7\b"
@@ -24,9 +25,11 @@ _KNOWN = _BEHIND | _UTF8 | 6  # 6: the deflater's level of compression
 
 def index(path: Path) -> Index:
     """The members of a zip file. Raises Fault unless it can be read in one way only, Damage if it is truncated."""
-    with path.open("rb") as file:
+    with opened(path) as file:
         size = file.seek(0, 2)
         start, entries = read_directory(file, size)
+        if sum(entry.size for entry in entries) > room(size):
+            raise too_much(size)
         members: list[Member] = []
         folders: list[Member] = []
         at = 0

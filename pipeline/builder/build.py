@@ -4,6 +4,7 @@ read of it (Inputs, Job)."""
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +18,13 @@ from ..files.tree import Entry, Tree, scan
 from ..model import checkpoint, settings_files
 from ..model.lock import Lock
 from ..sources.source import Progress, Source
+from ..workers.limits import Limits
 
 StageName = Literal["download", "serialize", "handler", "archive", "verify", "model_store"]
 NAMES: tuple[StageName, ...] = get_args(StageName)
 """The stages, in the order that they run in."""
+
+_ADVICE = "If the model is as it should be, give a stage more time: --timeout SECONDS (0: no limit)."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +39,8 @@ class Options:
     """Refuse a config without a lock that fits, and a folder that differs from its lock."""
     allow_unverified: bool = False
     """Accept a compiled graph that cannot be run on this machine."""
+    timeout: float | None = None
+    """Seconds that a stage may work with the model; 0 for no limit, None for one by the model's size."""
     forced: tuple[StageName, ...] = ()
     """Stages to run although their results are cached."""
 
@@ -188,6 +194,7 @@ class Job:
     scratch: Path
     """For anything else."""
     progress: Progress
+    started: float = field(default_factory=time.monotonic)
     digested: dict[str, Entry] = field(default_factory=dict)
     """Entries of files in `folder` that were digested while they were written, by path. The stage adds them."""
 
@@ -198,6 +205,12 @@ class Job:
     @property
     def config(self) -> BuildConfig:
         return self.inputs.build.config
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of a worker that the stage starts now: the time that is left of the stage's."""
+        limits = Limits.of(self.inputs.tree("download").size, self.build.options.timeout, _ADVICE)
+        return limits.after(time.monotonic() - self.started)
 
     def lay_out(self, stage: str) -> Path:
         """A folder with (links to) a stage's result; not to be written to. What lies in the store is read for its

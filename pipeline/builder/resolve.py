@@ -79,6 +79,9 @@ def lengths(inputs: Inputs) -> list[int]:
 def check_task(inputs: Inputs) -> None:
     """Raises InputError if the checkpoint was fine-tuned for another task, or no handler serves it."""
     config, task = _config(inputs), inputs.config.task
+    if is_adapter(inputs):
+        weights = inputs.find("download", f"{ADAPTER}/{ADAPTER_WEIGHTS}")
+        adapter.refuse_strange(_adapter(inputs), tensors(weights, ADAPTER_WEIGHTS) if weights else {})
     trained = adapter.task_of(_adapter(inputs))
     own = trained or task_of(config)
     if own is not None and own != task and not inputs.config.handler.allow_untrained_head:

@@ -47,6 +47,16 @@ LockedOption = Annotated[bool, typer.Option("--locked", help="Fail unless the mo
 UnverifiedOption = Annotated[
     bool, typer.Option("--allow-unverified", help="Accept a graph for Inferentia that cannot run on this machine.")
 ]
+TimeoutOption = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout",
+        min=0,
+        metavar="SECONDS",
+        help="How long a stage may work with the model; 0: no limit.",
+        show_default="1800, and 120 for each GB of the model",
+    ),
+]
 ForceOption = Annotated[
     list[str] | None, typer.Option("--force", metavar="STAGE", help="Run a stage even if it is cached.")
 ]
@@ -73,6 +83,7 @@ class BuildOptions:
     offline: OfflineOption = False
     locked: LockedOption = False
     allow_unverified: UnverifiedOption = False
+    timeout: TimeoutOption = None
     force: ForceOption = None
     as_json: JsonOption = False
 

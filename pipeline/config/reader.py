@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from ..errors import InputError
 from ..files import pointers
+from ..files.opening import opened
 from ..files.yaml import MAX_BYTES, Document, Where, parse
 from ..model import address, lock
 from ..model.address import ModelSource
@@ -101,7 +102,7 @@ class ConfigReader:
                     f"For the model in it: mar build --model {shlex.quote(str(path))}"
                 )
                 return None
-            with path.open("rb") as stream:
+            with opened(path) as stream:
                 raw = stream.read(MAX_BYTES + 1)
         except FileNotFoundError:
             self._problems.add_general(f"{path}: no such file{_near_files(path)}")

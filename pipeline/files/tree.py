@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from .opening import opened
 
 CHUNK = 1 << 20
 
@@ -104,10 +105,10 @@ def _times(one: int, other: int) -> int:
 
 
 def scan(file: Path, path: str, tick: Tick | None = None, *, links: bool = True) -> Entry:
-    """Read `file` once and return its entry under `path`. Without `links`, raises OSError (ELOOP) for a symbolic
-    link."""
+    """Read `file` once and return its entry under `path`. Raises OSError if it is not a regular file, and without
+    `links` for a symbolic link (ELOOP)."""
     sha, crc, size = hashlib.sha256(), 0, 0
-    with os.fdopen(os.open(file, os.O_RDONLY | (0 if links else os.O_NOFOLLOW)), "rb") as stream:
+    with opened(file, links=links) as stream:
         while chunk := stream.read(CHUNK):
             sha.update(chunk)
             crc = zlib.crc32(chunk, crc)

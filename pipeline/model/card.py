@@ -7,18 +7,33 @@ from typing import Any
 
 import yaml
 
+HEAD = 1 << 16
+"""The bytes of a model card that are read: its front matter is at most some kilobytes."""
+
+_KEYS = ("license", "license_name")
+
 
 def license_in(text: str) -> str | None:
     """The licence in a card's text; None if it has none, or no readable front matter."""
-    text = text.removeprefix("\ufeff")
+    text = text[:HEAD].removeprefix("\ufeff")
     if not text.startswith("---"):
         return None
     head = text[3:].partition("\n---")[0]
     try:
-        metadata = yaml.safe_load(head)
+        # Only composed: constructing writes out merge keys, of which a few lines can stand for billions of values.
+        node = yaml.compose(head, Loader=yaml.SafeLoader)
     except (yaml.YAMLError, ValueError, RecursionError):
         return None
-    return license_of(metadata) if isinstance(metadata, dict) else None
+    if not isinstance(node, yaml.MappingNode):
+        return None
+    return license_of({str(key.value): _plain(value) for key, value in node.value if key.value in _KEYS})
+
+
+def _plain(node: yaml.Node) -> Any:
+    """A text, or a list of texts; null is None."""
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(item) for item in node.value if isinstance(item, yaml.ScalarNode)]
+    return node.value if node.tag == "tag:yaml.org,2002:str" else None
 
 
 def license_of(metadata: Mapping[str, Any]) -> str | None:

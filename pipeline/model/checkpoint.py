@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Collection
+from math import prod
 from pathlib import Path
 from typing import IO, Any
 
 from ..errors import InputError
-from ..files import pointers
+from ..files import pointers, strict_json
+from ..files.opening import LARGEST_JSON, opened, read_text
 from ..tasks import TASKS, Task
 from .lengths import stretched
 
@@ -50,13 +52,18 @@ FOREIGN = {
 """Patterns of other frameworks' weight files -> the framework."""
 
 
+_LARGER = {"tokenizer.json": 1 << 28, INDEX: 1 << 25, "report.json": 1 << 28}
+"""The most bytes of JSON files that can be larger than others: with a token, a tensor or an answer in each line."""
+
+
 def read_json(file: Path) -> dict[str, Any]:
-    """The JSON object in a checkpoint's file. Raises InputError if the file does not have one."""
+    """The JSON object in a checkpoint's file. Raises InputError if the file does not have one, or is too large."""
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError) as error:
+        value = strict_json.loads(read_text(file, _LARGER.get(file.name, LARGEST_JSON)))
+    except (ValueError, OSError) as error:
         raise InputError(
-            f"{file} cannot be read as JSON: {error}.", fix="Restore it, or save the model again."
+            f"{file} cannot be read as JSON: {getattr(error, 'strerror', None) or error}.",
+            fix="Restore it, or save the model again.",
         ) from None
     if not isinstance(value, dict):
         raise InputError(f"{file} is not a JSON object.", fix="Restore it, or save the model again.")
@@ -65,6 +72,18 @@ def read_json(file: Path) -> dict[str, Any]:
 
 _LONGEST_HEADER = 100_000_000
 """The format's limit of a header, in bytes."""
+_MOST_DIMENSIONS = 64
+"""torch's limit."""
+_BITS = {
+    8: ("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"),
+    16: ("U16", "I16", "F16", "BF16"),
+    32: ("U32", "I32", "F32"),
+    64: ("U64", "I64", "F64", "C64"),
+    6: ("F6_E2M3", "F6_E3M2"),
+    4: ("F4",),
+}
+"""The bits of a number of each type of the format (safetensors/src/tensor.rs)."""
+_SIZES = {name: bits for bits, names in _BITS.items() for name in names}
 
 
 def header(stream: IO[bytes], size: int | None = None) -> dict[str, Any]:
@@ -76,35 +95,55 @@ def header(stream: IO[bytes], size: int | None = None) -> dict[str, Any]:
         raise ValueError("its header is longer than the file")
     if not 2 <= length <= _LONGEST_HEADER:
         raise ValueError("its header has an invalid length")
-    end = 0
+    text, end = stream.read(length), 0
+    _refuse_other(text)
     try:
-        tensors = json.loads(stream.read(length))
+        tensors = strict_json.loads(text.decode())
         tensors.pop("__metadata__", None)
         places = sorted((*one["data_offsets"], name) for name, one in tensors.items())
         for *offsets, name in places:
-            if (
-                len(offsets) != 2
-                or {type(offset) for offset in offsets} != {int}
-                or not end == offsets[0] <= offsets[1]
-            ):
+            if len(offsets) != 2 or not all(map(_is_size, offsets)) or not end == offsets[0] <= offsets[1]:
                 raise ValueError("its tensors overlap, or leave gaps")
+            _refuse_shape(tensors[name], offsets[1] - end)
             end = offsets[1]
-            str(tensors[name]["dtype"]), tuple(tensors[name]["shape"])
-    except (KeyError, TypeError, AttributeError, RecursionError):
+    except (KeyError, TypeError, AttributeError):
         raise ValueError("its header does not list tensors") from None
     if size is not None and 8 + length + end != size:
         raise ValueError(f"it should have {8 + length + end:,} bytes, but has {size:,}")
     return {name: tensors[name] for *_, name in places}
 
 
+def _refuse_other(text: bytes) -> None:
+    """Raises ValueError for a header with far more lists, objects or items than its tensors have: parsed, 100 MB of
+    them would take gigabytes. A tensor is an object with two lists; its shape has few numbers."""
+    tensors = text.count(b'"dtype"')
+    if text.count(b"[") + text.count(b"{") > 4 * tensors + 10_000 or text.count(b",") > 16 * tensors + 100_000:
+        raise ValueError("its header does not list tensors")
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _refuse_shape(tensor: dict[str, Any], size: int) -> None:
+    """Raises ValueError unless a tensor's shape and type make its `size` in bytes."""
+    shape, bits = tensor["shape"], _SIZES.get(str(tensor["dtype"]))
+    if not isinstance(shape, list) or len(shape) > _MOST_DIMENSIONS or not all(map(_is_size, shape)):
+        raise ValueError("its header has a shape that no tensor has")
+    numbers = prod(shape)
+    # A type that is newer than this program: a number has a bit at least.
+    if numbers > 8 * size if bits is None else -(-numbers * bits // 8) != size:
+        raise ValueError("its header has a tensor of another size than its shape has")
+
+
 def tensors(file: Path, name: str) -> dict[str, Any]:
     """The `header` of a safetensors file. Errors show `name` as the file's name. Raises InputError if the file is
     damaged or truncated, or a Git LFS pointer."""
     try:
-        with file.open("rb") as stream:
-            return header(stream, file.stat().st_size)
+        with opened(file) as stream:
+            return header(stream, os.fstat(stream.fileno()).st_size)
     except ValueError as error:
-        with file.open("rb") as stream:
+        with opened(file) as stream:
             pointers.refuse(stream.read(pointers.LONGEST), name)
         raise InputError(
             f"{name} is not a complete safetensors file: {error}.",
@@ -117,8 +156,8 @@ def refuse_other_weights(config: bytes, names: Collection[str]) -> None:
     """Raise InputError if config.json (its bytes) names a weight file that is not among the checkpoint's `names`:
     transformers would load that file. Invalid JSON passes: the reader of the other keys reports it."""
     try:
-        named = json.loads(config)["transformers_weights"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        named = strict_json.loads(config)["transformers_weights"]
+    except (ValueError, KeyError, TypeError):
         return
     if named is not None and named not in names:
         raise InputError(

@@ -17,6 +17,11 @@ def labels(config: dict[str, Any]) -> dict[int, str]:
             by_index = {int(index): name for index, name in sorted(names.items(), key=lambda item: int(item[0]))}
         except (AttributeError, ValueError, TypeError):
             by_index = {}
+        if len(by_index) > MOST_LABELS:
+            raise InputError(
+                f"id2label in the checkpoint's config.json has {len(by_index):,} labels; {MOST_LABELS:,} are the most.",
+                fix="Restore the config.json that was saved with the weights.",
+            )
         has_none = any(name is None or isinstance(name, list | dict) for name in by_index.values())
         if not by_index or has_none or list(by_index) != list(range(len(names))):
             raise InputError(
@@ -53,7 +58,17 @@ def head(tensors: dict[str, Any]) -> tuple[str, int] | None:
     """The weight with a row for each label, and the number of its rows, from a safetensors file's header; None if it
     has none."""
     for name in sorted(HEADS & tensors.keys()):
-        shape = tensors[name]["shape"]
-        if len(shape) == 2 and isinstance(shape[0], int):
-            return name, shape[0]
+        if len(tensors[name]["shape"]) == 2:
+            return name, rows(name, tensors[name]["shape"])
     return None
+
+
+def rows(name: str, shape: list[int]) -> int:
+    """The number of labels of a head's weight. Raises InputError if no head has such a shape."""
+    if not shape or not 0 < shape[0] <= MOST_LABELS:
+        raise InputError(
+            f"The shape of the head's weight {name} is {shape}; a head has 1 to {MOST_LABELS:,} labels.",
+            "The file is damaged, or has another weight under this name.",
+            "Restore it, or save the model again.",
+        )
+    return shape[0]

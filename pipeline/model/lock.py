@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..files import strict_json
+from ..files.opening import read_text
 from ..tasks import Task
 from .address import ModelSource
 
@@ -140,11 +142,11 @@ def path_of(config: Path) -> Path:
 
 def read(config: Path | None) -> Lock | None:
     """The lock beside a config; None if it has none. Raises InputError if the lock cannot be read."""
-    if config is None or not path_of(config).is_file():
+    if config is None or not path_of(config).exists():
         return None
     path = path_of(config)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = strict_json.loads(read_text(path))
         if data["format"] != FORMAT:
             raise InputError(
                 f"{path} has the format {data['format']}, but this version reads {FORMAT}.",
@@ -157,7 +159,7 @@ def read(config: Path | None) -> Lock | None:
             license=None if data["license"] is None else str(data["license"]),
             files={str(name): File(sha256=str(f["sha256"]), size=int(f["size"])) for name, f in data["files"].items()},
         )
-    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, OSError) as error:
         raise InputError(
             f"{path} cannot be read as a lock: {type(error).__name__}: {error}.",
             "It was edited, or has conflict markers of a merge.",

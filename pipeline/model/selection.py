@@ -7,7 +7,6 @@ files go to `adapter/`, beside the files of its base model.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -15,6 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ..errors import InputError
+from ..files import strict_json
 from ..text import printable
 from .checkpoint import CONFIG, INDEX, SIDE_FILES, VOCABULARIES, WEIGHTS
 from .misplaced import refuse_cache
@@ -111,8 +111,8 @@ def refuse_outside(path: str, where: str) -> None:
 def read_object(text: str, path: str, where: str) -> dict[str, Any]:
     """The JSON object in `text`. Raises InputError, with the file's name, if it does not have one."""
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        value = strict_json.loads(text)
+    except ValueError as error:
         raise InputError(f"{where}/{path} cannot be read as JSON: {error}.", fix="Save the model again.") from None
     if not isinstance(value, dict):
         raise InputError(f"{where}/{path} is not a JSON object.", fix="Save the model again.")
@@ -173,9 +173,9 @@ _TRANSFORMERS = ("Transformer", "MLMTransformer", "BERT", "RoBERTa", "DistilBERT
 def _transformer_module(modules: str, where: str) -> str:
     """The folder of the transformer module of a sentence-transformers model, from its modules.json."""
     try:
-        rows = [(str(row["path"]), str(row["type"]).rpartition(".")[2]) for row in json.loads(modules)]
+        rows = [(str(row["path"]), str(row["type"]).rpartition(".")[2]) for row in strict_json.loads(modules)]
         paths = [path for path, kind in rows if kind in _TRANSFORMERS]
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         paths = []
     if len(paths) != 1:
         raise InputError(
@@ -221,8 +221,8 @@ def shards(index: str, where: str, suffix: str = ".safetensors") -> list[str]:
     """The weight files that an index (its JSON text) names, sorted. Raises InputError if it is not an index, or names a
     file outside of the folder or without the `suffix`."""
     try:
-        names = sorted(set(json.loads(index)["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        names = sorted(set(strict_json.loads(index)["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError):
         names = []
     if not names:
         raise InputError(

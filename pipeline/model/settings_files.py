@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..files.opening import read_text
 from ..text import printable
 from .checkpoint import CONFIG
 from .selection import ADAPTER, ADAPTER_CONFIG, read_object
@@ -116,10 +117,7 @@ def sanitize(folder: Path, where: str, *, trusted: bool = False) -> list[str]:
     Returns a note for each file that lost keys with a possible meaning: "config.json: attn_implementation". Raises
     InputError for a file that is not a JSON object, and unless `trusted` for one that asks for code to run.
     """
-    try:
-        return list(_sanitized(folder, where, trusted))
-    except RecursionError:
-        raise InputError(f"The settings of {where} are nested too deeply.", fix="Save the model again.") from None
+    return list(_sanitized(folder, where, trusted))
 
 
 def _sanitized(folder: Path, where: str, trusted: bool) -> Iterator[str]:
@@ -128,9 +126,11 @@ def _sanitized(folder: Path, where: str, trusted: bool) -> Iterator[str]:
         if not file.is_file():
             continue
         try:
-            text = file.read_text(encoding="utf-8")
+            text = read_text(file)
         except ValueError:
             raise InputError(f"{where}/{name} is not a text.", fix="Save the model again.") from None
+        except OSError as error:
+            raise InputError(f"{where}/{name} cannot be read: {error.strerror}.", fix="Save the model again.") from None
         settings = read_object(text, name, where)
         if not trusted:
             _refuse_trust(settings, name, where)

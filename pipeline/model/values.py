@@ -47,7 +47,18 @@ def _is_name(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _is_size(value: Any) -> bool:
+    # Some families have a list, with the size of each layer.
+    return isinstance(value, list) or (type(value) is int and 0 < value <= 10**9)
+
+
+_SIZES = (
+    "hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "n_embd", "n_layer", "n_head", "d_model",
+    "dim", "n_layers", "n_heads",
+)  # fmt: skip
+
 _MODEL: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(_SIZES, (_is_size, "a number from 1 to 1,000,000,000")),
     "max_position_embeddings": (_is_count, "a positive number"),
     "n_positions": (_is_count, "a positive number"),
     "pad_token_id": (_is_token, "the number of a token"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +12,10 @@ from typing import Any
 
 from ..cache.store import Store, key_of
 from ..errors import InputError
-from ..model import card
+from ..files.opening import opened
+from ..model import card, checkpoint
 from ..model.selection import card as card_of
-from .source import Fetched, NotReadYet, Progress
+from .source import LARGEST_TEXT, Fetched, NotReadYet, Progress
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 DEEPEST = 3
@@ -48,12 +48,13 @@ class Folder:
                 f"{self.path / path} is not a text file.", fix="Restore it, or save the model again."
             ) from None
 
-    def _bytes(self, path: str) -> bytes:
+    def _bytes(self, path: str, most: int = LARGEST_TEXT) -> bytes:
+        """The first `most` bytes of a file."""
         file = self._file(path)
         try:
-            # O_NOFOLLOW, O_NONBLOCK: the file may have been replaced by a link or a pipe meanwhile.
-            with os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as stream:
-                return stream.read() if stat.S_ISREG(os.fstat(stream.fileno()).st_mode) else b""
+            # The file may have been replaced by a link meanwhile.
+            with opened(file, links=False) as stream:
+                return stream.read(most)
         except OSError as error:
             raise _unreadable(file, error) from None
 
@@ -83,7 +84,7 @@ class Folder:
         if self._provenance["kind"] == "starter":
             return "Apache-2.0"  # as this package
         about = card_of(self.sizes())
-        return card.license_in(self._bytes(about).decode(errors="replace")) if about else None
+        return card.license_in(self._bytes(about, card.HEAD).decode(errors="replace")) if about else None
 
     def identity(self, files: Mapping[str, str]) -> dict[str, Any]:
         digests = {}
@@ -110,6 +111,8 @@ class Folder:
             fetched = []
             for name, path in files.items():
                 file = self._file(path)
+                if path.endswith(".safetensors"):
+                    checkpoint.tensors(file, path)  # before it is read as a whole: a sparse file has any size
                 entry = self.store.digests.read(file, path, tick, links=False)
                 fetched.append(Fetched(entry=replace(entry, path=name), place=str(file)))
             return fetched

@@ -21,9 +21,6 @@ from ..model.selection import card as card_of
 from .source import LARGEST_TEXT, Fetched, NotReadYet, Progress
 from .transfer.transfer import Object, Reader, Transfer, changed, errors
 
-_HEAD = 1 << 16
-"""Bytes of a model card that are read for its front matter."""
-
 
 class Url:
     """A checkpoint at the address `where`, read by a `reader`. (A `Source`.)"""
@@ -114,7 +111,7 @@ class Url:
         if kept is None and not self.no_network:
             size = self._ask()[about].size if about in self._ask() else 0
             with errors(self.reader):
-                head = self.reader.start(about, min(size, _HEAD)) if size else b""
+                head = self.reader.start(about, min(size, card.HEAD)) if size else b""
             kept = json.dumps(card.license_in(head.decode("utf-8", "replace")))
             if size:
                 self.store.remember(self._fact("license", about), kept)

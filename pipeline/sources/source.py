@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ..errors import InputError
 from ..files import pointers
 from ..files.tree import Entry
 
@@ -13,8 +14,9 @@ Progress = Callable[[str, int, int | None], None]
 """Receives what is being done, the bytes that are done, and the total of bytes (None if unknown)."""
 
 
-LARGEST_TEXT = 64 << 20
-"""The most bytes of a text that is read into memory without being cached."""
+LARGEST_TEXT = 32 << 20
+"""The most bytes of a text that is read into memory. The longest are indices of weights: 13 MB for a model of a
+trillion parameters."""
 
 
 class NotReadYet(Exception):
@@ -62,7 +64,13 @@ class Source(Protocol):
 
 
 def read_text(source: Source, path: str) -> str:
-    """The text of a small file of a source. Raises InputError for a Git LFS pointer in its place."""
+    """The text of a small file of a source. Raises InputError for a large file, or a Git LFS pointer in its place."""
+    if (size := source.sizes().get(path, 0)) > LARGEST_TEXT:
+        raise InputError(
+            f"{source.where}/{path} has {size:,} bytes; it may have {LARGEST_TEXT:,}.",
+            "It is damaged, or another file has its name.",
+            "Restore it, or save the model again.",
+        )
     text = source.text(path)
     pointers.refuse(text[: pointers.LONGEST].encode(), f"{source.where}/{path}")
     return text

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, MarError
+from ..model.checkpoint import read_json
+from ..model.selection import ADAPTER_CONFIG
+from .bounded import bounded
 
 _PREFIX = "base_model.model."
 """The prefix of an adapter's tensor names: PEFT's wrapper, and the model in it."""
@@ -31,6 +35,7 @@ def apply(model: Any, folder: Path, *, merge: bool) -> tuple[Any, set[str]]:
         weights = load_peft_weights(str(folder), device="cpu")
     names = {name.removeprefix(_PREFIX): tuple(weight.shape) for name, weight in weights.items()}
     with _fitting():
+        _try_patterns(folder, [name for name, _ in model.named_modules()])
         has_tokens = _resize(model, names)
         wrapped = PeftModel.from_pretrained(model, str(folder), torch_device="cpu", local_files_only=True)
         # Load it again: from_pretrained does not return the keys that did not match.
@@ -67,6 +72,19 @@ def _fitting() -> Iterator[None]:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
         detail = f"{type(error).__name__}: {lines[min(1, len(lines) - 1)][:200]}"
         raise _misfit(f"peft cannot apply the adapter to its base model: {detail}") from None
+
+
+def _try_patterns(folder: Path, names: list[str]) -> None:
+    """Match the patterns in the adapter's config with the names of the model's parts, as peft will: a pattern may take
+    forever."""
+    config = read_json(folder / ADAPTER_CONFIG)
+    groups = [config.get(key) for key in ("target_modules", "exclude_modules", "layers_pattern")]
+    keyed = [config.get(key) for key in ("rank_pattern", "alpha_pattern")]
+    patterns = [*(one for one in groups if isinstance(one, str)), *(key for one in keyed for key in one or ())]
+    with bounded(30):
+        for pattern in map(re.compile, patterns):
+            for name in names:
+                pattern.match(name)
 
 
 def _resize(model: Any, shapes: dict[str, tuple[int, ...]]) -> bool:

@@ -17,7 +17,10 @@ from .. import ROOT
 from ..errors import InputError, StageError
 from ..host import environment as variables
 from . import warm
+from .limits import Limits, watched
 
+_UNLIMITED = Limits()
+_ON_TOKENIZERS = ("tokenizer", "samples")
 _ERRORS = {InputError.exit_code: InputError, StageError.exit_code: StageError}
 
 
@@ -54,10 +57,11 @@ def run(
     env: dict[str, str] | None = None,
     ours: bool = True,
     on_line: Callable[[str], None] | None = None,
+    worker: warm.Worker | None = None,
 ) -> int:
     """Run a program to its end and return its exit code. Its standard error goes to `log`, each line of its standard
     output to `on_line`. If this process is interrupted, the program is killed with all its children. `env` and `ours`
-    are the arguments of `environment`."""
+    are the arguments of `environment`; `worker` learns the process id."""
     with log.open("ab") as errors:
         process = subprocess.Popen(
             command,
@@ -72,6 +76,8 @@ def run(
             start_new_session=True,
         )
     _running.add(process)
+    if worker is not None:
+        worker.pid = process.pid
     try:
         assert process.stdout is not None
         for line in process.stdout:
@@ -110,6 +116,7 @@ def work(
     *,
     scratch: Path,
     progress: Callable[[str, int, int | None], None] | None = None,
+    limits: Limits = _UNLIMITED,
     python: str = sys.executable,
     script: Path | None = None,
     env: dict[str, str] | None = None,
@@ -119,7 +126,8 @@ def work(
     A `script` runs as the worker instead, without this package on its path. A worker of this interpreter without an
     `env` is forked (`warm`). A model's own code is copied into the worker's folder, so that workers do not share it.
 
-    Raises the InputError or StageError that the worker reports, StageError if it was killed, else WorkerCrash.
+    Raises the InputError or StageError that the worker reports, StageError if it exceeds its `limits` or was killed,
+    InputError if a tokenizer crashed it, else WorkerCrash.
     """
     folder = scratch / f"{op}-{uuid.uuid4().hex[:8]}"
     folder.mkdir(parents=True)
@@ -139,21 +147,28 @@ def work(
             messages.append(message)
 
     modules = {"HF_MODULES_CACHE": str(folder / "modules")}
-    if script is None and python == sys.executable and env is None:
-        with contextlib.suppress(warm.NoServer):
-            code = warm.run(
-                [str(job_file)],
-                cwd=folder,
-                env=environment(modules),
-                log=log,
-                on_line=on_line,
-                running=_forked,
-                transformers=not job.get("without_transformers"),
+    worker = warm.Worker()
+    with watched(worker, limits, doing) as watch:
+        if script is None and python == sys.executable and env is None:
+            with contextlib.suppress(warm.NoServer):
+                code = warm.run(
+                    [str(job_file)],
+                    cwd=folder,
+                    env=environment(modules),
+                    log=log,
+                    on_line=on_line,
+                    running=_forked,
+                    worker=worker,
+                    transformers=not job.get("without_transformers"),
+                )
+        if code is None:
+            command = [python, *([str(script)] if script else ["-m", "mar_pipeline.workers.worker"]), str(job_file)]
+            ours = script is None
+            code = run(
+                command, cwd=folder, log=log, env=modules | (env or {}), ours=ours, on_line=on_line, worker=worker
             )
-    if code is None:
-        worker = [str(script)] if script else ["-m", "mar_pipeline.workers.worker"]
-        command = [python, *worker, str(job_file)]
-        code = run(command, cwd=folder, log=log, env=modules | (env or {}), ours=script is None, on_line=on_line)
+    if watch.ended is not None:
+        raise watch.ended
     last = messages[-1] if messages else {}
     if "result" in last:
         return last["result"]
@@ -163,6 +178,7 @@ def work(
             raise _ERRORS[error["code"]](error["what"], error["why"], error["fix"])
         raise WorkerCrash(error["traceback"])
     if code < 0:
+        _refuse_tokenizer(op, -code, doing[0])
         killed = code == -signal.SIGKILL
         raise StageError(
             f"The worker was ended by {signal.Signals(-code).name} while {doing[0]}.",
@@ -172,6 +188,23 @@ def work(
             else "Install its libraries again (`mar doctor` lists them), or report it with the model.",
         )
     raise WorkerCrash(tail(log) or f"the worker ended with exit code {code} and no message")
+
+
+def _refuse_tokenizer(op: str, number: int, doing: str) -> None:
+    """Raises InputError if a worker ended itself because the model's files take too long (`bounded`), or if it only
+    read a tokenizer and crashed: the library aborts at some files."""
+    if number == signal.SIGALRM:
+        raise InputError(
+            f"The model's files cannot be used: the worker took too long while {doing}.",
+            "A pattern, a normalizer or a template in them takes forever.",
+            "Restore tokenizer.json, the chat template and the adapter's config from the model's source.",
+        )
+    if op in _ON_TOKENIZERS and number not in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
+        raise InputError(
+            f"The tokenizer crashed while {doing} ({signal.Signals(number).name}).",
+            "Its files are damaged, or a pattern or a normalizer in them asks for too much memory.",
+            "Restore tokenizer.json from the model's source, or save the tokenizer again.",
+        )
 
 
 def tail(log: Path, lines: int = 40) -> str:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..model.checkpoint import CONFIG, read_json
+from . import untrained
 
 if TYPE_CHECKING:
     from ..portable.protocol import Report
@@ -16,7 +18,9 @@ def check(job: dict[str, Any], report: Report) -> None:
     no such weight. Loading every model only for this would take longer."""
     from safetensors import safe_open
 
-    files = sorted(Path(job["checkpoint"]).glob("*.safetensors"))
+    folder = Path(job["checkpoint"])
+    files = sorted(folder.glob("*.safetensors"))
+    untrained.refuse_layers(read_json(folder / CONFIG), sum(map(len, untrained.stored(folder).values())))
     for number, file in enumerate(files):
         report("checking the weights", number, len(files))
         with safe_open(file, framework="pt") as weights:

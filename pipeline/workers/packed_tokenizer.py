@@ -8,12 +8,15 @@ chat template). So tokenizer.json is AutoTokenizer's own, and SETTINGS has the r
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..handlers.protocol.tokenizer_settings import SETTINGS
 from . import loading
+from .bounded import bounded
 
 if TYPE_CHECKING:
     from ..portable.protocol import Report
@@ -26,7 +29,11 @@ def pack(job: dict[str, Any], report: Report) -> dict[str, Any]:
 
     report("reading the tokenizer", 0, None)
     own = loading.tokenizer(job["checkpoint"], trust_remote_code=bool(job.get("trust_remote_code")))
+    report("tokenizing short texts", 0, None)
     out, file = Path(job["out"]), Path(job["checkpoint"]) / "tokenizer.json"
+    _try_texts(own)
+    report("rendering a short conversation by the chat template", 0, None)
+    _try_chat(own)
     text, stated = _backend(own), file.read_bytes() if file.exists() else b""
     rewritten = _differing(stated, text) if stated else []
     (out / "tokenizer.json").write_bytes(text if rewritten or not stated else stated)
@@ -46,6 +53,67 @@ def pack(job: dict[str, Any], report: Report) -> dict[str, Any]:
         json.dumps(settings, ensure_ascii=False, indent=2, sort_keys=True) + "\n", encoding="utf-8"
     )
     return settings
+
+
+_SECONDS, _MEMORY = 20, 2 << 30
+"""The most for a few short texts, which take milliseconds and kilobytes."""
+
+_TEXTS = (
+    "Where does the baker work?",
+    " ".join(f"Box {box} came at {box} o'clock." for box in range(8)),
+    "a" * 200,
+    " \n\t  (1,234.50) -- [x] {y}; #tag @name https://example.org/?q=1&r=2",
+    "Größe: 漢字かな한국어 العربية עברית हिन्दी 👩‍🔬🇪🇺 e\u0301",
+)
+_TALK = [{"role": "user", "content": "Where does the baker work?"}]
+_LONGEST_PROMPT = 1_000_000
+"""Characters of a rendered conversation of a line."""
+
+
+def _try_texts(own: Any) -> None:
+    """Tokenize short texts: patterns in a tokenizer's files may take forever, or all memory. Raises InputError."""
+    with _enough_memory("the tokenizer"), bounded(_SECONDS, _MEMORY):
+        for text in _TEXTS:
+            with _whatever():
+                own.decode(own(text, verbose=False)["input_ids"])
+
+
+def _try_chat(own: Any) -> None:
+    """Render a short conversation by the chat template, if there is one. Raises InputError."""
+    if not own.chat_template:
+        return
+    written = ""
+    with _enough_memory("the chat template"), bounded(_SECONDS, _MEMORY), _whatever():
+        written = str(own.apply_chat_template(_TALK, tokenize=False, add_generation_prompt=True))
+    if len(written) > _LONGEST_PROMPT:
+        raise _excessive("the chat template", f"{len(written):,} characters of a line")
+
+
+@contextmanager
+def _whatever() -> Iterator[None]:
+    """Ignore all errors but a lack of memory: a tokenizer or a template may refuse a text, and verify finds out."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception:
+        pass
+
+
+@contextmanager
+def _enough_memory(what: str) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError:
+        raise _excessive(what, f"more than {_MEMORY >> 30} GiB of a line") from None
+
+
+def _excessive(what: str, much: str) -> InputError:
+    return InputError(
+        f"The model's files cannot be used: {what} makes {much}.",
+        "A pattern, a normalizer or the template in its files multiplies a text.",
+        "Restore tokenizer.json and the chat template from the model's source, or save the tokenizer again.",
+    )
 
 
 def _backend(own: Any) -> bytes:

@@ -93,26 +93,36 @@ def refuse_huge(config: dict[str, Any], files: Mapping[str, Shapes], own: Callab
     """Raises InputError if config.json describes a model that is many times larger than the checkpoint's weights:
     building it would take all memory, or forever. `own` gives the shapes of the model's weights."""
     stored = [shape for shapes in files.values() for shape in shapes.values()]
+    refuse_layers(config, len(stored))
     size = sum(map(prod, stored))
+    numbers = [value for _, name, value in settings_files.keys_of(config, "") if _is_size(name, value)]
+    # Many weights are packed if they are quantized.
+    if max(numbers, default=0) > size and (wanted := sum(map(prod, own().values()))) > 32 * size + 10**7:
+        raise _huge(f"a model of {wanted:,} numbers, and the checkpoint has {size:,}")
+
+
+def _is_size(name: str, value: Any) -> bool:
+    return type(value) is int and not name.endswith("_id")
+
+
+def refuse_layers(config: dict[str, Any], weights: int) -> None:
+    """Raises InputError if config.json describes a model of more layers or experts than the checkpoint has weights:
+    each has several, unless layers share them."""
     numbers = {name: value for _, name, value in settings_files.keys_of(config, "") if type(value) is int}
     layers = max((value for name, value in numbers.items() if _LAYERS.fullmatch(name)), default=0)
-    large = max((value for name, value in numbers.items() if not name.endswith("_id")), default=0)
-    # A layer has several tensors, unless layers share them.
-    if layers > max(1000, len(stored)):
-        found = f"{layers:,} layers, and the checkpoint has {len(stored):,} weights"
-    # Many weights are packed if they are quantized.
-    elif large > size and (wanted := sum(map(prod, own().values()))) > 32 * size + 10**7:
-        found = f"a model of {wanted:,} numbers, and the checkpoint has {size:,}"
-    else:
-        return
-    raise InputError(
+    if layers > max(1000, weights):
+        raise _huge(f"{layers:,} layers or experts, and the checkpoint has {weights:,} weights")
+
+
+def _huge(found: str) -> InputError:
+    return InputError(
         f"config.json describes {found}.",
         "A number in it is damaged, or it belongs to another model.",
         "Restore the config.json that was saved with the weights.",
     )
 
 
-_LAYERS = re.compile(r"(n|num)(_hidden)?_layers?")
+_LAYERS = re.compile(r"(?:n|num)(?:_\w+)?_(?:layers?|experts?|blocks?)|(?:en|de)coder_layers")
 
 
 def refuse(

@@ -74,15 +74,16 @@ class Server:
         log: Path,
         on_line: Callable[[str], None],
         running: set[Worker],
+        worker: Worker | None = None,
         transformers: bool = False,
     ) -> int:
         """Run a worker with these arguments and return its exit code.
 
         Its standard error goes to `log`, each line of its standard output to `on_line`. It is in `running` meanwhile,
-        and is killed if this process is interrupted. Raises NoServer if it did not start.
+        as `worker` if that is given, and is killed if this process is interrupted. Raises NoServer if it did not start.
         """
         (stdin, alive), (lines, stdout), (code, status) = os.pipe(), os.pipe(), os.pipe()
-        worker = Worker()
+        worker = worker or Worker()
         running.add(worker)
         with (
             log.open("ab") as errors,
@@ -151,6 +152,7 @@ def run(
     log: Path,
     on_line: Callable[[str], None],
     running: set[Worker],
+    worker: Worker,
     transformers: bool,
 ) -> int:
     """`Server.run` of this process's server, which starts with the first job. Raises NoServer if it cannot run."""
@@ -164,7 +166,14 @@ def run(
         server = _server
     try:
         return server.run(
-            arguments, cwd=cwd, env=env, log=log, on_line=on_line, running=running, transformers=transformers
+            arguments,
+            cwd=cwd,
+            env=env,
+            log=log,
+            on_line=on_line,
+            running=running,
+            worker=worker,
+            transformers=transformers,
         )
     except NoServer:
         with _starting:

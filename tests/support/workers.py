@@ -76,6 +76,7 @@ def forking(workers: warm.Server) -> Callable[..., int]:
         env: dict[str, str] | None = None,
         ours: bool = True,
         on_line: Callable[[str], None] | None = None,
+        worker: warm.Worker | None = None,
     ) -> int:
         python, *words = command
         if python == sys.executable and words[:-1] in (_AS_MODULE, [str(toolchain.WORKER)]):
@@ -88,9 +89,10 @@ def forking(workers: warm.Server) -> Callable[..., int]:
                     log=log,
                     on_line=on_line or (lambda _: None),
                     running=client._forked,
+                    worker=worker,
                     transformers=not job.get("without_transformers"),
                 )
-        return program(command, cwd=cwd, log=log, env=env, ours=ours, on_line=on_line)
+        return program(command, cwd=cwd, log=log, env=env, ours=ours, on_line=on_line, worker=worker)
 
     return run
 

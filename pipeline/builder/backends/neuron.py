@@ -110,7 +110,9 @@ def serialize(job: Job) -> Iterable[Entry]:
     saved.mkdir()
     compiled.mkdir()
     ask = {**load_settings(job.inputs, job.lay_out("download")), "dtype": settings["dtype"]}
-    prepared = work("prepare", {**ask, "out": str(saved)}, scratch=job.scratch, progress=job.progress)
+    prepared = work(
+        "prepare", {**ask, "out": str(saved)}, scratch=job.scratch, progress=job.progress, limits=job.limits
+    )
     ask = {
         **prepared,
         **{name: settings[name] for name in ("batch", "lengths", "dtype", "args", "cpu_backend", "cores")},

@@ -30,7 +30,7 @@ def serialize(job: Job) -> Iterable[Entry]:
     whole &= task_of(inputs.read_json("download", CONFIG)) == inputs.config.task
     if whole and not inputs.config.handler.allow_untrained_head:
         settings = {**load_settings(inputs, job.lay_out("download")), "without_transformers": True}
-        work("finite", settings, scratch=job.scratch, progress=job.progress)
+        work("finite", settings, scratch=job.scratch, progress=job.progress, limits=job.limits)
         return [entry for entry in inputs.tree("download") if ".safetensors" in entry.path]
     out = job.folder / "saved"
     out.mkdir()
@@ -39,7 +39,7 @@ def serialize(job: Job) -> Iterable[Entry]:
         # In the checkpoint's own dtype: the setting is the handler's, and what is kept here has to do for every one.
         # An adapter that is merged into fewer bits than it is served in would be another model.
         settings["dtype"] = "auto"
-    for name in work("save", settings, scratch=job.scratch, progress=job.progress):
+    for name in work("save", settings, scratch=job.scratch, progress=job.progress, limits=job.limits):
         # transformers takes generation's settings out of config.json when it saves it.
         taken_out = name == GENERATION and not (job.folder / name).exists()
         if name == CONFIG or ".safetensors" in name or taken_out:

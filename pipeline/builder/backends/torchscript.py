@@ -43,5 +43,6 @@ def serialize(job: Job) -> Iterable[Entry]:
         },
         scratch=job.scratch,
         progress=job.progress,
+        limits=job.limits,
     )
     return []

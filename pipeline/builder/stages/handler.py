@@ -49,7 +49,7 @@ def run(job: Job) -> Kept:
     names = resolve.labels(inputs)
     if names is not None:
         _write(job, "index_to_name.json", {str(index): name for index, name in names.items()})
-    _write(job, "samples.json", samples(inputs))
+    _write(job, "samples.json", samples(job))
     from ...handlers.protocol.schema import schema
 
     _write(job, "schema.json", schema(config.task.name))

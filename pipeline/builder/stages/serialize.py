@@ -61,6 +61,7 @@ def _tokenizer(job: Job) -> None:
         },
         scratch=job.scratch,
         progress=job.progress,
+        limits=job.limits,
     )
     if job.config.handler.do_lower_case is not None:
         tokenizer.set_lower_case(job.folder, job.config.handler.do_lower_case)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,7 @@ def _original(job: Job, requests: list[Any], corpus: dict[str, Any]) -> Callable
         "corpus": corpus,
         "settings": resolve.packed_handler(inputs) | {"do_lower_case": config.handler.do_lower_case},
     }
-    return lambda: dict(work("eager", reference, scratch=job.scratch / "eager"))
+    return lambda: dict(work("eager", reference, scratch=job.scratch / "eager", limits=job.limits))
 
 
 def _folder(inputs: Inputs) -> str | None:
@@ -143,15 +143,21 @@ def _answers(
     # Two processes at once, since most of either is importing torch.
     with ThreadPoolExecutor(2) as pool:
         answering = pool.submit(
-            work, "answer", ask, scratch=job.scratch / "answer", progress=job.progress, **_worker(config)
+            work,
+            "answer",
+            ask,
+            scratch=job.scratch / "answer",
+            progress=job.progress,
+            limits=job.limits,
+            **_worker(config),
         )
         expecting = pool.submit(original)
         try:
-            try:
-                got = answering.result()
-            except Exception:
-                expecting.result()  # the original model's own error explains more than the archive's
-                raise
+            # The original model's own error explains more than the archive's, which may never come.
+            wait((answering, expecting), return_when=FIRST_EXCEPTION)
+            if expecting.done() or answering.exception() is not None:
+                expecting.result()
+            got = answering.result()
             if "unverified" not in got:
                 _refuse_bad_samples(requests, got, expecting.result, own=config.verify.samples is not None)
             elif not job.build.options.allow_unverified:

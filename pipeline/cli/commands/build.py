@@ -80,6 +80,7 @@ def _session_options(options: BuildOptions) -> session.Options:
         offline=options.offline,
         locked=options.locked,
         allow_unverified=options.allow_unverified,
+        timeout=options.timeout,
         forced=_forced(options.force),
     )
 

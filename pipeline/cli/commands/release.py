@@ -23,6 +23,7 @@ from ..options import (
     LockedOption,
     OfflineOption,
     OutOption,
+    TimeoutOption,
     UnverifiedOption,
     example,
     open_store,
@@ -37,6 +38,7 @@ def release(
     offline: OfflineOption = False,
     locked: LockedOption = False,
     allow_unverified: UnverifiedOption = False,
+    timeout: TimeoutOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Build configs (all packaged ones if none is given), and write checksums and a CycloneDX bill of materials.
@@ -55,7 +57,9 @@ def release(
     store = open_store(cache)
     overrides = build_config.Overrides(lookup=task_lookup(store, offline))
     loaded = build_config.load_all(configs or [build_config.packaged(task) for task in TASKS], overrides)
-    options = session.Options(out=out, offline=offline, locked=locked, allow_unverified=allow_unverified)
+    options = session.Options(
+        out=out, offline=offline, locked=locked, allow_unverified=allow_unverified, timeout=timeout
+    )
     archives = session.run(loaded, store, options, note=console.note, events=progress.events())
     started = time.perf_counter()
     bill = bom.write(out, timestamp)

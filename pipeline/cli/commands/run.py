@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ...errors import InputError
+from ...files.opening import read_text
 from ...text import visible
 from .. import console
 from ..options import Archived, CacheOption, JsonOption, example, open_store
@@ -101,7 +102,7 @@ def read_input(text: str) -> Any:
             # UTF-8, as files and requests are, whatever the terminal's encoding.
             text = sys.stdin.buffer.read().decode() if hasattr(sys.stdin, "buffer") else sys.stdin.read()
         elif text.startswith("@"):
-            text = Path(text[1:]).read_text(encoding="utf-8")
+            text = read_text(Path(text[1:]))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"--input {text} cannot be read: {getattr(error, 'strerror', None) or error}.",

@@ -20,6 +20,7 @@ from typing import Any
 
 from ...cache.store import Store
 from ...errors import InputError, StageError
+from ...files.opening import opened
 from ...files.tree import Entry, Tick, canonical
 from ...model import card
 from ...model.address import is_commit
@@ -115,8 +116,11 @@ class Hub:
         if not files:
             raise self._not_cached(self.commit)
         about = card_of(files)
-        text = snapshot.file(about).read_text("utf-8", "replace") if about else None
-        return {"files": files, "license": None if text is None else card.license_in(text)}
+        licence = None
+        if about:
+            with opened(snapshot.file(about)) as stream:
+                licence = card.license_in(stream.read(card.HEAD).decode("utf-8", "replace"))
+        return {"files": files, "license": licence}
 
     def sizes(self) -> Mapping[str, int]:
         return {path: file["size"] or 0 for path, file in self._files().items()}

@@ -10,6 +10,7 @@ import pytest
 
 from mar_pipeline.builder.stages import samples as stage
 from mar_pipeline.tasks import TASKS
+from mar_pipeline.workers.samples import fitting
 
 WINDOW = {"sliding_window": 100}
 LONGROPE = {"rope_parameters": {"rope_type": "longrope", "original_max_position_embeddings": 2000}}
@@ -34,11 +35,11 @@ def sizes(
     patch.setattr(stage.resolve, "max_length", lambda _: limit)
     inputs: Any = SimpleNamespace(
         config=SimpleNamespace(task=TASKS[task], verify=SimpleNamespace(samples=None)),
-        find=lambda *_: folder / "tokenizer.json",
         read_json=lambda *_: config,
     )
     found = []
-    for sample in stage.samples(inputs)[len(TASKS[task].samples) :]:
+    made = fitting({**stage.fitting(inputs), "folder": str(folder)}, lambda *_: None)
+    for sample in made[len(TASKS[task].samples) :]:
         texts = [sample[name] for name in TASKS[task].fields]
         found.append((len(tokenizer.encode(*texts)), sample.get("parameters", {}).get("max_new_tokens", 0)))
     return found
