@@ -113,8 +113,8 @@ def _excess(pid: int | None, spent: float, limits: Limits, what: str) -> StageEr
     if limits.memory is not None and (used := _memory(pid)) > limits.memory:
         return StageError(
             f"The worker was ended with {bytes_of(used)} of memory while {what}.",
-            f"It may take {bytes_of(limits.memory)}, by the size of the model and the machine's memory; a number in the "
-            "model's files can ask for any amount.",
+            f"It may take {bytes_of(limits.memory)}, by the size of the model and the machine's memory; a number in "
+            "the model's files can ask for any amount.",
             "If the model's files are right, build on a machine with more memory.",
         )
     return None
