@@ -55,7 +55,7 @@ def pack(job: dict[str, Any], report: Report) -> dict[str, Any]:
     return settings
 
 
-_SECONDS, _MEMORY = 20, 2 << 30
+_SECONDS, _MEMORY = 10, 2 << 30
 """The most for a few short texts, which take milliseconds and kilobytes."""
 
 _TEXTS = (

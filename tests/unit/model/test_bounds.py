@@ -50,8 +50,10 @@ def test_a_header_of_values_that_are_no_tensors_is_not_parsed(piece: bytes, tmp_
 
 @pytest.mark.parametrize(
     ("dtype", "shape"),
-    [("F32", [10**12]), ("F32", [3]), ("F32", [-2]), ("F32", [1.0]), ("F32", [True]), ("F32", "2"), ("NEW", [10**6])]
-    + [("F32", [1] * 65), ("F32", [[1]]), ("F32", None), ("F32", {"a": 1})],
+    [
+        *(("F32", shape) for shape in ([10**12], [3], [-2], [1.0], [True], "2", [1] * 65, [[1]], None, {"a": 1})),
+        ("NEW", [10**6]),
+    ],
 )
 def test_a_tensor_has_the_size_of_its_shape(dtype: str, shape: Any, tmp_path: Path) -> None:
     header = json.dumps({"a": {"dtype": dtype, "shape": shape, "data_offsets": [0, 4]}}).encode()
@@ -124,8 +126,19 @@ def test_only_the_head_of_a_card_is_read_and_its_aliases_are_not_written_out(tmp
 
 @pytest.mark.parametrize(
     "head",
-    ["license: mit", "license: [mit, apache-2.0]", "license: other\nlicense_name: own", "license: 5", "license:", "- a"]
-    + ["license: {a: b}", "license: [1, x, [y]]", "license: yes", "a: &x [1]\nlicense: *x", "license: a\nlicense: b"],
+    [
+        "license: mit",
+        "license: [mit, apache-2.0]",
+        "license: other\nlicense_name: own",
+        "license: 5",
+        "license:",
+        "- a",
+        "license: {a: b}",
+        "license: [1, x, [y]]",
+        "license: yes",
+        "a: &x [1]\nlicense: *x",
+        "license: a\nlicense: b",
+    ],
 )
 def test_a_licence_is_read_as_yaml_reads_it(head: str) -> None:
     whole = yaml.safe_load(head)
