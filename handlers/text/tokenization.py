@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,8 @@ class Tokenizer:
             self.reader.no_truncation()
         else:
             self.reader.enable_truncation(max_length, strategy="longest_first", direction=self.side)
-        return list(self.reader.encode_batch(list(texts), add_special_tokens=special))
+        with _panics_as_errors():
+            return list(self.reader.encode_batch(list(texts), add_special_tokens=special))
 
     def windows(self, text: str | tuple[str, str], max_length: int, stride: int) -> list[Encoding]:
         """Encodings of at most `max_length` tokens that cover the whole text (of a pair, the second one); each shares
@@ -100,7 +102,8 @@ class Tokenizer:
                 raise ValueError("the first text leaves no room for the second")
             stride = min(stride, room // 2)
         self.reader.enable_truncation(max_length, stride=stride, strategy=strategy)
-        whole = self.reader.encode(*text) if isinstance(text, tuple) else self.reader.encode(text)
+        with _panics_as_errors():
+            whole = self.reader.encode(*text) if isinstance(text, tuple) else self.reader.encode(text)
         return [whole, *whole.overflowing]
 
     def batch(self, encodings: Sequence[Encoding], *, left: bool = False) -> dict[str, torch.Tensor]:
@@ -136,6 +139,18 @@ class Tokenizer:
             for spaced in _SPACES:
                 text = text.replace(spaced, spaced.strip())
         return text
+
+
+@contextmanager
+def _panics_as_errors() -> Iterator[None]:
+    """Turn a panic of the package into a ValueError: it is no Exception, and would end the worker with its batch. A
+    pattern in tokenizer.json can panic at some texts."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise ValueError(f"the tokenizer fails on this text: {error}") from None
 
 
 def _split_special_tokens(reader: Reader) -> None:

@@ -83,7 +83,7 @@ def _try_chat(own: Any) -> None:
     if not own.chat_template:
         return
     written = ""
-    with _enough_memory("the chat template"), bounded(_SECONDS, _MEMORY), _whatever():
+    with _enough_memory("the chat template"), bounded(_SECONDS, _MEMORY // 8), _whatever():
         written = str(own.apply_chat_template(_TALK, tokenize=False, add_generation_prompt=True))
     if len(written) > _LONGEST_PROMPT:
         raise _excessive("the chat template", f"{len(written):,} characters of a line")
@@ -105,7 +105,7 @@ def _enough_memory(what: str) -> Iterator[None]:
     try:
         yield
     except MemoryError:
-        raise _excessive(what, f"more than {_MEMORY >> 30} GiB of a line") from None
+        raise _excessive(what, "too much of a line") from None
 
 
 def _excessive(what: str, much: str) -> InputError:
@@ -138,7 +138,14 @@ def _differing(stated: bytes, own: bytes) -> list[str]:
 def _parts(text: bytes) -> dict[str, Any]:
     from tokenizers import Tokenizer
 
-    reader = Tokenizer.from_buffer(text)
+    try:
+        reader = Tokenizer.from_buffer(text)
+    except Exception as error:  # the package raises plain Exception
+        raise InputError(
+            f"tokenizer.json cannot be read: {error}.",
+            "It is damaged, or was written by a newer release of tokenizers; transformers made do without it.",
+            "Restore it from the model's source, or save the tokenizer again with save_pretrained().",
+        ) from None
     reader.no_padding()
     reader.no_truncation()
     return dict(json.loads(reader.to_str()))

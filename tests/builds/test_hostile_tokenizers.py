@@ -81,6 +81,15 @@ def test_a_chat_template_that_cannot_be_used_is_refused(template: str, tmp_path:
     assert time.monotonic() - began < 60
 
 
+def test_a_file_that_only_transformers_does_without_is_refused(tmp_path: Path) -> None:
+    model = copy(tmp_path / "model", "seq_classification", model={"type": "BPE", "vocab": {"a": 0}, "merges": ["x y"]})
+    settings = json.loads((model / "tokenizer_config.json").read_text())
+    (model / "tokenizer_config.json").write_text(json.dumps({**settings, "tokenizer_class": "BertTokenizer"}))
+    (model / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nhello\n")
+    with pytest.raises(InputError, match="tokenizer"):
+        pack(model, tmp_path)
+
+
 def test_a_template_may_refuse_a_talk(tmp_path: Path) -> None:
     model = copy(tmp_path / "model", "text_generation")
     (model / "chat_template.jinja").write_text("{{ raise_exception('no') }}")
