@@ -53,8 +53,8 @@ TimeoutOption = Annotated[
         "--timeout",
         min=0,
         metavar="SECONDS",
-        help="How long a stage may work with the model; 0: no limit.",
-        show_default="1800, and 120 for each GB of the model",
+        help="How long a stage may work with the model: 1800, and 120 for each GB of it, if not given; 0 for no limit.",
+        show_default=False,
     ),
 ]
 ForceOption = Annotated[
