@@ -8,7 +8,7 @@ import traceback
 
 from .cli import console
 from .cli.app import app
-from .errors import INTERRUPTED, OK, UNEXPECTED, InputError, MarError
+from .errors import INTERRUPTED, OK, UNEXPECTED, InputError, MarError, of_the_disk
 from .host import environment
 
 
@@ -22,20 +22,31 @@ def main() -> None:
     sys.exit(run())
 
 
-def _denied(error: PermissionError) -> InputError:
-    return InputError(
-        f"{error.filename}: {error.strerror}.",
-        "It belongs to another user, or its permissions or the file system keep you out.",
-        "Change them (chmod, chown), or name another place.",
-    )
+def _of_the_system(error: Exception) -> MarError | None:
+    """What the system refuses, in words; None for any other error."""
+    if isinstance(error, PermissionError) and error.filename:
+        return InputError(
+            f"{error.filename}: {error.strerror}.",
+            "It belongs to another user, or its permissions or the file system keep you out.",
+            "Change them (chmod, chown), or name another place.",
+        )
+    return of_the_disk(error) if isinstance(error, OSError) else None
 
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line (or `arguments`); the exit code."""
     signal.signal(signal.SIGTERM, _terminated)
-    console.escape_output()
+    with console.escaping():
+        code = _run(arguments)
+        console.drop_unwritten()
+        return code
+
+
+def _run(arguments: list[str] | None) -> int:
     try:
         code = int(app(arguments, standalone_mode=False) or OK)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where a full disk has words
         if code == INTERRUPTED:  # how the parser reports a Ctrl-C
             raise KeyboardInterrupt
         return code
@@ -50,9 +61,9 @@ def run(arguments: list[str] | None = None) -> int:
         sys.stderr.close()
         return UNEXPECTED
     except Exception as error:
-        if isinstance(error, PermissionError) and error.filename:
-            console.failed(_denied(error))
-            return InputError.exit_code
+        if refused := _of_the_system(error):
+            console.failed(refused)
+            return refused.exit_code
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # a usage error of the parser
             error.show(file=sys.stderr)
             return int(error.exit_code)

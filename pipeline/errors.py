@@ -13,6 +13,7 @@ found differences.
 from __future__ import annotations
 
 import errno
+import os
 
 OK = 0
 UNEXPECTED = 1
@@ -51,6 +52,39 @@ class MismatchError(MarError):
     """The archive's answers differ from the original model's."""
 
     exit_code = 4
+
+
+_PLACES = "--cache (MAR_CACHE) for the cache, --out for the output, or TMPDIR for temporary files"
+
+
+def of_the_disk(error: OSError, where: object = None) -> StageError | None:
+    """An error of the disk or the file system at `where`, in words; None for any other error."""
+    place = where or error.filename2 or error.filename
+    at = f" at {place}" if place else ""
+    another = f"name another place: {_PLACES}."
+    if error.errno == errno.ENOSPC and _has_no_inodes(place):
+        return StageError(f"The disk{at} has no inodes left.", "It has too many files.", f"Remove some, or {another}")
+    if error.errno == errno.ENOSPC:
+        return StageError(f"The disk{at} is full.", fix=f"Free some space, or {another}")
+    if error.errno == errno.EDQUOT:
+        return StageError(f"Your quota of the disk{at} is used up.", fix=f"Free some space, or {another}")
+    if error.errno == errno.EROFS:
+        return StageError(f"The disk{at} is read-only.", fix=f"Make it writable, or {another}")
+    if error.errno == errno.ENOLCK:
+        return StageError(
+            f"The file system{at} does not support locks ({error.strerror}).",
+            "Some network file systems are mounted without them.",
+            f"Use a disk of this machine: {_PLACES}.",
+        )
+    return None
+
+
+def _has_no_inodes(place: object) -> bool:
+    try:
+        status = os.statvfs(str(place))
+        return status.f_favail == 0 < status.f_files
+    except (OSError, ValueError):
+        return False
 
 
 def disk_is_full(error: BaseException) -> bool:

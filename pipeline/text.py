@@ -8,8 +8,10 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Control characters (except tab and line feed), and surrogates, which UTF-8 cannot encode."""
+_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What a terminal may act on instead of showing it: control characters except tab and line feed, line and paragraph
+separators, and what changes the direction of writing (https://trojansource.codes). And surrogates, which UTF-8 cannot
+encode."""
 
 
 def printable(text: str) -> str:
@@ -18,8 +20,9 @@ def printable(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """The text with its control characters escaped, as \\x1b: a terminal would interpret them."""
-    return UNSEEN.sub(lambda match: repr(match[0])[1:-1], text)
+    """The text with what a terminal may act on escaped, as \\u001b. JSON has the same escapes, so JSON text keeps its
+    value."""
+    return _UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def shown(value: Any) -> str:
@@ -61,8 +64,9 @@ def near(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
 
 
 def table(title: Sequence[str], rows: Sequence[Sequence[str]], most: int | None = None) -> str:
-    """A table as text, with a header; after the first `most` rows, the number of the others."""
-    every = [title, *rows[:most]]
+    """A table as text, with a header; after the first `most` rows, the number of the others. Line breaks in a cell are
+    escaped."""
+    every = [[visible(cell).replace("\n", "\\n") for cell in row] for row in (title, *rows[:most])]
     widths = [max(len(row[column]) for row in every) for column in range(len(title))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in every]
     more = len(rows) - len(every) + 1

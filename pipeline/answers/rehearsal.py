@@ -8,13 +8,15 @@ from typing import Any
 
 from ..archive.reader import PROVENANCE, Archive
 from ..cache.store import Store
+from ..cache.workspace import workspace
 from ..errors import InputError
 from ..files import pointers
 
 
 def answers(store: Store, path: Path, requests: list[Any], *, explain: bool = False) -> dict[str, Any]:
     """The archive's answer to each request alone, or its explanations, and the HTTP statuses, in the form of
-    `emulator.answers`. Raises InputError if the archive's graphs cannot run on this machine."""
+    `emulator.answers`. Raises InputError if the archive's graphs cannot run on this machine, StageError for errors of
+    the disk."""
     from ..host import toolchain
     from ..host.chips import CHIPS
     from ..portable.graph import FACTS
@@ -24,7 +26,7 @@ def answers(store: Store, path: Path, requests: list[Any], *, explain: bool = Fa
     archive = Archive(path)
     # A traced archive must work without transformers, so the worker cannot import it.
     traced = any(member.path == FACTS for member in archive.members())
-    with store.in_use(), store.scratch() as scratch:
+    with workspace(store) as scratch:
         folder = archive.unpack(scratch / "model")
         for member in archive.members():
             if (file := folder / member.path).stat().st_size <= pointers.LONGEST:

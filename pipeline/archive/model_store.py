@@ -10,11 +10,12 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
+from ..files import waiting
 from ..files.opening import read_bytes, read_text
 from .formats import SUFFIXES
 
@@ -59,9 +60,14 @@ def _parsed(text: str) -> dict[str, dict[str, str]]:
     for line in text.splitlines():
         sha, _, path = line.partition("  ")
         top, _, rest = path.partition("/")
-        if re.fullmatch(r"[0-9a-f]{64}", sha) and path and top not in ("", ".."):
+        if re.fullmatch(r"[0-9a-f]{64}", sha) and not leads_out(path):
             sums.setdefault(rest.partition("/")[0] if top == FOLDER else "", {})[path] = sha
     return sums
+
+
+def leads_out(path: str) -> bool:
+    """Whether a path in SUMS is none of a file below the output folder, as a build writes it."""
+    return bool({"", ".", ".."} & set(path.split("/"))) or not path.isprintable() or "\\" in path
 
 
 def renew(out: Path, name: str, text: str) -> None:
@@ -78,12 +84,23 @@ def renew(out: Path, name: str, text: str) -> None:
         beside.unlink(missing_ok=True)
 
 
+def foreign_sums(out: Path) -> list[str]:
+    """The paths in SUMS that lead out of the output folder: their lines are dropped when it is written again."""
+    try:
+        lines = (out / SUMS).read_text(encoding="utf-8").splitlines() if (out / SUMS).is_file() else []
+    except (OSError, UnicodeDecodeError):
+        return []
+    paths = [line.partition("  ")[2] for line in lines if re.match(r"[0-9a-f]{64}  ", line)]
+    return [path for path in paths if leads_out(path)]
+
+
 @contextmanager
-def folder_lock(out: Path) -> Iterator[None]:
-    """Lock the output folder: one build writes to it at a time, also between builds with different caches."""
+def folder_lock(out: Path, tell: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+    """Lock the output folder: one build writes to it at a time, also between builds with different caches. `tell` gets
+    a line about a process that is waited for."""
     folder = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+        waiting.acquire(folder, fcntl.LOCK_EX, f"another build that writes to {out}", tell)
         yield
     finally:
         os.close(folder)

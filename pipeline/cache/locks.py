@@ -10,18 +10,21 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import IO
 
-from ..errors import InputError, StageError, disk_is_full
+from ..errors import InputError, StageError, disk_is_full, of_the_disk
+from ..files import waiting
 from . import folder
 
 
 class Locks:
     """The locks of the cache at `root`, which is created and marked as a cache if it does not exist. For a `read_only`
-    cache, nothing is created, and without a lock file nothing is locked.
+    cache, nothing is created, and without a lock file nothing is locked. After two seconds of waiting for another
+    process, `tell` gets a line about it.
 
-    Raises InputError if `root` cannot be a cache, or its file system does not support locks."""
+    Raises InputError if `root` cannot be a cache, StageError if its file system does not support locks."""
 
-    def __init__(self, root: Path, *, read_only: bool = False) -> None:
+    def __init__(self, root: Path, tell: Callable[[str], None], *, read_only: bool = False) -> None:
         self.root, self.read_only = root, read_only
+        self._tell = tell
 
     @contextmanager
     def shared(self, first: Callable[[], None]) -> Iterator[None]:
@@ -34,7 +37,10 @@ class Locks:
                         first()
                     except BlockingIOError:
                         pass
-                self._flock(lock, fcntl.LOCK_SH)
+                with self._explained():
+                    waiting.acquire(
+                        lock.fileno(), fcntl.LOCK_SH, f"a command that cleans the cache at {self.root}", self._tell
+                    )
             yield
 
     @contextmanager
@@ -48,11 +54,11 @@ class Locks:
     @contextmanager
     def of_key(self, key: str) -> Iterator[None]:
         """A lock of one key; waits until nobody else has it."""
-        from filelock import FileLock
-
         locks = self.root / "locks"
         locks.mkdir(parents=True, exist_ok=True)
-        with FileLock(locks / f"{key}.lock"):
+        with _created(locks / f"{key}.lock") as lock:
+            with self._explained():
+                waiting.acquire(lock.fileno(), fcntl.LOCK_EX, "another build that makes the same result", self._tell)
             yield
 
     def _open(self) -> AbstractContextManager[IO[bytes] | None]:
@@ -66,8 +72,7 @@ class Locks:
                 return nullcontext()
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            # Do not follow a link, which could lead to anybody's file.
-            lock = os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "r+b", 0)
+            lock = _created(file)
             folder.mark(self.root)
             return lock
         except OSError as error:
@@ -84,12 +89,19 @@ class Locks:
             ) from None
 
     def _flock(self, lock: IO[bytes], how: int) -> None:
-        try:
+        with self._explained():
             fcntl.flock(lock, how)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
         except BlockingIOError:
             raise
         except OSError as error:
-            raise InputError(
-                f"The cache cannot be at {self.root}: its file system does not support locks ({error.strerror}).",
-                fix="Use --cache, or MAR_CACHE, for a folder on a disk of this machine.",
-            ) from None
+            raise of_the_disk(OSError(errno.ENOLCK, error.strerror), self.root) or error from None
+
+
+def _created(file: Path) -> IO[bytes]:
+    """The open lock file, created if it does not exist. Does not follow a link, which could lead to anybody's file."""
+    return os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "r+b", 0)

@@ -20,14 +20,13 @@ from __future__ import annotations
 import os
 import shutil
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..files import atomic
+from ..files import atomic, private
 from ..files.tree import Entry, Tree, canonical, scan, text_digest, walk
 from . import folder as cache_folder
 from .digests import Digests, changed
@@ -85,7 +84,7 @@ class Store:
         self._warn = warn
         self._warned: set[str] = set()
         self._damaged: set[str] = set()  # the digests of damaged blobs that cannot be removed
-        self.locks = Locks(root, read_only=read_only)
+        self.locks = Locks(root, self.warn, read_only=read_only)
         self.notes = Notes(root, self.warn, read_only=read_only)
         self.digests = Digests(root, self.notes)
 
@@ -115,9 +114,11 @@ class Store:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Use the store for a build; other builds may use it too. If none does, the leftovers of killed builds are
-        removed first. Warns if other users can write to the store. Raises InputError if `root` cannot be a cache."""
+        """Use the store for a build; other builds may use it too. The folders of killed builds are removed first.
+        Warns if other users can write to the store. Raises InputError if `root` cannot be a cache."""
         with self.locks.shared(first=self.sweep):
+            if not self.read_only:
+                private.sweep(cache_folder.paths(self.root, "tmp"))
             if danger := cache_folder.risk(self.root):
                 self.warn(danger)
             yield
@@ -139,13 +140,10 @@ class Store:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A new folder on the store's file system, removed afterwards."""
-        folder = self.root / "tmp" / uuid.uuid4().hex
-        folder.mkdir(parents=True)
-        try:
+        """A new folder on the store's file system that only this user can read, removed afterwards."""
+        (self.root / "tmp").mkdir(parents=True, exist_ok=True)
+        with private.Folder(self.root / "tmp") as folder:
             yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     # Results
 

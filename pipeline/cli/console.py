@@ -1,15 +1,23 @@
-"""Messages for people, on standard error. Commands print their results on standard output themselves."""
+"""Messages for people, on standard error, and the streams that all output goes through.
+
+Commands print their results on standard output themselves. While a command runs, standard output and standard error
+escape what a terminal would act on (`Escaping`), so that nothing in an archive, a checkpoint or a config reaches it.
+Colours and progress bars have a console of their own (`styled`), which escapes their texts.
+"""
 
 from __future__ import annotations
 
 import codecs
 import contextlib
 import io
+import os
 import shutil
 import sys
-from typing import TextIO
+from collections.abc import Iterable, Iterator
+from typing import Any, TextIO, cast
 
 from ..errors import MarError
+from ..text import visible
 
 _ESCAPED = "mar-escaped"
 
@@ -21,14 +29,62 @@ def _escaped(error: UnicodeError) -> tuple[str, int]:
     return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4)), error.end
 
 
-def escape_output() -> None:
-    """Escape what standard output and standard error cannot encode, so that texts are shown and JSON stays JSON."""
+class Escaping:
+    """A text stream that escapes what a terminal would act on (`text.visible`) and writes it to `raw`. It has no
+    `buffer`, through which bytes would get past it."""
+
+    def __init__(self, raw: TextIO) -> None:
+        self.raw = raw
+
+    def write(self, text: str) -> int:
+        self.raw.write(visible(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "buffer":
+            raise AttributeError(name)
+        return getattr(self.raw, name)
+
+
+@contextlib.contextmanager
+def escaping() -> Iterator[None]:
+    """Within the context, standard output and standard error escape what a terminal would act on, and what they cannot
+    encode. Texts are shown, and JSON stays JSON of the same value."""
     codecs.register_error(_ESCAPED, _escaped)
-    for stream in (sys.stdout, sys.stderr):
+    before = sys.stdout, sys.stderr
+    for stream in before:
         # OSError: in a forked process whose output was a file and is a pipe now.
         if isinstance(stream, io.TextIOWrapper):
             with contextlib.suppress(OSError):
                 stream.reconfigure(errors=_ESCAPED)
+    # Closed streams are None.
+    sys.stdout, sys.stderr = (stream and cast(TextIO, Escaping(stream)) for stream in before)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def drop_unwritten() -> None:
+    """Drop output that cannot be written (a full disk, a closed pipe): it was reported, and at exit Python would fail
+    to write it once more."""
+    if sys.stdout is not None:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            with contextlib.suppress(OSError):  # no file
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def unescaped(stream: TextIO) -> TextIO:
+    """The stream below `Escaping`; for `styled` only."""
+    while isinstance(stream, Escaping):
+        stream = stream.raw
+    return stream
 
 
 def draws(stream: TextIO | None) -> bool:
@@ -43,7 +99,7 @@ def command() -> str:
 
 def failed(error: MarError) -> None:
     """Print an expected error, without a traceback."""
-    first, *rest = str(error).splitlines()
+    first, *rest = str(error).split("\n")
     print(f"error: {first}", file=sys.stderr)
     for line in rest:
         print(f"       {line}", file=sys.stderr)

@@ -10,15 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..text import UNSEEN, visible
+from ..text import visible
 
 Pair = tuple[dict[str, str], dict[str, Any]]
 """One input's texts by field, and its explanation (an object of `/explanations`, docs/reference/requests.md)."""
-
-
-def as_json(reply: Any) -> str:
-    """The reply as JSON text, with control characters escaped."""
-    return UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(reply, ensure_ascii=False))
 
 
 def pairs(request: Any, reply: Any) -> list[Pair]:
@@ -81,10 +76,11 @@ def _heading(explanation: dict[str, Any]) -> str:
 
 def show(explanations: list[Pair]) -> None:
     """Print explanations, coloured on a terminal, each with its five most important words."""
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False)
+    from . import styled
+
+    console = styled.console()
     for texts, explanation in explanations:
         console.print(Text(_heading(explanation), style="bold"))
         for field, text in texts.items():

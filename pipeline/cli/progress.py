@@ -58,31 +58,29 @@ class Bars:
 
     def started(self, _build: Build, status: Status) -> None:
         self._stage = status.stage
-        why = _why(status)
-        self._progress.console.print(f"[bold]{status.stage}[/bold] [dim]{_plain(why)}[/dim]", highlight=False)
+        self._line(status.stage, _why(status))
         self._task = self._progress.add_task(status.stage, total=None, amount="")
 
     def progress(self, what: str, done: int, total: int | None) -> None:
         if self._task is not None:
             amount = f"{size(done)} of {size(total)}" if total and total > 10_000 else ""
-            self._progress.update(self._task, description=_plain(what), completed=done, total=total, amount=amount)
+            self._progress.update(self._task, description=what, completed=done, total=total, amount=amount)
 
     def finished(self, _build: Build, done: Done) -> None:
         if self._task is not None:
             self._progress.remove_task(self._task)
             self._task = None
         if done.cached:
-            self._progress.console.print(f"[bold]{done.stage}[/bold] [dim]cached[/dim]", highlight=False)
+            self._line(done.stage, "cached")
+
+    def _line(self, stage: str, what: str) -> None:
+        from rich.text import Text
+
+        self._progress.console.print(Text.assemble((stage, "bold"), " ", (what, "dim")))
 
 
 def _why(status: Status) -> str:
     return "; ".join(map(str, status.reasons[:3]))
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
 
 
 @contextmanager
@@ -91,16 +89,20 @@ def events() -> Iterator[Lines | Bars]:
     if not (sys.stderr.isatty() and console.draws(sys.stderr)):
         yield Lines()
         return
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    with Progress(
+    from . import styled
+
+    progress = Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        # What is done names files of a checkpoint: no markup.
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.fields[amount]}"),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=styled.console(stderr=True),
         transient=True,
-    ) as progress:
+    )
+    # It takes what is printed meanwhile, to show it above the bars, and interprets it: so that is escaped once more.
+    with progress, console.escaping():
         yield Bars(progress)

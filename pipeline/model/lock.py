@@ -21,7 +21,7 @@ from ..errors import InputError
 from ..files import strict_json
 from ..files.opening import read_text
 from ..tasks import Task
-from .address import ModelSource
+from .address import KINDS, ModelSource
 
 FORMAT = 1
 SUFFIX = ".lock"
@@ -90,6 +90,16 @@ class Lock:
         if self.license != other.license:
             lines.append(f"its licence is {other.license}, but was {self.license}")
         return lines + self.drift(other.files)
+
+    def foreign(self, model: ModelSource) -> list[str]:
+        """A line if what was locked is not of the model's kind, or another repository of the Hub: a lock that was
+        edited, or the lock of another config."""
+        source = self.sources[0] if self.sources else {}
+        if source.get("kind") != model.kind:
+            return [f"the model is {KINDS[model.kind].words}, but was of the kind {source.get('kind')}"]
+        if model.repo is not None and source.get("repo") != model.repo:
+            return [f"the model is {model.repo}, but was {source.get('repo')}"]
+        return []
 
     def stale(self, model: str, settings: Mapping[str, Any]) -> list[str]:
         """A line for each of the config's values that changed since it was locked."""

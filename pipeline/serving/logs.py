@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import gzip
-import shutil
-import tempfile
 import zlib
 from pathlib import Path
 
 from ..errors import StageError
+from ..files import private
 from . import diagnosis
 
 _SERVER, _MODEL = "ts_log.log", "model_log.log"
@@ -29,6 +28,7 @@ class Logs:
 
     def __init__(self, folder: Path, *, keep: Path | None, python: str) -> None:
         self.folder, self._keep, self._python = folder, keep, python
+        self._copy: private.Folder | None = None
 
     def deaths(self, name: str) -> int:
         """How often a worker of `name` has died."""
@@ -62,9 +62,23 @@ class Logs:
         return f"Its last output: {lines[-1][:200]}" if lines else ""
 
     def keep(self) -> Path:
-        """A copy of the logs that outlives the server."""
-        self._keep = self._keep or Path(tempfile.mkdtemp(prefix="mar-logs-"))
-        return Path(shutil.copytree(self.folder, self._keep, dirs_exist_ok=True))
+        """A copy of the logs that outlives the server, for this user only: handlers may log what they are asked."""
+        if self._keep is None:
+            self._copy = private.in_temporary("logs")
+            self._keep = self._copy.path
+            private.write(self._keep / private.UNFINISHED, b"")
+        self._keep.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for file in filter(Path.is_file, self.folder.iterdir()):
+            copy = self._keep / file.name
+            copy.unlink(missing_ok=True)
+            private.write(copy, file.read_bytes())
+        return self._keep
+
+    def close(self) -> None:
+        """Leave the copy to the user. If this process is killed instead, the next one removes it."""
+        if self._copy is not None:
+            self._copy.outlive()
+            self._copy = None
 
 
 def read(path: Path) -> str:

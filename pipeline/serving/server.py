@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import random
-import shutil
 import socket
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from types import TracebackType
 
 from ..archive.reader import Archive
 from ..errors import StageError
+from ..files import private
 from ..host.environment import passed, withheld
 from ..host.java import find_httpx, find_java, find_torchserve
 from ..host.process import end_group, ending_on_signals, environment, guard
@@ -140,14 +140,15 @@ class Server:
 
     def _start(self) -> None:
         self._exit.enter_context(ending_on_signals())
-        self.folder = Path(tempfile.mkdtemp(prefix="mar-serve-", dir=_short_temporary_folder()))
-        self._exit.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        temporary_folder = private.in_temporary("serve", _short_temporary_folder())
+        self.folder = self._exit.enter_context(temporary_folder)
         # TorchServe first reads an archive's name as a path in its working folder, so that folder has to be empty.
         self.cwd, logs, temporary = (self.folder / name for name in ("run", "logs", "tmp"))
         for folder in (self.cwd, logs, temporary):
             folder.mkdir()
         self.client = Client(self._httpx, self.ports, self.cwd / KEY_FILE, has_keys=self._has_keys)
         self.logs = Logs(logs, keep=self._keep, python=self._python)
+        self._exit.callback(self.logs.close)
         config = self.folder / "config.properties"
         config.write_text(self._properties(), encoding="utf-8")
         command = [
@@ -174,6 +175,8 @@ class Server:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                # The folder is in use as long as the server lives.
+                pass_fds=[temporary_folder.lock],
             )
         self._guard = guard(self._process.pid, self.folder)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from .. import ROOT
 from ..errors import InputError, StageError
+from ..files import private
 from ..host import environment as variables
 from . import warm
 from .limits import Limits, watched
@@ -130,9 +131,10 @@ def work(
     InputError if a tokenizer crashed it, else WorkerCrash.
     """
     folder = scratch / f"{op}-{uuid.uuid4().hex[:8]}"
-    folder.mkdir(parents=True)
+    folder.mkdir(mode=0o700, parents=True)
     job_file, log = folder / "job.json", folder / "log.txt"
-    job_file.write_text(json.dumps({"op": op, **job}), encoding="utf-8")
+    # Requests are in it, which are nobody else's business.
+    private.write(job_file, json.dumps({"op": op, **job}).encode())
     messages: list[dict[str, Any]] = []
     doing = [f"starting ({op})"]
     code: int | None = None

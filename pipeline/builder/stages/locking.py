@@ -26,7 +26,7 @@ def fitting(config: BuildConfig, *, strict: bool, note: Callable[[str], None]) -
                 fix=f"Write it, and keep it beside the config: {config.lock_command}",
             )
         return None
-    stale = beside.stale(config.model.name, config.handler.choosing_files)
+    stale = beside.stale(config.model.name, config.handler.choosing_files) or beside.foreign(config.model)
     if stale and strict:
         assert config.path is not None
         raise InputError(

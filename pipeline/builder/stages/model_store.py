@@ -26,6 +26,7 @@ from ...archive.model_store import (
     archives,
     date_after,
     folder_lock,
+    foreign_sums,
     read_sums,
     reads,
     renew,
@@ -38,6 +39,7 @@ from ...errors import MarError, StageError
 from ...files.tree import Entry, walk
 from ...host.environment import passed
 from ...serving.properties import config_properties
+from ...text import some
 from ..build import Build, Inputs
 from ..stage import FileProblem, Placing
 from . import replaced
@@ -140,7 +142,7 @@ def place(inputs: Inputs, forced: bool) -> bool:
     if not inputs.is_intact("archive"):
         raise Damaged(f"the archive {build.config.archive.name}")
     build.out.mkdir(parents=True, exist_ok=True)
-    with folder_lock(build.out):
+    with folder_lock(build.out, build.store.warn):
         if not forced and not status(inputs)[1]:
             return False
         _sweep(build.out)
@@ -164,6 +166,10 @@ def place(inputs: Inputs, forced: bool) -> bool:
             for entry in _files(inputs):
                 build.store.digests.know(build.out / entry.path, entry)
             replaced.remember(inputs)
+            if dropped := foreign_sums(build.out):
+                build.store.warn(
+                    f"Lines of {build.out / SUMS} are dropped, since they name no file below it: {some(dropped)}"
+                )
             for name, text in _texts(inputs).items():
                 renew(build.out, name, text)
         finally:

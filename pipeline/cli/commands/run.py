@@ -87,7 +87,7 @@ def explain(
     if html is not None:
         explanation.write(html, explanation.page(archive.stem, pairs))
     if as_json:
-        print(explanation.as_json(reply))
+        print(json.dumps(reply, ensure_ascii=False))
     elif html is not None:
         print(f"Written to {html}")
     else:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from ... import __version__
 from ...errors import InputError, MarError, StageError, disk_is_full
-from ..transfer import partial
+from ..transfer import partial, plaintext
 from ..transfer.partial import Partial
 
 if TYPE_CHECKING:
@@ -151,6 +151,15 @@ def endpoint() -> str:
     """The Hub's address, without its log-in."""
     address = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
     return address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()
+
+
+def openly() -> str | None:
+    """A warning if the user's token, or a log-in in HF_ENDPOINT, goes over the network unencrypted."""
+    from huggingface_hub import get_token
+
+    address = os.environ.get("HF_ENDPOINT") or ""
+    secret = "Your Hugging Face token" if get_token() else "The log-in in HF_ENDPOINT" if "@" in address else None
+    return plaintext.warning(address, secret, "HF_ENDPOINT") if secret else None
 
 
 def _not_the_hub(error: Exception) -> MarError:

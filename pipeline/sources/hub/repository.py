@@ -84,6 +84,8 @@ class Hub:
 
     def _ask(self, revision: str) -> str:
         """The commit of a revision; the same request gives its listing."""
+        if text := client.openly():
+            self.store.warn(text)
         commit, self._listing = listing.request(self.repo, revision)
         self._keep_listing(commit)
         return commit
@@ -250,6 +252,8 @@ class Hub:
     def _download(self, path: str, facts: Facts, snapshot: Snapshot, tick: Tick) -> Entry:
         from huggingface_hub import constants, hf_hub_download
 
+        if text := client.openly():
+            self.store.warn(text)
         size = int(facts["size"])
         if size > constants.MAX_HTTP_DOWNLOAD_SIZE:
             # The Hub serves such a large file by its own protocol (Xet) only, which its client implements.

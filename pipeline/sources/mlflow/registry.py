@@ -17,7 +17,9 @@ from ...errors import InputError, MarError, StageError
 from ...model.address import REGISTERED, find, without_secrets
 from ...model.lock import Locked
 from ..source import Fetched, Progress, Source
+from ..transfer import plaintext
 
+_SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
 
 
@@ -82,6 +84,10 @@ class Mlflow:
                 f"{self.where} is not in the cache, and --offline forbids the network.",
                 fix="Build once without --offline.",
             )
+        if any(os.environ.get(name) for name in _SECRETS):
+            for uri in {_registry(), _tracking()}:
+                if text := plaintext.warning(uri, "Your log-in to MLflow", "MLFLOW_TRACKING_URI"):
+                    self.store.warn(text)
         with self._errors(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # MLflow deprecates stages
             client = _client()
