@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from benchmarks.soak import Soak
 from mar_pipeline.answers.compare import differences
 from mar_pipeline.serving.server import Server
 from tests.support.mar import KINDS
@@ -110,6 +111,15 @@ def bad(random_: random.Random, task: str) -> tuple[str | None, bytes]:
     if random_.random() < 0.3:
         return JSON, json.dumps({**body, "surely_unknown": value}).encode()
     return JSON, json.dumps({**body, random_.choice(["text", "prompt", "context", *names]): value}).encode()
+
+
+def test_good_bad_and_hostile_requests_at_once_lose_no_answer_and_no_worker(
+    server: Server, built: dict[tuple[str, str], dict[str, Any]], mar: Any
+) -> None:
+    archives = [mar.folder / archive["path"] for (_, mode), archive in built.items() if mode == "pretrained"]
+    found = Soak(server, archives, 1).run(15, 32)
+    assert found.faults == []
+    assert all(sum(statuses.values()) > 20 for statuses in found.statuses.values())
 
 
 def test_a_thousand_bad_requests_hurt_no_good_one(server: Server) -> None:

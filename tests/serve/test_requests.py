@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -110,6 +111,24 @@ def test_a_stream_is_called_what_it_is_and_its_neighbours_json(server: Server) -
         assert kind(reply) == ["application/x-ndjson" if streamed else "application/json"]
         lines = reply.text.splitlines() if streamed else [reply.text]
         assert all(json.loads(line) for line in lines)
+
+
+def test_clients_that_leave_a_stream_hurt_no_other_request(server: Server) -> None:
+    body = json.dumps({"prompt": "once upon a", "stream": True, "parameters": {"max_new_tokens": 40}}).encode()
+    head = [
+        "POST /predictions/text_generation HTTP/1.1",
+        "Host: 127.0.0.1",
+        *(f"{name}: {value}" for name, value in server.client.authorization("inference").items()),
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+    ]
+    wanted = server.client.predict("text_generation", BODIES["text_generation"]).json()
+    for _ in range(6):
+        with socket.create_connection(("127.0.0.1", server.ports.inference), timeout=60) as client:
+            client.sendall("\r\n".join([*head, "", ""]).encode() + body)
+            assert client.recv(100).startswith(b"HTTP/1.1 200")
+    assert server.client.predict("text_generation", BODIES["text_generation"]).json() == wanted
+    assert server.logs.deaths("text_generation") == 0
 
 
 @pytest.mark.parametrize("task", BODIES)

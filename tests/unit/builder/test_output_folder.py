@@ -509,3 +509,30 @@ def test_large_files_are_read_before_a_worker_gets_them(tmp_path: Path, monkeypa
 def test_a_pipe_in_place_of_the_sums_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / SUMS)
     assert read_sums(tmp_path) == {}
+
+
+def test_lines_of_the_sums_that_lead_out_are_dropped_with_a_warning(build: Build) -> None:
+    told: list[str] = []
+    build.store._warn = told.append
+    (build.out.parent / "secret").write_text("x")
+    (build.out / "a").mkdir(parents=True)
+    (build.out / "notes.txt").write_text("x")
+    out = [
+        "../secret",
+        "/etc/passwd",
+        "a/../../secret",
+        "./notes.txt",
+        "model-store/../../secret",
+        "a//b",
+        "a/./b",
+        "a\\b",
+    ]
+    lines = [f"{'0' * 64}  {path}\n" for path in [*out, "notes.txt", "\x1b[31mx"]]
+    (build.out / SUMS).write_text("".join(lines))
+    runner.run(build, Events())
+    kept = [line.partition("  ")[2] for line in (build.out / SUMS).read_text().splitlines()]
+    assert kept == [f"model-store/{build.filename}", "notes.txt"]
+    assert [text for text in told if "are dropped" in text and "../secret" in text]
+    told.clear()
+    runner.run(again(build, "archive.version=2"), Events())
+    assert not [text for text in told if "are dropped" in text]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -80,6 +81,22 @@ def test_an_option_beside_a_lock_is_to_be_left_out(here: Path, capsys: Capture) 
     capsys.readouterr()
     _, error = failing(["plan", "c.yaml", "--locked", "--model", "./other"], capsys)
     assert "Leave the option out" in error
+
+
+@pytest.mark.parametrize(
+    "source",
+    [{"kind": "hub", "repo": "x/y", "commit": "0" * 40}, {"kind": "url", "url": "s3://b/x"}, {"kind": "starter"}],
+)
+def test_a_lock_of_another_kind_of_source_is_refused(here: Path, capsys: Capture, source: dict[str, str]) -> None:
+    assert command.run(["lock", "c.yaml"]) == 0
+    lock = json.loads(Path("c.yaml.lock").read_text())
+    Path("c.yaml.lock").write_text(json.dumps({**lock, "sources": [source]}))
+    capsys.readouterr()
+    _, error = failing(["plan", "c.yaml", "--locked"], capsys)
+    assert f"the model is a folder, but was of the kind {source['kind']}" in error
+    assert command.run(["plan", "c.yaml"]) == 0
+    assert "c.yaml.lock is not used" in capsys.readouterr().err
+    assert here
 
 
 def test_code_that_can_change_is_pinned_where_the_config_is(here: Path, capsys: Capture) -> None:
