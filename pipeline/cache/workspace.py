@@ -21,7 +21,7 @@ def workspace(store: Store) -> Iterator[Path]:
     """
     with ExitStack() as stack:
         try:
-            if _writable(store):
+            if in_cache := _writable(store):
                 stack.enter_context(store.in_use())
                 folder = stack.enter_context(store.scratch())
             else:
@@ -31,7 +31,7 @@ def workspace(store: Store) -> Iterator[Path]:
         try:
             yield folder
         except OSError as error:
-            raise of_the_disk(error, folder) or error from None
+            raise of_the_disk(error, store.root if in_cache else folder.parent) or error from None
 
 
 def _writable(store: Store) -> bool:
