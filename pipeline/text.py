@@ -25,6 +25,11 @@ def visible(text: str) -> str:
     return _UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
+def one_line(text: str) -> str:
+    """`visible`, with line breaks escaped too."""
+    return visible(text).replace("\n", "\\n")
+
+
 def shown(value: Any) -> str:
     """A value as the user would write it, on one line of at most 50 characters."""
     if isinstance(value, dict):
@@ -66,7 +71,7 @@ def near(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
 def table(title: Sequence[str], rows: Sequence[Sequence[str]], most: int | None = None) -> str:
     """A table as text, with a header; after the first `most` rows, the number of the others. Line breaks in a cell are
     escaped."""
-    every = [[visible(cell).replace("\n", "\\n") for cell in row] for row in (title, *rows[:most])]
+    every = [[one_line(cell) for cell in row] for row in (title, *rows[:most])]
     widths = [max(len(row[column]) for row in every) for column in range(len(title))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in every]
     more = len(rows) - len(every) + 1

@@ -181,7 +181,7 @@ def risk(root: Path) -> str | None:
         commands.append(_repair_command(above, above[0], recursive=False))
     return (
         f"Others can write to the cache at {root} ({first}: {_other_writers(first.stat(), above=first in above)}), "
-        f"and code in it runs in your builds.\n         To fix it: {'; '.join(commands)}"
+        f"and code in it runs in your builds.\nTo fix it: {'; '.join(commands)}"
     )
 
 

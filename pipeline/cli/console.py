@@ -99,15 +99,12 @@ def command() -> str:
 
 def failed(error: MarError) -> None:
     """Print an expected error, without a traceback."""
-    first, *rest = str(error).split("\n")
-    print(f"error: {first}", file=sys.stderr)
-    for line in rest:
-        print(f"       {line}", file=sys.stderr)
+    _say("error", str(error))
 
 
 def note(text: str) -> None:
     """Print a note."""
-    print(f"note: {text}", file=sys.stderr)
+    _say("note", text)
 
 
 def line(text: object) -> None:
@@ -117,4 +114,10 @@ def line(text: object) -> None:
 
 def warning(text: str) -> None:
     """Print a warning."""
-    print(f"warning: {text}", file=sys.stderr)
+    _say("warning", text)
+
+
+def _say(kind: str, text: str) -> None:
+    """Print a text with its kind in front; further lines are indented, so that they cannot look like another one's."""
+    indent = "\n" + " " * len(f"{kind}: ")
+    print(f"{kind}: {text.replace(chr(10), indent)}", file=sys.stderr)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..text import size
+from ..text import one_line, size
 from . import console
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Lines:
         if what != self._what or time.monotonic() - self._last_line > QUIET:
             self._what = what
             part = f" ({size(done)} of {size(total)})" if total and total > 10_000 else ""
-            self._line(f"  {what}{part}")
+            self._line(f"  {one_line(what)}{part}")
 
     def finished(self, _build: Build, done: Done) -> None:
         self._what = ""
@@ -80,7 +80,7 @@ class Bars:
 
 
 def _why(status: Status) -> str:
-    return "; ".join(map(str, status.reasons[:3]))
+    return one_line("; ".join(map(str, status.reasons[:3])))
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from ..errors import InputError
 from ..files import strict_json
 from ..files.opening import read_text
 from ..tasks import Task
+from ..text import visible
 from .address import KINDS, ModelSource
 
 FORMAT = 1
@@ -49,7 +50,8 @@ class Lock:
         """The text of the lock file; equal locks have equal texts."""
         files = {path: asdict(file) for path, file in sorted(self.files.items())}
         data = {"format": FORMAT, **asdict(self), "files": files}
-        return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+        # People read it, and its changes, on a terminal.
+        return visible(json.dumps(data, indent=2, ensure_ascii=False)) + "\n"
 
     def part(self, number: int, path: Path) -> Locked:
         """The lock of the source `number` (0 is the model, 1 an adapter's base model); `path` is the lock file."""

@@ -20,6 +20,7 @@ from ...files.tree import scan
 from ...host import toolchain
 from ...host.chips import CHIPS
 from ...portable.graph import NO_CHIP
+from ...text import visible
 from ...workers.client import stop, work
 from .. import resolve
 from ..build import Inputs, Job
@@ -83,7 +84,8 @@ def run(job: Job) -> Kept:
         {"request": request, "expected": wanted, **answer}
         for request, wanted, answer in zip(requests, expected, answers, strict=True)
     ]
-    (job.folder / REPORT).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = visible(json.dumps(report, indent=2, ensure_ascii=False))
+    (job.folder / REPORT).write_text(text + "\n", encoding="utf-8")
     return Kept()
 
 

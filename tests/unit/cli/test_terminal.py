@@ -313,6 +313,14 @@ def test_checkpoints_are_quoted(here: Path, changes: dict[str, Any]) -> None:
         output(*words, "--model", "./model")
 
 
+def test_a_text_of_several_lines_looks_like_no_message_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    for say in (console.note, console.warning):
+        say("a label\nerror: nothing\nnote: b")
+    console.failed(StageError("a", "b\nerror: c"))
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(":")[0] for line in lines if not line.startswith(" ")] == ["note", "warning", "error"]
+
+
 @pytest.mark.parametrize(
     "change",
     [
