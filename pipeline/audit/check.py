@@ -17,12 +17,11 @@ from typing import Any
 
 from ..archive.findings import SHOWN, Finding, Findings
 from ..archive.members import Refused
-from ..archive.reader import DAMAGE, MANIFEST, PROVENANCE, Archive
+from ..archive.reader import MANIFEST, PROVENANCE, Archive
 from ..files import pointers
 from ..model.checkpoint import VOCABULARIES
-from ..portable.handler import BUILT_IN
-from ..text import printable, some
-from . import entry_point, layout, pickles, server_rules
+from ..text import printable
+from . import handler_code, layout, server_rules
 from .survey import Survey, survey
 
 _OURS = (PROVENANCE, MANIFEST)
@@ -44,18 +43,17 @@ def check(path: Path) -> dict[str, Any]:
         archive = Archive(path)
     except Refused as refused:
         return _result(path, path.name.partition(".")[0], Survey(), list(refused.findings))
-    read = survey(archive)
+    read = survey(archive, examined=True)
     findings = [
         *_damage(read),
         *_pointers(read),
         *layout.findings(archive),
         *_record(read),
         *server_rules.manifest(archive.manifest, read),
-        *_handler(archive.manifest, read),
+        *handler_code.findings(archive.manifest, read),
         *_settings(archive.manifest, read),
-        *_pickled(archive, read),
+        *_harmless(archive, read),
         *_tokenizer(read),
-        *_own_code(read),
     ]
     return _result(path, archive.name, read, findings)
 
@@ -143,56 +141,6 @@ def _digests(read: Survey) -> dict[str, str] | None:
         return None
 
 
-def _handler(manifest: dict[str, Any], read: Survey) -> Findings:
-    model = manifest["model"]
-    named = model.get("handler")
-    for path in sorted(path for path in read.files if path.endswith(".py")):
-        source = read.text(path)
-        try:
-            if source is None:
-                raise SyntaxError("it is not UTF-8, or too large")
-            entry_point.Module(source)
-        except SyntaxError as error:
-            line = f" (line {error.lineno})" if error.lineno else ""
-            yield Finding("error", path, f"is not valid Python: {error.msg}{line}; importing it fails", "Fix the file.")
-    if not isinstance(named, str) or not named:
-        what = "does not name a handler: TorchServe uses its default one"
-        yield Finding("warning", MANIFEST, what, "Pack one: torch-model-archiver --handler FILE.")
-        return
-    if manifest.get("runtime") == "LSP":
-        return
-    name, _, function = named.partition(":")
-    module = name.removesuffix(".py").rpartition("/")[2].replace(".", "/")
-    file = next((path for path in (f"{module}.py", f"{module}/__init__.py") if path in read.files), None)
-    if file is None:
-        if module not in BUILT_IN and read.whole and f"{module}.py" not in read.damaged:
-            what = f"names the handler {named}, which is neither in the archive nor built into TorchServe"
-            yield Finding("error", MANIFEST, what, "Pack its file at the archive's root.")
-    else:
-        yield from _entry(file, function or None, read)
-    model_file = model.get("modelFile")
-    code = _module(read, model_file) if isinstance(model_file, str) else None
-    if code and len(code.classes) != 1:
-        what = f"defines {len(code.classes)} classes: TorchServe's built-in handlers expect exactly one, the model"
-        yield Finding("warning", str(model_file), what, "Keep one, and import the others from another file.")
-
-
-def _entry(path: str, function: str | None, read: Survey) -> Findings:
-    code = _module(read, path)
-    for wrong in code.entry(function) if code else ():
-        level: Any = "warning" if "instead" in wrong else "error"
-        yield Finding(
-            level, path, wrong, "Keep one class with initialize and handle, or one function handle(data, context)."
-        )
-
-
-def _module(read: Survey, path: str) -> entry_point.Module | None:
-    try:
-        return entry_point.Module(read.text(path) or "") if path in read.contents else None
-    except SyntaxError:
-        return None
-
-
 def _settings(manifest: dict[str, Any], read: Survey) -> Findings:
     model = manifest["model"]
     for key, rules in (("configFile", server_rules.settings), ("requirementsFile", server_rules.requirements)):
@@ -201,27 +149,14 @@ def _settings(manifest: dict[str, Any], read: Survey) -> Findings:
             yield from rules(named, read.text(named))
 
 
-def _pickled(archive: Archive, read: Survey) -> Findings:
+def _harmless(archive: Archive, read: Survey) -> Findings:
+    """The files that are not known to be harmless. Those that other findings are about are left to these."""
+    config = archive.manifest["model"].get("configFile")
+    told = {config, *([PROVENANCE] if _digests(read) is None else [])}
     for path, file in read.files.items():
-        pickled = file.pickled
-        if file.start.startswith(b"PK\3\4"):
-            try:
-                with archive.open(path) as stream:
-                    pickled = pickles.look_in_zip(stream)
-            except (*DAMAGE, KeyError):
-                what = "begins like a zip file but is not one: torch.load and torch.jit.load refuse it"
-                yield Finding("warning", path, what, "Save it again.")
-                continue
-        if pickled is None:
-            continue
-        if pickled.harmful:
-            calls = some(list(pickled.harmful))
-            what = f"is {pickled.kind} that calls {calls} when it is loaded: a model does not need that"
-            yield Finding("error", path, what, "Do not load it; find out where it comes from.")
-        else:
-            names = f" (it names {some(list(pickled.names))})" if pickled.names else ""
-            what = f"is {pickled.kind}{names}: loading it may run any code, with the server's rights"
-            yield Finding("error", path, what, "Save weights as safetensors.")
+        problem = file.problem
+        if problem and (problem.pickled or path not in told):
+            yield Finding(problem.level, path, problem.what, problem.do)
 
 
 def _pointers(read: Survey) -> Findings:
@@ -230,22 +165,6 @@ def _pointers(read: Survey) -> Findings:
         if pointers.is_pointer(file.start):
             what = "is a Git LFS pointer, and not the file itself: the worker dies while it loads"
             yield Finding("error", path, what, "Run `git lfs pull` where the archive was made, and make it again.")
-
-
-def _own_code(read: Survey) -> Findings:
-    """Python code of the model repository that the build was allowed to run (remote_code)."""
-    try:
-        named = [str(path) for path in json.loads(read.text(PROVENANCE) or "")["source"]["remote_code"]]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return
-    if packed := [path for path in named if path in read.files]:
-        when = (
-            "which ran when it was traced"
-            if "graph.json" in read.files
-            else "which the server runs when it loads the model"
-        )
-        what = f"has code that came with the model, {when}: {some(packed)}"
-        yield Finding("note", "", what, "mar inspect shows where the model came from.")
 
 
 def _tokenizer(read: Survey) -> Findings:

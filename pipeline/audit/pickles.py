@@ -1,34 +1,60 @@
-"""Detects pickles by their bytes: loading one runs any code that it names."""
+"""Detects pickles by their bytes: loading one runs any code that it names.
+
+A pickle has no signature. So a file is followed opcode by opcode from its first byte, as `pickle.load` and torch.load
+would (`opcodes`): in any protocol, whatever its name and whatever stands in front of PROTO.
+"""
 
 from __future__ import annotations
 
-import pickletools
-import struct
-import zipfile
-import zlib
+import re
 from dataclasses import dataclass
-from typing import IO
 
-_LOOK = 1 << 20
-"""Bytes of a pickle that are parsed: names and classes of tensors come before their values."""
+from . import opcodes
 
-_OPCODES = frozenset(opcode.code.encode("latin-1") for opcode in pickletools.opcodes)
-_SUFFIXES = (".pkl", ".pickle", ".joblib")
-_STRINGS = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE", "STRING", "BINSTRING", "SHORT_BINSTRING")
+WINDOW = 1 << 20
+"""The first bytes of a file that are followed: names and classes of tensors come before their values."""
 
-# Modules that a saved model does not need, and that an attack would use.
+SUFFIXES = (".pkl", ".pickle", ".joblib")
+_TORCH = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46"  # the magic number of torch.serialization, as protocol 2
+_IN_A_ROW = 8  # torch.save before 1.6 wrote four pickles
+
+# Modules and functions that weights do not need, and that an attack would use. Only the words of an error depend on
+# them: every pickle is one. The knowledge is that of picklescan's and fickling's lists, and of published bypasses.
 # fmt: off
 _HARMFUL_MODULES = frozenset((
-    "os", "posix", "nt", "subprocess", "sys", "runpy", "socket", "shutil", "pty", "ctypes", "importlib", "webbrowser",
-    "code", "pdb", "asyncio", "multiprocessing", "urllib", "http", "requests",
+    "os", "posix", "nt", "ntpath", "posixpath", "subprocess", "_posixsubprocess", "_winapi", "sys", "runpy", "socket",
+    "_socket", "ssl", "shutil", "pty", "ctypes", "_ctypes", "importlib", "pkgutil", "imp", "zipimport", "webbrowser",
+    "code", "codeop", "pdb", "bdb", "trace", "timeit", "profile", "cProfile", "doctest", "pydoc", "idlelib", "lib2to3",
+    "asyncio", "multiprocessing", "concurrent", "threading", "_thread", "signal", "urllib", "urllib2", "http",
+    "httplib", "ftplib", "smtplib", "telnetlib", "xmlrpc", "requests", "aiohttp", "httpx", "pickle", "_pickle",
+    "cPickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "types", "functools", "operator", "_operator",
+    "inspect", "gc", "io", "_io", "pathlib", "tempfile", "glob", "fileinput", "linecache", "logging", "venv",
+    "ensurepip", "pip", "distutils", "setuptools", "commands", "platform", "getpass", "sqlite3", "uuid", "test",
+    "antigravity", "site", "atexit", "cffi", "numexpr",
+))
+_HARMFUL_PARTS = (
+    "numpy.f2py", "numpy.testing", "numpy.distutils", "torch.serialization.load", "torch.load", "torch.hub",
+    "torch.jit.load", "torch.utils", "torch._dynamo", "torch._inductor", "torch.fx", "torch.distributed",
+    "torch.multiprocessing", "torch.package", "torch.storage._load_from_bytes", "torch.jit.unsupported_tensor_ops",
+    "pandas.io", "pandas.read_pickle", "tensorflow",
+)
+_HARMFUL_BUILTINS = frozenset((
+    "eval", "exec", "execfile", "compile", "open", "file", "apply", "getattr", "setattr", "delattr", "vars", "map",
+    "filter", "globals", "locals", "breakpoint", "input", "__import__", "__build_class__", "reload",
 ))
 # fmt: on
-_HARMFUL_BUILTINS = frozenset(("eval", "exec", "compile", "open", "__import__", "globals", "breakpoint"))
+
+# A name that can be imported, "?" for a part that is computed. Text that begins with a c is not taken for one.
+_IMPORTED = re.compile(r"[\w.?]+")
+
+
+class Undecided(Exception):
+    """Whether a file is a pickle depends on more bytes of it than were given."""
 
 
 @dataclass(frozen=True)
 class Pickled:
-    """The kind of file, and the functions and classes that loading it imports, as far as they were parsed."""
+    """The kind of file, and the functions and classes that loading it imports, as far as they were followed."""
 
     kind: str
     names: tuple[str, ...] = ()
@@ -40,108 +66,36 @@ class Pickled:
 
 
 def _harmful(name: str) -> bool:
-    module, _, word = name.rpartition(".")
-    if module in ("builtins", "__builtin__"):
-        return word in _HARMFUL_BUILTINS
-    return module.partition(".")[0] in _HARMFUL_MODULES
+    # Either part of a name may have dots: `os` and `path.join`, or `os.path` and `join`.
+    first, _, rest = name.partition(".")
+    if first in ("builtins", "__builtin__"):
+        return rest.partition(".")[0] in _HARMFUL_BUILTINS
+    return first in _HARMFUL_MODULES or name.startswith(_HARMFUL_PARTS)
 
 
-def look(start: bytes, path: str, *, whole: bool) -> Pickled | None:
-    """Detect a pickle by the first bytes of a file, or all of them (`whole`); None if it is not one.
+def look(start: bytes, size: int | None, *, other: bool = False) -> Pickled | None:
+    """The pickle in a file of `size` bytes (None: unknown) that begins with `start`; None if reading it as one fails
+    before it imports anything.
 
-    For zip files, as torch.save writes them, use `look_in_zip`.
+    A file that is of another kind already (`other`), such as text, may begin like a pickle by chance. It is one only if
+    reading it calls something that can be imported. Raises Undecided if that depends on bytes after `start`.
     """
-    if start[:6] == b"\x93NUMPY":
-        return Pickled("a NumPy array of objects") if _objects(start) else None
-    if start[:2] == b"\x1f\x8b" or start[:1] == b"\x78":
-        # joblib's compression.
-        try:
-            inner = zlib.decompressobj(47).decompress(start, _LOOK)
-        except zlib.error:
-            inner = b""
-        if pickled := _raw(inner, whole=False):
-            return Pickled("a compressed pickle", pickled.names)
-    if pickled := _raw(start, whole=whole):
-        return pickled
-    if path.endswith(_SUFFIXES) and not start.startswith(b"PK\3\4"):
-        return Pickled("a pickle by its name")
-    return None
-
-
-def look_in_zip(stream: IO[bytes]) -> Pickled | None:
-    """Detect a pickle in a zip file; None if loading the file unpickles nothing. TorchScript pickles its constants too,
-    but torch.jit has its own reader, which runs no code. Raises zipfile.BadZipFile."""
-    with zipfile.ZipFile(stream) as opened:
-        names = opened.namelist()
-        last = {name.rpartition("/")[2] for name in names}
-        if "constants.pkl" in last and any("code/" in name for name in names):
-            return None
-        for name in names:
-            with opened.open(name) as member:
-                start = member.read(_LOOK if name.endswith(_SUFFIXES) else 1024)
-            pickled = look(start, name, whole=False)
-            if pickled and name.rpartition("/")[2] == "data.pkl":
-                return Pickled("a file of torch.save", pickled.names)
-            if pickled:
-                return Pickled(f"a zip file with {pickled.kind} in it", pickled.names)
-    return None
-
-
-def _raw(data: bytes, *, whole: bool) -> Pickled | None:
-    """A pickle of protocol 2 to 5, or several in a row, as torch.save wrote before version 1.6."""
-    if len(data) < 3 or data[0] != 0x80 or data[1] not in (2, 3, 4, 5) or data[2:3] not in _OPCODES:
-        return None
     names: dict[str, None] = {}
-    at, count = 0, 0
-    while data[at : at + 1] == b"\x80" and count < 8:
-        ended = _names(data, at, names)
-        if ended is None:
+    at, found, called = 0, False, False
+    for _ in range(_IN_A_ROW):
+        trace = opcodes.follow(start, at, size)
+        names |= trace.names
+        called |= trace.called or (trace.stopped and bool(trace.names))
+        found |= trace.stopped or bool(trace.names) or (trace.cut and start[:1] == b"\x80")
+        at = trace.end
+        if not trace.stopped:
             break
-        at, count = ended, count + 1
-    if whole and not count:
+    if other:
+        names = {name: None for name in names if _IMPORTED.fullmatch(name)}
+        if trace.cut and not (called and names):
+            raise Undecided
+        found = called and bool(names)
+    if not found:
         return None
-    kind = "a file of torch.save (before 1.6)" if data.startswith(b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46") else "a pickle"
+    kind = "a file of torch.save (before 1.6)" if start.startswith(_TORCH) else "a pickle"
     return Pickled(kind, tuple(names))
-
-
-def _names(data: bytes, at: int, names: dict[str, None]) -> int | None:
-    """Add the names that the pickle at offset `at` imports. Returns the offset after its end, None if it is truncated
-    or malformed."""
-    texts: list[str] = []
-    memo: dict[int, str] = {}
-    top = ""
-    try:
-        for opcode, argument, place in pickletools.genops(memoryview(data)[at:].tobytes()):
-            if opcode.name in ("GLOBAL", "INST"):
-                names[str(argument).replace(" ", ".")] = None
-            elif opcode.name == "STACK_GLOBAL" and len(texts) > 1:
-                names[".".join(texts[-2:])] = None
-            elif opcode.name == "MEMOIZE":
-                memo[len(memo)] = top
-                continue
-            elif opcode.name in ("PUT", "BINPUT", "LONG_BINPUT"):
-                memo[int(str(argument))] = top
-                continue
-            elif opcode.name == "STOP":
-                return at + int(place or 0) + 1
-            top = ""
-            if opcode.name in _STRINGS:
-                top = str(argument)
-            elif opcode.name in ("GET", "BINGET", "LONG_BINGET"):
-                top = memo.get(int(str(argument)), "")
-            if top:
-                texts = [*texts[-1:], top]
-    except Exception:  # on malformed bytes, pickletools raises anything
-        return None
-    return None
-
-
-def _objects(start: bytes) -> bool:
-    """Whether a .npy file has pickled objects as values, by its header (NEP 1)."""
-    wide = start[6:7] >= b"\x02"
-    form, first = ("<I", 12) if wide else ("<H", 10)
-    if len(start) < first:
-        return False
-    (length,) = struct.unpack_from(form, start, 8)
-    header = start[first : first + min(length, 1024)]
-    return b"|O'" in header or b"'O'" in header

@@ -75,13 +75,16 @@ def test_arrays_of_objects_are_pickles_and_arrays_of_numbers_are_not(tmp_path: P
     assert sorted(line.partition(":")[0] for line in said) == ["many.npz", "objects.npy"]
 
 
-def test_a_pickle_of_the_first_protocols_is_known_by_its_name() -> None:
-    data = pickle.dumps({}, 0)
-    assert pickles.look(data, "a/x.pkl", whole=True) == pickles.Pickled("a pickle by its name")
-    assert pickles.look(data, "a/x.txt", whole=True) is None
+def test_a_pickle_without_code_is_one_too(tmp_path: Path) -> None:
+    files: dict[str, bytes | None] = {"a.pkl": pickle.dumps({}, 0), "b.pkl": b"no pickle at all", "c.bin": b"N."}
+    said = findings(make(tmp_path, files), "error")
+    assert sorted(line.partition(":")[0] for line in said) == ["a.pkl", "b.pkl", "c.bin"]
+    assert [line for line in said if line.startswith("b.pkl: is a pickle by its name")]
 
 
-def test_bytes_that_only_begin_like_a_pickle_are_none() -> None:
-    assert pickles.look(b"\x80\x02" + bytes(100), "x.bin", whole=True) is None
-    assert pickles.look(b"\x80\x04\xff\xff\xff", "x.bin", whole=True) is None
-    assert pickles.look(b"\x80\x02}" + bytes(100), "x.bin", whole=True) is None
+@pytest.mark.parametrize("start", [b"\x80\x02", b"\x80\x04\xff\xff\xff", b"\x80\x02}"])
+def test_bytes_that_only_begin_like_a_pickle_are_none(start: bytes) -> None:
+    data = start + bytes(100)
+    with pytest.raises((pickle.UnpicklingError, EOFError, KeyError, ValueError)):
+        pickle.loads(data)
+    assert pickles.look(data, len(data)) is None
