@@ -11,4 +11,5 @@ from tests.support.archiver import FILES
 @pytest.fixture(autouse=True)
 def released_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests' handlers count as those of a release; tests of what is said about others replace this fixture."""
-    monkeypatch.setattr(released, "is_released", lambda path, _sha256: path in FILES)
+    real = released.is_released
+    monkeypatch.setattr(released, "is_released", lambda path, sha256: path in FILES or real(path, sha256))
