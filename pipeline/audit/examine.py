@@ -5,6 +5,7 @@ A file that holds others (a zip file, a compressed one) is harmless if all that 
 
 from __future__ import annotations
 
+import time
 import zipfile
 
 from ..files import pointers
@@ -27,6 +28,8 @@ def problem(file: Content, budget: Budget, depth: int = 0) -> Problem | None:
     """The first reason why a file is not known to be harmless; None if it is."""
     if not file.size or pointers.is_pointer(file.start):
         return None  # a pointer has a finding of its own
+    if time.monotonic() > budget.until:
+        return Problem(f"is not examined: the other files took more than {packed.SECONDS} s", _UNPACK)
     if depth > DEEPEST:
         return Problem(f"has more than {DEEPEST} files in one another, and is not examined", _UNPACK)
     try:

@@ -31,6 +31,9 @@ _FOREIGN = (
 _BINARY = frozenset((*PICKLES, *PROGRAMS, *_FOREIGN))
 """Suffixes of files that are not text, so a text of such a name is something else than it says."""
 
+_MOST_PIECES = 16 << 20
+"""Bytes of a SentencePiece model that are examined: a quarter of a million pieces take five million."""
+
 _IMAGES = {
     ".png": b"\x89PNG\r\n\x1a\n",
     ".jpg": b"\xff\xd8\xff",
@@ -88,7 +91,7 @@ def _sentencepiece(file: Content) -> str:
     if not _text(file):
         return ""
     data, at = file.whole, 0
-    if data is None or not _message(data, {1: 2, 2: 2, 3: 2, 4: 2, 5: 2}):
+    if data is None or len(data) > _MOST_PIECES or not _message(data, {1: 2, 2: 2, 3: 2, 4: 2, 5: 2}):
         return "is neither text nor a SentencePiece model"
     while at < len(data):
         number, begin, at = _field(data, at)

@@ -6,11 +6,12 @@ import bz2
 import io
 import lzma
 import tarfile
+import time
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..archive import zip_directory
@@ -22,6 +23,8 @@ from .content import HELD, TAIL, Content
 MOST_BYTES = 512 << 20
 """The most bytes that are unpacked from the files of an archive that hold others, of all of them together."""
 MOST_MEMBERS = 20_000
+SECONDS = 600
+"""The time after which no further file of an archive is examined. The files of a large model take a few seconds."""
 
 NOT_EXAMINED = {
     b"\x28\xb5\x2f\xfd": "a zstd file",
@@ -51,10 +54,11 @@ class Unexamined(Exception):
 
 @dataclass
 class Budget:
-    """What may still be unpacked."""
+    """What may still be unpacked, and until when (`time.monotonic`)."""
 
     bytes: int = MOST_BYTES
     members: int = MOST_MEMBERS
+    until: float = field(default_factory=lambda: time.monotonic() + SECONDS)
 
     def spend(self, size: int) -> None:
         """Count one file of that many bytes. Raises Unexamined if that is too much."""

@@ -58,7 +58,7 @@ REFUSED = frozenset(
 )  # fmt: skip
 """Operations of torch that read or write files or the network, and names that nothing in a graph needs."""
 
-_MOST_CODE = 32 << 20
+_MOST_CODE = 16 << 20
 """Bytes of code that are examined, of all of a file's records together."""
 _MOST_PICKLED = 64 << 20
 
@@ -84,9 +84,11 @@ def operations() -> frozenset[str]:
 
 
 def is_one(names: Collection[str]) -> bool:
-    """Whether a zip file with members of these names claims to be TorchScript: torch.load and torch.jit.load decide it
-    by constants.pkl."""
-    return any(name.lower().rpartition("/")[2] == "constants.pkl" for name in names)
+    """Whether a zip file with members of these names may be read as TorchScript: torch.load decides it by
+    constants.pkl, torch.jit.load takes model.json for its first format, and both run what is in code/."""
+    marks = ("constants.pkl", "model.json", "attributes.pkl", "bytecode.pkl")
+    paths = [name.lower().split("/") for name in names]
+    return any(path[-1] in marks or path[1:2] == ["code"] for path in paths)
 
 
 def check(names: Collection[str], read: Callable[[str, int], bytes]) -> list[str]:

@@ -25,6 +25,7 @@ import pytest
 import yaml
 
 from mar_pipeline.archive.reader import Archive
+from mar_pipeline.audit.check import check
 from mar_pipeline.host.toolchain import versions
 from mar_pipeline.serving.server import Server
 from tests.support import reference_example, tiny, toolchain
@@ -141,6 +142,7 @@ def test_every_encoder_task_builds_and_answers_like_the_original(
     report = json.loads((hosts[chip].mar.out / "reports" / f"{family}-{task}.json").read_text())
     assert report["largest_difference"] <= 1e-3
     held = Archive(Path(archive["path"]))
+    assert check(held.path)["findings"] == []
     names = {member.path for member in held.members()}
     assert {"model-16.pt", "model-32.pt", "graph.json", "tokenizer.json", "handlers/runtimes/neuron.py"} <= names
     assert not {"model.safetensors", "model.pt"} & names

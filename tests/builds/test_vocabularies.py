@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mar_pipeline.audit.check import check
 from mar_pipeline.errors import InputError
 from mar_pipeline.workers import vocabularies
 from tests.support import tiny
@@ -114,6 +115,7 @@ def test_a_sentencepiece_model_alone_is_built_and_tokenizes_as_transformers_does
     )
     folder = alone(fresh_mar.folder / "own", family, name, (fresh_mar.folder / "spm.model").read_bytes(), **settings)
     (archive,) = fresh_mar.build("--model", folder)
+    assert check(Path(archive["path"]))["findings"] == []
     text = "The staff was kind, and Maria moved to Lisbon in 2023."
     (expected,) = pipeline("text-classification", model=str(folder))(text)
     answer = json.loads(fresh_mar("run", archive["path"], "--input", json.dumps({"text": text})).stdout)

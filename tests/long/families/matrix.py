@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from mar_pipeline.audit.check import check
 from mar_pipeline.builder import session
 from mar_pipeline.cache.store import Store
 from mar_pipeline.config import build_config
@@ -90,9 +91,11 @@ def _build(place: Path, checkpoint: Path, case: Case) -> Outcome:
 
 
 def _told_apart(out: Path, case: Case) -> None:
-    """A model that answers all samples alike would agree with anything."""
+    """A model that answers all samples alike would agree with anything. `mar check` finds nothing in any archive."""
     (report,) = (out / "reports").iterdir()
     told = json.loads(report.read_text(encoding="utf-8"))
     answers = {json.dumps(one["expected"]) for one in told["samples"]}
     assert told["verified"], case
+    (archive,) = (out / "model-store").glob("*.mar")
+    assert check(archive)["findings"] == [], case
     assert len(answers) == len(told["samples"]), f"{case}: some samples have the same answer"

@@ -203,11 +203,43 @@ def test_what_is_not_known_to_be_harmless_is_an_error(name: str) -> None:
     assert_refused(*HIDDEN[name])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("path", "data"),
+    [
+        ("x.bin", evil(0)),
+        ("x.bin", b"N0" + evil(4)),
+        ("x.dat", tarred(storages=evil(2), tensors=evil(2), pickle=evil(2))),
+        ("x.pt", zipped(a__data_dot_pkl=evil(2), a__version=b"3\n", a__byteorder=b"little")),
+        ("x.pt", zipped(A__DATA_dot_PKL=evil(2), A__VERSION=b"3\n", a__byteorder=b"little")),
+        ("x.safetensors", polyglot()),
+    ],
+    ids=["protocol 0", "N0", "tar", "zip", "upper case", "safetensors"],
+)
+def test_torch_load_runs_these(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: str, data: bytes) -> None:
+    import torch
+
+    monkeypatch.setenv(RAN, "")
+    (tmp_path / path).write_bytes(data)
+    try:
+        torch.load(tmp_path / path, weights_only=False)
+    except Exception as error:
+        print(error)
+    assert os.environ[RAN] == "1", "this disguise is none for torch"
+    assert_refused(path, data)
+
+
 def nested(levels: int) -> bytes:
     data = b"text"
     for _ in range(levels):
         data = gzip.compress(data)
     return data
+
+
+def test_an_archive_is_examined_up_to_a_time() -> None:
+    found = examine.problem(packed.held("x.txt", b"text"), packed.Budget(until=0))
+    assert found is not None
+    assert "is not examined" in found.what
 
 
 def test_files_in_files_are_examined_down_to_a_depth() -> None:

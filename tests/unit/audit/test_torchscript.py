@@ -110,6 +110,17 @@ def test_what_torch_does_not_write_is_refused(record: str, data: bytes, said: st
     assert said in refused(script(**{record: data}))
 
 
+@pytest.mark.parametrize("left", ["m/model.json", "m/code/x.py", "m/CODE/x.py", "m/attributes.pkl"])
+def test_torchscript_of_other_formats_is_refused(left: str) -> None:
+    """torch.jit.load reads a model.json of its first format, in which constants.pkl is not needed."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as opened:
+        opened.writestr("m/version", b"1\n")
+        opened.writestr(left, b"{}")
+        opened.writestr("m/code/y.py", b"torch.save(1, '/tmp/x')\n")
+    assert "is TorchScript" in refused(made.getvalue())
+
+
 def test_the_code_is_examined_up_to_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torchscript, "_MOST_CODE", 100)
     assert "too large to be examined" in refused(script())
