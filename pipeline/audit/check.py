@@ -1,9 +1,10 @@
 """Checks a finished archive: against its own record, against TorchServe's rules, and for harmful contents.
 
-An error: the archive does not load, is served with other settings than it states, is not what was built, runs code that
-is not a handler's, or is not pinned. A warning: it loads, but something in it has no effect. A note: something cannot
-be checked. The record (provenance.json) itself is not verified: whoever changes a file can change the record too, and
-only a signature protects against that.
+An error: the archive does not load, is served with other settings than it states, is not what was built, is not pinned,
+or has a file that is not known to be harmless. A warning: it loads, but something in it has no effect, or only some
+programs read it. A note: something cannot be checked, such as code that is not a released handler. The record
+(provenance.json) itself is not verified: whoever changes a file can change the record too, and only a signature
+protects against that.
 """
 
 from __future__ import annotations
