@@ -153,13 +153,14 @@ def endpoint() -> str:
     return address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()
 
 
-def openly() -> str | None:
-    """A warning if the user's token, or a log-in in HF_ENDPOINT, goes over the network unencrypted."""
+def warn_of_plaintext(warn: Callable[[str], None]) -> None:
+    """Warn if the user's token, or a log-in in HF_ENDPOINT, goes over the network unencrypted."""
     from huggingface_hub import get_token
 
     address = os.environ.get("HF_ENDPOINT") or ""
     secret = "Your Hugging Face token" if get_token() else "The log-in in HF_ENDPOINT" if "@" in address else None
-    return plaintext.warning(address, secret, "HF_ENDPOINT") if secret else None
+    if secret and (text := plaintext.warning(address, secret, "HF_ENDPOINT")):
+        warn(text)
 
 
 def _not_the_hub(error: Exception) -> MarError:

@@ -84,8 +84,7 @@ class Hub:
 
     def _ask(self, revision: str) -> str:
         """The commit of a revision; the same request gives its listing."""
-        if text := client.openly():
-            self.store.warn(text)
+        client.warn_of_plaintext(self.store.warn)
         commit, self._listing = listing.request(self.repo, revision)
         self._keep_listing(commit)
         return commit
@@ -117,9 +116,8 @@ class Hub:
         files = snapshot.listing()
         if not files:
             raise self._not_cached(self.commit)
-        about = card_of(files)
         licence = None
-        if about:
+        if about := card_of(files):
             with opened(snapshot.file(about)) as stream:
                 licence = card.license_in(stream.read(card.HEAD).decode("utf-8", "replace"))
         return {"files": files, "license": licence}
@@ -252,8 +250,7 @@ class Hub:
     def _download(self, path: str, facts: Facts, snapshot: Snapshot, tick: Tick) -> Entry:
         from huggingface_hub import constants, hf_hub_download
 
-        if text := client.openly():
-            self.store.warn(text)
+        client.warn_of_plaintext(self.store.warn)
         size = int(facts["size"])
         if size > constants.MAX_HTTP_DOWNLOAD_SIZE:
             # The Hub serves such a large file by its own protocol (Xet) only, which its client implements.
