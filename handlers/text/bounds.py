@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SECONDS = 5
-"""The most time for a conversation. The usual templates take milliseconds."""
+"""The most time of the processor for a conversation, however busy the machine is. The usual templates take
+milliseconds."""
 
 MEMORY = 256 << 20
 """The most bytes of memory, beside what the process has already."""
@@ -49,13 +50,13 @@ def _little_time() -> Iterator[None]:
     def end(*_: Any) -> None:
         raise Excess(f"it takes more than {SECONDS} s")
 
-    before = signal.signal(signal.SIGALRM, end)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    before = signal.signal(signal.SIGVTALRM, end)
+    signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
 
 
 @contextmanager

@@ -13,17 +13,17 @@ from pathlib import Path
 @contextmanager
 def bounded(seconds: float, memory: int | None = None) -> Iterator[None]:
     """Within the context, this process may take `memory` bytes more than it has: a larger object raises MemoryError,
-    or ends the process (SIGABRT). After `seconds` it is ended by SIGALRM, even in native code; the parent says why.
-    Only for work without threads, since those would meet the limit too."""
+    or ends the process (SIGABRT). After `seconds` of computing (a busy machine counts less) it is ended by SIGVTALRM,
+    even in native code; the parent says why. Only for work without threads, since those would meet the limit too."""
     before = resource.getrlimit(resource.RLIMIT_DATA)
     if memory is not None:
         _limit(memory, *before)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.signal(signal.SIGVTALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         resource.setrlimit(resource.RLIMIT_DATA, before)
 
 

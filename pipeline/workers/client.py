@@ -195,7 +195,7 @@ def work(
 def _refuse_tokenizer(op: str, number: int, doing: str) -> None:
     """Raises InputError if a worker ended itself because the model's files take too long (`bounded`), or if it only
     read a tokenizer and crashed: the library aborts at some files."""
-    if number == signal.SIGALRM:
+    if number == signal.SIGVTALRM:
         raise InputError(
             f"The model's files cannot be used: the worker took too long while {doing}.",
             "A pattern, a normalizer or a template in them takes forever.",

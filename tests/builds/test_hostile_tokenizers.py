@@ -68,7 +68,7 @@ def test_a_tokenizer_that_cannot_be_used_is_refused(parts: dict[str, Any], tmp_p
         pack(copy(tmp_path / "model", "seq_classification", **parts), tmp_path)
     assert "model's files" in caught.value.what or "tokenizer" in caught.value.what
     assert caught.value.fix
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 110
 
 
 @pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
@@ -78,7 +78,7 @@ def test_a_chat_template_that_cannot_be_used_is_refused(template: str, tmp_path:
     began = time.monotonic()
     with pytest.raises(InputError, match="template"):
         pack(model, tmp_path)
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 110
 
 
 def test_a_file_that_only_transformers_does_without_is_refused(tmp_path: Path) -> None:

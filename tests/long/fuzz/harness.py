@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from mar_pipeline.errors import MarError
 
 CORPUS = Path(__file__).with_name("corpus")
-SECONDS = 5
+SECONDS = 20
 """The most for an input: the readers take milliseconds for their seeds."""
 MEMORY = 1 << 30
 """The most bytes for an input, beside what the process has."""

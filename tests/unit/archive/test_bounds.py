@@ -44,10 +44,10 @@ def bomb(path: Path, size: int) -> Path:
 def test_a_zip_file_that_unpacks_to_far_more_than_it_has_is_refused_at_once(tmp_path: Path) -> None:
     archive = bomb(tmp_path / "bomb.mar", 3 * GB)
     assert archive.stat().st_size < 10 * 10**6
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(InputError, match=r"unpacks to more than 1\.1 GB: it would fill the disk"):
         Archive(archive)
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1
 
 
 def test_a_tar_file_that_unpacks_to_far_more_than_it_has_is_refused(tmp_path: Path) -> None:

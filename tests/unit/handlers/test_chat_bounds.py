@@ -48,14 +48,14 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("template", [*ENDLESS.values(), *LARGE.values()], ids=[*ENDLESS, *LARGE])
 def test_a_template_takes_little_time_and_memory(template: str) -> None:
-    before, limits = time.monotonic(), resource.getrlimit(resource.RLIMIT_DATA)
+    before, limits = time.process_time(), resource.getrlimit(resource.RLIMIT_DATA)
     with pytest.raises(Problem, match="the chat template") as caught:
         Chat(template, {}).prompt(TALK)
     assert caught.value.status == 400
-    assert time.monotonic() - before < 5
+    assert time.process_time() - before < 5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 3 * 2**20  # kB, with torch and the other tests
     assert resource.getrlimit(resource.RLIMIT_DATA) == limits
-    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+    assert signal.getitimer(signal.ITIMER_VIRTUAL)[0] == 0
     assert Chat("{{ messages[0].content }}", {}).prompt(TALK) == TALK[0]["content"]
 
 
