@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,8 @@ from ..archive.reader import PROVENANCE, Archive
 from ..cache.store import Store
 from ..cache.workspace import workspace
 from ..errors import InputError
-from ..files import pointers
+from ..files import pointers, strict_json
+from ..files.opening import read_text
 
 
 def answers(store: Store, path: Path, requests: list[Any], *, explain: bool = False) -> dict[str, Any]:
@@ -60,6 +60,6 @@ def is_foreign(path: Path) -> bool:
 def _device(facts: Path) -> str:
     """The device in graph.json; "" if it cannot be read: then the handler reports the error."""
     try:
-        return str(json.loads(facts.read_text(encoding="utf-8"))["device"])
-    except (OSError, ValueError, RecursionError, TypeError, KeyError):
+        return str(strict_json.loads(read_text(facts))["device"])
+    except (OSError, ValueError, TypeError, KeyError):
         return ""

@@ -17,6 +17,7 @@ from .. import ROOT
 from ..errors import InputError, StageError
 from ..files import private
 from ..host import environment as variables
+from ..text import printable
 from . import warm
 from .limits import Limits, watched
 
@@ -81,7 +82,7 @@ def run(
         worker.pid = process.pid
     try:
         assert process.stdout is not None
-        for line in process.stdout:
+        while line := process.stdout.readline(warm.LONGEST_LINE):
             if on_line:
                 on_line(line)
         return process.wait()
@@ -140,7 +141,7 @@ def work(
     code: int | None = None
 
     def on_line(line: str) -> None:
-        message = json.loads(line)
+        message = _message(line)
         if "progress" in message:
             doing[:] = message["progress"][:1]
             if progress:
@@ -190,6 +191,21 @@ def work(
             else "Install its libraries again (`mar doctor` lists them), or report it with the model.",
         )
     raise WorkerCrash(tail(log) or f"the worker ended with exit code {code} and no message")
+
+
+def _message(line: str) -> dict[str, Any]:
+    """A worker's message. Raises StageError if it is not one: code of an archive can write anything."""
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError):
+        message = None
+    if not isinstance(message, dict):
+        raise StageError(
+            f"The worker wrote something that is no message: {printable(line[:80])}",
+            "Code of the model, or of the archive, wrote to the worker's standard output; or its result is too large.",
+            "Correct that code; for a large result, ask for less at once.",
+        )
+    return message
 
 
 def _refuse_tokenizer(op: str, number: int, doing: str) -> None:

@@ -23,6 +23,10 @@ LONGEST = 1 << 17
 """The most bytes of a message to the server: a socket's default buffer has 212,992 (socket(7))."""
 
 
+LONGEST_LINE = 1 << 28
+"""The most characters of a worker's line that are read: its result. Those of a build have a few million."""
+
+
 class NoServer(Exception):
     """There is no server to fork a worker: run it as a separate program."""
 
@@ -101,7 +105,7 @@ class Server:
                 if not (pid := state.readline()):
                     raise NoServer
                 worker.pid, self.served = int(pid), True
-                for line in output:
+                while line := output.readline(LONGEST_LINE):
                     on_line(line)
                 # No exit code: the server was killed. Closing the worker's input ends it.
                 return int(state.readline() or -signal.SIGKILL)

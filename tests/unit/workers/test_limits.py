@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from mar_pipeline.errors import InputError, StageError
-from mar_pipeline.workers import client, limits, worker
+from mar_pipeline.workers import client, limits, warm, worker
 from mar_pipeline.workers.bounded import bounded
 from mar_pipeline.workers.limits import Limits
 
@@ -124,3 +124,15 @@ def test_panics_and_a_lack_of_memory_have_a_sentence() -> None:
         told = worker._as_message(error, {"op": "save"})
         assert told["code"] == 3
         assert told["what"] == "There is not enough memory for the model."
+
+
+@pytest.mark.parametrize("line", ["no json", "5", "[" * 100_000, "x" * 5000])
+def test_what_is_no_message_of_a_worker_is_a_failed_stage(line: str, tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="The worker wrote something that is no message: "):
+        work(tmp_path, f"print({line!r}, flush=True)", Limits())
+
+
+def test_a_line_without_an_end_is_not_read_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warm, "LONGEST_LINE", 1000)
+    with pytest.raises(StageError, match="The worker wrote something that is no message: xxx"):
+        work(tmp_path, "while True:\n    sys.stdout.write('x' * 100)", Limits(seconds=60))
