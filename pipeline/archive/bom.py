@@ -139,10 +139,13 @@ class _Archive:
 
 
 def _texts(mapping: Any, pattern: re.Pattern[str]) -> dict[str, str]:
-    """A mapping of names to texts. Raises ValueError if a value is not a text that matches the pattern."""
+    """A mapping of names to texts. Raises ValueError if a name is empty, or a value is not a text that matches the
+    pattern."""
     texts = dict(mapping or {})
-    if wrong := [name for name, text in texts.items() if not (isinstance(text, str) and pattern.fullmatch(text))]:
-        raise ValueError(wrong[0])
+    if wrong := [
+        name for name, text in texts.items() if not (name and isinstance(text, str) and pattern.fullmatch(text))
+    ]:
+        raise ValueError(f"{wrong[0]!r} is {str(texts[wrong[0]])[:80]!r}")
     return texts
 
 

@@ -69,11 +69,8 @@ def _batch(reader: Reader, scratch: Path, number: int, until: float, found: Foun
         max_examples=_BATCH,
         deadline=None,
         database=None,
-        # Not made smaller, which would take minutes.
         phases=(Phase.generate,),
         suppress_health_check=list(HealthCheck),
-        print_blob=False,
-        report_multiple_bugs=False,
     )
     @given(reader.inputs)
     def attempt(data: bytes) -> None:
@@ -82,16 +79,12 @@ def _batch(reader: Reader, scratch: Path, number: int, until: float, found: Foun
         found.tried += 1
         try:
             found.accepted += once(reader, data, scratch)
-        except BaseException:
-            found.fault = data
+        except KeyboardInterrupt:
             raise
+        except BaseException as error:
+            found.fault, found.error = data, error
 
-    try:
-        attempt()
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        found.error = error
+    attempt()
 
 
 def once(reader: Reader, data: bytes, scratch: Path) -> bool:
