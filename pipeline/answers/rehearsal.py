@@ -11,6 +11,7 @@ from ..cache.workspace import workspace
 from ..errors import InputError
 from ..files import pointers, strict_json
 from ..files.opening import read_text
+from ..text import printable
 
 
 def answers(store: Store, path: Path, requests: list[Any], *, explain: bool = False) -> dict[str, Any]:
@@ -26,6 +27,12 @@ def answers(store: Store, path: Path, requests: list[Any], *, explain: bool = Fa
     archive = Archive(path)
     # A traced archive must work without transformers, so the worker cannot import it.
     traced = any(member.path == FACTS for member in archive.members())
+    config = archive.manifest["model"].get("configFile")
+    if config and all(member.path != config for member in archive.members()):
+        raise InputError(
+            f"{path} has a manifest that names {printable(str(config))}, which is not in it.",
+            fix="Make the archive again; mar check shows what else is wrong.",
+        )
     with workspace(store) as scratch:
         folder = archive.unpack(scratch / "model")
         for member in archive.members():

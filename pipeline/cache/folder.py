@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..files import atomic
+from ..files.opening import opened
 
 TAG = "CACHEDIR.TAG"
 LOCK = "in-use.lock"
@@ -133,9 +134,7 @@ def is_marked(root: Path) -> bool:
     """Whether the folder has a CACHEDIR.TAG of this program."""
     tag = root / TAG
     try:
-        if not stat.S_ISREG(tag.lstat().st_mode):
-            return False
-        with tag.open("rb") as stream:
+        with opened(tag, links=False) as stream:
             lines = stream.read(1000).decode("utf-8", "replace").splitlines()
     except OSError:
         return False

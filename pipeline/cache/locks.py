@@ -12,6 +12,7 @@ from typing import IO
 
 from ..errors import InputError, StageError, disk_is_full, of_the_disk
 from ..files import waiting
+from ..files.opening import opened
 from . import folder
 
 
@@ -67,7 +68,7 @@ class Locks:
         file = self.root / folder.LOCK
         if self.read_only:
             try:
-                return file.open("rb")
+                return opened(file)
             except OSError:
                 return nullcontext()
         try:
@@ -82,7 +83,7 @@ class Locks:
                     fix="Free some space there, or use --cache, or MAR_CACHE, for another disk.",
                 ) from None
             if error.errno in (errno.EROFS, errno.EACCES) and file.is_file():
-                return file.open("rb")
+                return opened(file)
             raise InputError(
                 f"The cache cannot be at {self.root}: {error.strerror}.",
                 fix="Use --cache, or MAR_CACHE, for a folder that can be written to.",

@@ -10,7 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .opening import read_bytes
 from .tree import canonical, text_digest
+
+_LARGEST = 1 << 28  # bytes of a note: one can hold a text of a source
 
 
 class DamagedNote(Exception):
@@ -37,7 +40,7 @@ def write(path: Path, value: Any) -> None:
 def read(path: Path) -> Any:
     """The value of a note. Raises OSError if it cannot be read, DamagedNote if it does not match its digest."""
     try:
-        note = json.loads(path.read_bytes())
+        note = json.loads(read_bytes(path, _LARGEST))
         if note.keys() == {"sha256", "value"} and text_digest(canonical(note["value"])) == note["sha256"]:
             return note["value"]
     except (ValueError, AttributeError, RecursionError):

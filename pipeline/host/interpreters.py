@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ..errors import InputError
+from ..files.opening import read_text
 from .environment import environment
 
 
@@ -56,7 +57,7 @@ def read(python: str) -> tuple[str, tuple[str, ...]]:
 def _settings(file: Path) -> dict[str, str] | None:
     """The settings in a virtual environment's pyvenv.cfg; None if it cannot be read."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = read_text(file).splitlines()
     except (OSError, UnicodeDecodeError):
         return None
     return {name.strip().lower(): value.strip() for name, _, value in (line.partition("=") for line in lines)}
@@ -86,7 +87,7 @@ def _linked(folder: Path) -> list[Path]:
     linked = []
     for file in sorted(folder.glob("*.pth")):
         with suppress(OSError, UnicodeDecodeError):
-            lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+            lines = [line.strip() for line in read_text(file).splitlines()]
             linked += [folder / line for line in lines if line and not line.startswith(("#", "import ", "import\t"))]
     return [path for path in linked if path.is_dir()]
 

@@ -47,6 +47,12 @@ def _as_message(error: BaseException, job: dict[str, Any]) -> dict[str, Any]:
             "Either the machine has too little, or a number in the model's files asks for too much.",
             "Free some memory, build on a larger machine, or restore the model's files from their source.",
         )
+    if type(error).__module__.startswith("yaml.") and job["op"] == "answer":
+        error = InputError(
+            f"The archive's settings cannot be read: {protocol.message_of(error)}.",
+            "The YAML file that its manifest names (configFile) is damaged.",
+            "Make the archive again.",
+        )
     if type(error).__name__ == "PanicException":  # of libraries in Rust: it is no Exception
         error = InputError(
             f"A library panicked at the model's files: {protocol.message_of(error)}",

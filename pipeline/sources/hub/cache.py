@@ -16,6 +16,7 @@ from typing import Any
 
 from ...cache.store import Store
 from ...files.atomic import write_atomic
+from ...files.opening import read_text
 from ...files.tree import Entry, Tick
 from ...model.address import is_commit
 from ..transfer import partial
@@ -32,7 +33,7 @@ def folder_of(repo: str) -> Path:
 def reference(folder: Path, revision: str) -> str | None:
     """The commit that a revision pointed to when the repository in `folder` was last downloaded; None if unknown."""
     with suppress(OSError, ValueError):
-        commit = (folder / "refs" / revision).read_text(encoding="utf-8").strip()
+        commit = read_text(folder / "refs" / revision, 1000).strip()
         return commit if is_commit(commit) else None
     return None
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import StageError
+from ...files.opening import opened
 from ...files.tree import CHUNK, Entry
 from ...model import card
 from ...model.address import is_commit
@@ -82,7 +83,7 @@ def matches(entry: Entry, facts: Facts, file: Path) -> bool:
         return True
     headed = hashlib.sha1(b"blob %d\0" % entry.size, usedforsecurity=False)
     plain = hashlib.sha1(usedforsecurity=False)
-    with file.open("rb") as stream:
+    with opened(file) as stream:
         while chunk := stream.read(CHUNK):
             headed.update(chunk)
             plain.update(chunk)

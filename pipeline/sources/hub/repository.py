@@ -20,7 +20,7 @@ from typing import Any
 
 from ...cache.store import Store
 from ...errors import InputError, StageError
-from ...files.opening import opened
+from ...files.opening import opened, read_text
 from ...files.tree import Entry, Tick, canonical
 from ...model import card
 from ...model.address import is_commit
@@ -161,7 +161,7 @@ class Hub:
                 return self._read(path)
             self.fetch({path: path}, lambda *_: None)
         try:
-            return self._snapshot.file(path).read_text(encoding="utf-8")
+            return read_text(self._snapshot.file(path), LARGEST_TEXT)
         except ValueError:
             raise self._not_text(path) from None
 

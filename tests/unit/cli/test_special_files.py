@@ -114,10 +114,50 @@ def test_a_checkpoint_has_files(mar: Mar, tmp_path: Path, place: Callable[[Path]
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("name", ["f.mar", "f.tar.gz"])
-def test_a_pipe_in_the_model_store_does_not_stop_a_plan(mar: Mar, config: Path, tmp_path: Path, name: str) -> None:
-    (tmp_path / "out/model-store").mkdir(parents=True)
-    for path in (f"model-store/{name}", "SHA256SUMS"):
-        os.mkfifo(tmp_path / "out" / path)
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(f"model-store/{name}" for name in ("f.mar", "f.tar.gz", "model.mar", "f/MAR-INF/MANIFEST.json")),
+        *("SHA256SUMS", "config/config.properties", "reports/model.json"),
+    ],
+)
+def test_a_pipe_in_the_output_folder_does_not_stop_a_plan(mar: Mar, config: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "out" / name).parent.mkdir(parents=True)
+    os.mkfifo(tmp_path / "out" / name)
     done = mar("plan", config, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
+
+
+def test_a_pipe_in_place_of_the_caches_mark_does_not_stop_a_command(mar: Mar, config: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    os.mkfifo(tmp_path / "cache/CACHEDIR.TAG")
+    done = mar("plan", config, "--cache", tmp_path / "cache")
+    assert done.returncode == 2
+    assert "The cache cannot be at" in done.stderr
+
+
+def test_the_environment_of_a_compiler_is_read_from_files(mar: Mar, config: Path, tmp_path: Path) -> None:
+    (tmp_path / "venv/bin").mkdir(parents=True)
+    (tmp_path / "venv/bin/python").touch(0o755)
+    os.mkfifo(tmp_path / "venv/pyvenv.cfg")
+    done = mar(
+        "plan", config, "--set", "handler.hardware=neuronx", "--set", f"hardware.python={tmp_path}/venv/bin/python"
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [None, "a: !!python/object/apply:os.getcwd []\n", "a: [", "a: &b [*b]\n\t"])
+def test_settings_of_an_archive_that_cannot_be_read_have_a_sentence(
+    mar: Mar, tmp_path: Path, settings: str | None
+) -> None:
+    with zipfile.ZipFile(tmp_path / "a.mar", "w") as file:
+        file.writestr(MANIFEST, '{"model": {"modelName": "m", "handler": "handler.py", "configFile": "c.yaml"}}')
+        file.writestr("handler.py", "def handle(data, context):\n    return [1]\n")
+        if settings is not None:
+            file.writestr("c.yaml", settings)
+    done = mar("run", tmp_path / "a.mar", "--input", "a")
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "error: " in done.stderr
