@@ -117,8 +117,7 @@ class Store:
         """Use the store for a build; other builds may use it too. The folders of killed builds are removed first.
         Warns if other users can write to the store. Raises InputError if `root` cannot be a cache."""
         with self.locks.shared(first=self.sweep):
-            if not self.read_only:
-                private.sweep(cache_folder.paths(self.root, "tmp"))
+            self.drop_texts()
             if danger := cache_folder.risk(self.root):
                 self.warn(danger)
             yield
@@ -137,6 +136,10 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
         for file in cache_folder.paths(self.root, "locks"):
             file.unlink(missing_ok=True)
+
+    def drop_texts(self) -> None:
+        """Remove the folders of killed commands, which may hold users' texts, whoever else uses the store."""
+        private.sweep(cache_folder.paths(self.root, "tmp"))
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:

@@ -132,8 +132,10 @@ def cache_of(cache: Path | None) -> Path:
 
 
 def open_store(cache: Path | None, *, read_only: bool = False) -> Store:
-    """The store in `cache`, or in the user's own cache folder if it is None. A `read_only` one writes nothing. Raises
-    InputError if the folder is not a cache and not empty."""
+    """The store in `cache`, or in the user's own cache folder if it is None. A `read_only` one writes nothing. The
+    folders of killed commands are removed from both. Raises InputError if the folder is not a cache and not empty."""
     root = cache_of(cache)
     cache_folder.check(root)
-    return Store(root, warn=console.warning, read_only=read_only)
+    store = Store(root, warn=console.warning, read_only=read_only)
+    store.drop_texts()
+    return store

@@ -7,6 +7,7 @@ import fcntl
 import os
 import re
 import shutil
+import stat
 import tempfile
 import uuid
 from collections.abc import Iterable
@@ -16,6 +17,7 @@ from types import TracebackType
 
 _NAME = re.compile(r"mar-(?:run|serve|logs)-[0-9a-f]{12}")
 """The names of `in_temporary`. The sockets below such a folder need a short path."""
+_MODE = 0o700
 UNFINISHED = ".unfinished"
 """A file in a folder that is to outlive its process, until that has ended by itself (`Folder.outlive`)."""
 
@@ -31,7 +33,7 @@ class Folder:
     def __init__(self, parent: Path, prefix: str = "", digits: int = 32) -> None:
         while True:
             self.path = parent / f"{prefix}{uuid.uuid4().hex[:digits]}"
-            self.path.mkdir(mode=0o700)
+            self.path.mkdir(mode=_MODE)
             try:
                 self.lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
             except FileNotFoundError:
@@ -74,14 +76,16 @@ def in_temporary(purpose: str, folder: str | None = None) -> Folder:
 
 
 def sweep(folders: Iterable[Path]) -> None:
-    """Remove this user's folders of processes that have ended."""
+    """Remove those of `folders` that a `Folder` made whose process has ended: they are this user's, with its mode."""
     for path in folders:
         with suppress(OSError):
             lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 kept = path.name.startswith("mar-logs-") and not (path / UNFINISHED).exists()
-                if os.fstat(lock).st_uid == os.geteuid() and not kept:
+                status = os.fstat(lock)
+                made_so = (status.st_uid, stat.S_IMODE(status.st_mode)) == (os.geteuid(), _MODE)
+                if made_so and not kept:
                     shutil.rmtree(path, ignore_errors=True)
             finally:
                 os.close(lock)

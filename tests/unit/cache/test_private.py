@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mar_pipeline import __main__ as command
 from mar_pipeline.cache.store import Store
 from mar_pipeline.cache.workspace import workspace
 from mar_pipeline.files import private
@@ -99,6 +100,23 @@ def test_what_a_killed_process_leaves_in_the_cache_goes_though_another_build_run
         kill(living)
         with store.in_use():
             assert not theirs.exists()
+
+
+@pytest.mark.parametrize(
+    "words", [("plan", "--task", "seq_classification"), ("cache", "list"), ("cache", "gc", "--dry-run")], ids=str
+)
+def test_a_command_that_only_looks_removes_the_texts_of_a_killed_one_and_nothing_else(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    store = Store(tmp_path / "cache")
+    with store.in_use(), child(scratch(store)) as (_, theirs), child(scratch(store)) as (killed, left):
+        kill(killed)
+        other = store.root / "tmp" / ("a" * 32)
+        other.mkdir()
+        command.run([*words, "--cache", str(store.root)])
+        assert not left.exists()
+        assert (theirs / "job.json").exists()
+        assert other.exists()
 
 
 def test_what_a_killed_process_leaves_in_the_temporary_folder_goes(temporary: Path) -> None:
