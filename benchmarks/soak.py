@@ -39,6 +39,7 @@ from .serve import serving
 _GOOD = 24
 """Different good requests of an archive."""
 _SHARES = {"good": 0.7, "bad": 0.2, "hostile": 0.1}
+_BUSY = 503
 _JSON = "application/json"
 _FIELDS = {
     "seq_classification": ("text",),
@@ -155,7 +156,7 @@ class Soak:
         with self._lock:
             self.found.seconds.append(time.monotonic() - began)
         # A batch that has no time for a request says so: that is an answer.
-        if reply.status_code != 503:
+        if reply.status_code != _BUSY:
             wrong = differences(model.name, model.expected[number], reply.json(), model.tolerance)
             if reply.status_code != 200 or wrong:
                 self._fault(f"{model.name}, good request {number}: {reply.status_code} {wrong[:1] or reply.text[:100]}")
@@ -167,7 +168,7 @@ class Soak:
             one = {**model.good[0], draw.choice(_FIELDS[model.task]): draw.choice(_WRONG)}
             kind, body = _JSON, json.dumps(one).encode()
         reply = self.server.client.predict(model.name, body, kind)
-        if not 400 <= reply.status_code < 500:
+        if not 400 <= reply.status_code < 500 and reply.status_code != _BUSY:
             self._fault(f"{model.name}, bad request {body[:60]!r} ({kind}): {reply.status_code} {reply.text[:100]}")
         return reply.status_code
 
@@ -202,7 +203,7 @@ class Soak:
             for at in range(0, len(data), len(data) // 20 + 1):
                 connection.sendall(data[at : at + len(data) // 20 + 1])
                 time.sleep(0.05)
-            return 0 if draw.random() < 0.5 else int(connection.recv(4096).split()[1])
+            return 0 if draw.random() < 0.5 else self._status(connection)
 
     def _left(self, _: random.Random, model: _Model) -> int:
         """Ask for a stream, and leave after its first part."""
@@ -211,7 +212,7 @@ class Soak:
         body = json.dumps({"prompt": "the soup", "stream": True, "parameters": {"max_new_tokens": 40}}).encode()
         with self._connected() as connection:
             connection.sendall(self._head(model, len(body)) + body)
-            return int(connection.recv(4096).split()[1])
+            return self._status(connection)
 
     def _without_token(self, draw: random.Random, model: _Model) -> int:
         """Call the inference or the management port without the right token."""
@@ -230,6 +231,16 @@ class Soak:
         with self._connected() as connection, suppress(OSError):  # refused before it was sent
             connection.sendall(self._head(model, 2, *more) + b"{}")
             return int((connection.recv(4096).split() or [b"", b"0"])[1])
+        return 0
+
+    def _status(self, connection: socket.socket) -> int:
+        """The status of the answer; 0 if the server closes the connection, as it may for these requests."""
+        with suppress(OSError):
+            words = connection.recv(4096).split()
+            status = int(words[1]) if words else 0
+            if status >= 500 and status != _BUSY:
+                self._fault(f"hostile request: {status}")
+            return status
         return 0
 
     def _refused(self, reply: Any) -> int:
