@@ -64,7 +64,7 @@ _MOST_PICKLED = 64 << 20
 
 # In code that torch prints, a text is on one line. A byte that fits nothing else is matched by the last part.
 _TOKEN = re.compile(
-    r'[ \t\n]+|#[^\n]*|("(?:[^"\\\n]|\\.)*"|\'(?:[^\'\\\n]|\\.)*\')|([A-Za-z_]\w*)'
+    r'[\x20\t\n]+|#[^\n]*|("(?:[^"\\\n]|\\.)*"|\'(?:[^\'\\\n]|\\.)*\')|([A-Za-z_]\w*)'
     r"|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?j?|([()\[\]{}.,:;=+\-*/%<>!&|^~])|(.)",
     re.ASCII | re.DOTALL,
 )
