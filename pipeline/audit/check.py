@@ -151,12 +151,11 @@ def _settings(manifest: dict[str, Any], read: Survey) -> Findings:
 
 
 def _harmless(archive: Archive, read: Survey) -> Findings:
-    """The files that are not known to be harmless. Those that other findings are about are left to these."""
+    """The files that are not known to be harmless. What is wrong with settings is said by `_settings`."""
     config = archive.manifest["model"].get("configFile")
-    told = {config, *([PROVENANCE] if _digests(read) is None else [])}
     for path, file in read.files.items():
         problem = file.problem
-        if problem and (problem.pickled or path not in told):
+        if problem and (problem.pickled or path != config):
             yield Finding(problem.level, path, problem.what, problem.do)
 
 
