@@ -26,12 +26,14 @@ _UNPACK = "Pack what is in it instead."
 
 def problem(file: Content, budget: Budget, depth: int = 0) -> Problem | None:
     """The first reason why a file is not known to be harmless; None if it is."""
-    if not file.size or pointers.is_pointer(file.start):
+    if not file.size or (not depth and pointers.is_pointer(file.start)):
         return None  # a pointer has a finding of its own
     if time.monotonic() > budget.until:
         return Problem(f"is not examined: the other files took more than {packed.SECONDS} s", _UNPACK)
     if depth > DEEPEST:
         return Problem(f"has more than {DEEPEST} files in one another, and is not examined", _UNPACK)
+    if found := _other_archive(file):
+        return found
     try:
         if packed.is_zip(file):
             return _zip(file, budget, depth) or _not_json(file)
@@ -40,7 +42,7 @@ def problem(file: Content, budget: Budget, depth: int = 0) -> Problem | None:
         return Problem(str(error), _UNPACK)
     if inner is not None:
         return _compressed(inner, budget, depth) or _not_json(file)
-    return _other_archive(file) or _single(file)
+    return _single(file)
 
 
 def _single(file: Content) -> Problem | None:
@@ -78,10 +80,9 @@ def _pickle(file: Content, *, other: bool) -> Problem | None:
             return Problem("begins like a pickle that is too large to be examined", _ELSEWHERE)
     if found:
         return _pickled(found)
-    if unpacked := packed.beginning(file.start):
-        first, whole = unpacked
+    if unpacked := packed.beginning(file):
         try:
-            found = pickles.look(first, len(first) if whole else None, other=other)
+            found = pickles.look(*unpacked, other=other)
         except pickles.Undecided:
             return Problem("is compressed, and begins like a pickle", _ELSEWHERE)
     return _pickled(Pickled("a compressed pickle", found.names)) if found else None
@@ -124,8 +125,7 @@ def _zip(file: Content, budget: Budget, depth: int) -> Problem | None:
     """The problem with a zip file: TorchScript that is not harmless, or a member. Raises packed.Unexamined."""
     with packed.opened_zip(file) as opened:
         members = {info.filename: info for info in opened.infolist() if not info.is_dir() or info.file_size}
-        script = torchscript.is_one(members)
-        if script:
+        if torchscript.is_one(members):
 
             def read(name: str, most: int) -> bytes:
                 if members[name].file_size > most:

@@ -163,8 +163,10 @@ def _png(file: Content) -> bool:
 
 def json_problem(file: Content) -> strict_json.NotJson | None:
     """Why a `.json` file is not JSON; None if it is, or has another name."""
-    if file.suffix != ".json" or file.whole is None:
+    if file.suffix != ".json":
         return None
+    if file.whole is None:
+        return strict_json.NotJson("it is no text")
     try:
         strict_json.check(file.whole.decode("utf-8"))
     except UnicodeDecodeError:

@@ -84,13 +84,14 @@ def _argument(data: bytes, at: int, opcode: Any) -> tuple[int, int]:
 
 @dataclass
 class Trace:
-    """What reading a pickle would do: the functions and classes it imports, whether it calls one of them, whether it
-    was followed to its STOP or fails before, and `end`, the offset behind the last opcode that was followed.
+    """What reading a pickle would do: the functions and classes it imports, each with whether its name is written out
+    (or computed), whether it calls one of them, whether it was followed to its STOP or fails before, and `end`, the
+    offset behind the last opcode that was followed.
 
     `cut` means that the data ends before any of that is decided.
     """
 
-    names: dict[str, None] = field(default_factory=dict)
+    names: dict[str, bool] = field(default_factory=dict)
     called: bool = False
     stopped: bool = False
     cut: bool = False
@@ -144,12 +145,12 @@ def _step(name: str, argument: bytes, stack: list[Any], memo: dict[int, Any], tr
     if popped is None:
         return False
     if name == "STACK_GLOBAL":
-        trace.names[".".join(str(part) if part is not None else "?" for part in popped)] = None
+        trace.names[".".join(str(part) if part is not None else "?" for part in popped)] = False
     elif name in ("GLOBAL", "INST"):
         module, _, rest = argument.decode("utf-8", "backslashreplace").partition("\n")
-        trace.names[f"{module.strip()}.{rest.strip()}"] = None
+        trace.names[f"{module.strip()}.{rest.strip()}"] = True
     elif name.startswith("EXT"):
-        trace.names[f"copyreg extension {int.from_bytes(argument, 'little')}"] = None
+        trace.names[f"copyreg extension {int.from_bytes(argument, 'little')}"] = False
     if name in _CALLS and trace.names:
         trace.called = True
     _push(name, argument, stack)

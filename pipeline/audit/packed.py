@@ -10,7 +10,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,11 +39,14 @@ NOT_EXAMINED = {
 }
 """How files begin that hold others and are not unpacked here."""
 
+_MEMORY = 256 << 20  # bytes for the dictionary of xz; its highest preset takes 65 MiB
+
 _COMPRESSED: dict[bytes, Any] = {
     b"\x1f\x8b": lambda: zlib.decompressobj(31),
     b"BZh": bz2.BZ2Decompressor,
-    b"\xfd7zXZ\0": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=HELD),
+    b"\xfd7zXZ\0": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MEMORY),
 }
+_ZLIB = {bytes([bits << 4 | 8]) for bits in range(8)}  # deflate, and the size of its window (RFC 1950)
 _SUFFIXES = (".gz", ".bz2", ".xz")
 _FAILURES = (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, MemoryError)
 
@@ -103,23 +106,27 @@ def decompressed(file: Content, budget: Budget) -> Content | None:
     return held(file.path[: len(file.path) - len(suffix)], data)
 
 
-def beginning(start: bytes) -> tuple[bytes, bool] | None:
-    """What the first bytes unpack to by zlib or the first form of lzma, and whether that is all; None if to nothing.
-    Their marks are so short that other files have them by chance."""
-    if start[:1] == b"\x78" and int.from_bytes(start[:2], "big") % 31 == 0:
+def beginning(file: Content) -> tuple[bytes, int | None] | None:
+    """What the first bytes unpack to by zlib or the first form of lzma, and how many bytes there are (None: more);
+    None if they unpack to nothing. Their marks are so short that other files have them by chance."""
+    start = file.start
+    if start[:1] in _ZLIB and int.from_bytes(start[:2], "big") % 31 == 0:
         unpacker: Any = zlib.decompressobj()
-    elif start[:3] == b"\x5d\0\0":
-        unpacker = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=HELD)
+    elif start.startswith(b"\x5d\0"):
+        unpacker = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=_MEMORY)
     else:
         return None
-    first = b""
+    first = bytearray()
     # In pieces: what comes before an error counts, as joblib loads a file while it unpacks it.
-    with suppress(*_FAILURES):
+    try:
         for at in range(0, len(start), 64):
             first += unpacker.decompress(start[at : at + 64], pickles.WINDOW)
             if unpacker.eof or len(first) >= pickles.WINDOW:
                 break
-    return (first, unpacker.eof) if first else None
+        ended = unpacker.eof or (len(start) == file.size and len(first) < pickles.WINDOW)
+    except _FAILURES:
+        ended = True
+    return (bytes(first), len(first) if ended else None) if first else None
 
 
 def is_tar(start: bytes) -> bool:
@@ -134,8 +141,17 @@ def is_tar(start: bytes) -> bool:
 
 
 def is_zip(file: Content) -> bool:
-    """Whether a file begins or ends like a zip file."""
-    return file.start.startswith(zip_directory.LOCAL) or zip_directory.has_end(io.BytesIO(file.end))
+    """Whether a file begins like a zip file, or has a directory of one at its end, as Python's zipfile finds it: behind
+    any bytes, and in front of some."""
+    if file.start.startswith((zip_directory.LOCAL, zip_directory.END)):
+        return True
+    at = file.end.rfind(zip_directory.END)
+    if at < 0 or len(file.end) - at < 22:
+        return False
+    length = int.from_bytes(file.end[at + 12 : at + 16], "little")
+    if 0 < length <= at:
+        return file.end.startswith(b"PK\1\2", at - length)
+    return at < length < file.size or length == zip_directory.FULL
 
 
 @contextmanager
@@ -154,7 +170,9 @@ def opened_zip(file: Content) -> Iterator[zipfile.ZipFile]:
             with zipfile.ZipFile(stream) as opened:
                 yield opened
     except Damage:
-        raise Unexamined("begins like a zip file but is not one: torch.load and torch.jit.load refuse it") from None
+        raise Unexamined(
+            "begins like a zip file but is not a whole one: torch refuses it"
+        ) from None
     except Fault as fault:
         raise Unexamined(f"is a zip file that programs read differently: it {str(fault).partition(':')[0]}") from None
     except DAMAGE as error:

@@ -44,8 +44,8 @@ _HARMFUL_BUILTINS = frozenset((
 ))
 # fmt: on
 
-# A name that can be imported, "?" for a part that is computed. Text that begins with a c is not taken for one.
-_IMPORTED = re.compile(r"[\w.?]+")
+# A name that `import` can find. A text that begins with a c has others.
+_IMPORTED = re.compile(r"[\w.-]+")
 
 
 class Undecided(Exception):
@@ -80,7 +80,7 @@ def look(start: bytes, size: int | None, *, other: bool = False) -> Pickled | No
     A file that is of another kind already (`other`), such as text, may begin like a pickle by chance. It is one only if
     reading it calls something that can be imported. Raises Undecided if that depends on bytes after `start`.
     """
-    names: dict[str, None] = {}
+    names: dict[str, bool] = {}
     at, found, called = 0, False, False
     for _ in range(_IN_A_ROW):
         trace = opcodes.follow(start, at, size)
@@ -91,7 +91,7 @@ def look(start: bytes, size: int | None, *, other: bool = False) -> Pickled | No
         if not trace.stopped:
             break
     if other:
-        names = {name: None for name in names if _IMPORTED.fullmatch(name)}
+        names = {name: written for name, written in names.items() if not written or _IMPORTED.fullmatch(name)}
         if trace.cut and not (called and names):
             raise Undecided
         found = called and bool(names)

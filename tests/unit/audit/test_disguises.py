@@ -72,6 +72,11 @@ def polyglot() -> bytes:
     raise AssertionError
 
 
+def small_zlib(data: bytes) -> bytes:
+    made = zlib.compressobj(wbits=9)
+    return made.compress(data) + made.flush()
+
+
 # Name, bytes, and how the disguise is loaded.
 LOADED: dict[str, tuple[str, bytes, str]] = {
     **{f"protocol {number}": ("weights.dat", evil(number), "pickle") for number in range(6)},
@@ -90,6 +95,11 @@ LOADED: dict[str, tuple[str, bytes, str]] = {
     "text": ("README.md", evil(0), "pickle"),
     "json by name": ("data.json", evil(0), "pickle"),
     "python by name": ("more.txt", evil(0), "pickle"),
+    "names that the memo has under another number": (
+        "vocab.txt",
+        b"U\x02a q\x010U\x08builtinsp0_1\n0h\x01U\x04execq\xc2\x93(V" + CODE + b"\ntR.",
+        "pickle",
+    ),
     "without STOP": ("weights.dat", evil(2)[:-1], "pickle"),
     "rubbish behind": ("weights.dat", evil(4) + bytes(1000), "pickle"),
     "the second of two": ("weights.dat", b"N." + evil(4), "second"),
@@ -99,6 +109,7 @@ LOADED: dict[str, tuple[str, bytes, str]] = {
     "xz": ("x.xz", lzma.compress(evil()), "lzma"),
     "lzma": ("x.lzma", lzma.compress(evil(), lzma.FORMAT_ALONE), "lzma"),
     "zlib": ("x.z", zlib.compress(evil()), "zlib"),
+    "zlib of a small window": ("x.z", small_zlib(evil()), "zlib"),
     "zlib, cut short": ("x", zlib.compress(evil() + bytes(range(256)) * 50)[:-40], "zlib"),
     "gzip twice": ("x", gzip.compress(gzip.compress(evil())), "gzip twice"),
     "objects": ("x.npy", array("'|O'", evil()), "numpy"),
@@ -162,6 +173,9 @@ SCRIPT = {"a__constants_dot_pkl": b"\x80\x02).", "a__code____torch___dot_py": b"
 HIDDEN: dict[str, tuple[str, bytes]] = {
     "a zip file in a zip file": ("x.zip", zipped(inner=zipped(evil=evil()))),
     "behind other bytes": ("x.jpg", b"\xff\xd8\xff\xe0" + bytes(100) + zipped(evil=evil())),
+    "behind an image and in front of more": ("x.jpg", b"\xff\xd8\xff\xe0" + zipped(evil=evil()) + bytes(100)),
+    "json by name, a zip file": ("x.json", zipped(a=b"text")),
+    "a pointer in a zip file": ("x.zip", zipped(a=b"version https://git-lfs.github.com/spec/v1\n" + bytes(9))),
     "behind safetensors": ("x.safetensors", safetensors({"a": ("U8", [len(zipped(e=b"1"))], zipped(e=b"1"))})),
     "zip in gzip": ("x.txt", gzip.compress(zipped(evil=evil(0)))),
     "gzip in zip": ("x.zip", zipped(evil=gzip.compress(evil(0)))),
