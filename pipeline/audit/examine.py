@@ -26,8 +26,10 @@ _UNPACK = "Pack what is in it instead."
 
 def problem(file: Content, budget: Budget, depth: int = 0) -> Problem | None:
     """The first reason why a file is not known to be harmless; None if it is."""
-    if not file.size or (not depth and pointers.is_pointer(file.start)):
-        return None  # a pointer has a finding of its own
+    if not file.size:
+        return _not_json(file)
+    if not depth and pointers.is_pointer(file.start):
+        return None  # it has a finding of its own
     if time.monotonic() > budget.until:
         return Problem(f"is not examined: the other files took more than {packed.SECONDS} s", _UNPACK)
     if depth > DEEPEST:

@@ -170,9 +170,7 @@ def opened_zip(file: Content) -> Iterator[zipfile.ZipFile]:
             with zipfile.ZipFile(stream) as opened:
                 yield opened
     except Damage:
-        raise Unexamined(
-            "begins like a zip file but is not a whole one: torch refuses it"
-        ) from None
+        raise Unexamined("begins like a zip file but is not a whole one: torch refuses it") from None
     except Fault as fault:
         raise Unexamined(f"is a zip file that programs read differently: it {str(fault).partition(':')[0]}") from None
     except DAMAGE as error:

@@ -87,7 +87,7 @@ def _read(archive: Archive, read: Callable[[int], bytes], path: str) -> tuple[Co
     """What is examined of a file, and its SHA-256."""
     start = read(CHUNK)
     # The header of a large model's weights is longer than a chunk.
-    longer = 8 + int.from_bytes(start[:8], "little") if path.endswith(".safetensors") else 0
+    longer = 8 + int.from_bytes(start[:8], "little") if path.lower().endswith(".safetensors") else 0
     while len(start) < longer <= HELD and (more := read(CHUNK)):
         start += more
     sha, size, end, kept = hashlib.sha256(start), len(start), start[-TAIL:], _kept(path, start)
@@ -103,4 +103,4 @@ def _read(archive: Archive, read: Callable[[int], bytes], path: str) -> tuple[Co
 
 def _kept(path: str, start: bytes) -> bool:
     """Whether all of a file is needed to know its kind: of texts, compressed files, and a few others."""
-    return b"\0" not in start or path.endswith((".model", ".png")) or packed.is_compressed(start)
+    return b"\0" not in start or path.lower().endswith((".model", ".png")) or packed.is_compressed(start)

@@ -38,8 +38,10 @@ _CLASSES = re.compile(
 """Classes that are built into torch or into AWS's packages, and only hold weights or compiled graphs."""
 _IMPORTS = ("INST", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4")
 
-_NAMESPACES = frozenset(("quantized", "mkldnn", "mkldnn_prepacked", "prepacked", "sparse", "torchvision", "neuron"))
+_NAMESPACES = frozenset(("quantized", "mkldnn", "mkldnn_prepacked", "prepacked", "sparse", "neuron"))
 """Further namespaces of operations, as in ops.quantized.linear. None has one that opens a file."""
+_VISION = frozenset(("nms", "roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d"))
+"""torchvision's operations on tensors; it has others that read files."""
 _CALLABLE = frozenset(
     ("AssertionError", "CONSTANTS", "_to_tensor", "abs", "all", "annotate", "any", "awaitable", "bin", "bool", "chr",
      "complex", "device", "dict", "divmod", "enumerate", "float", "fork", "getattr", "hasattr", "hash", "hex", "id",
@@ -192,8 +194,11 @@ def _unknown(chain: list[str], before: str, defined: frozenset[str], *, called: 
         return ""
     if first == "torch":
         known = len(chain) == 2 and last in operations()
+    elif first == "ops" and len(chain) == 3:
+        known = last in {"aten": operations(), "prim": operations(), "torchvision": _VISION}.get(chain[1], ())
+        known = known or chain[1] in _NAMESPACES
     elif first == "ops":
-        known = len(chain) == 3 and (last in operations() if chain[1] in ("aten", "prim") else chain[1] in _NAMESPACES)
+        known = False
     elif first == "__torch__":
         known = bool(_CLASSES.match(named)) if ".torch.classes" in named else not called or last in defined
     elif len(chain) == 1:

@@ -56,6 +56,9 @@ CODE = {
     "    return torch.an_operation_of_tomorrow(x)\n": "torch.an_operation_of_tomorrow",
     "    return ops.prim.rpc_sync(x)\n": "ops.prim.rpc_sync",
     "    return ops.c10d.send(x)\n": "ops.c10d.send",
+    "    return ops.torchvision.read_file('/tmp/x')\n": "ops.torchvision.read_file",
+    "    return ops.save(x)\n": "ops.save",
+    "    return ops.prim\n": "ops.prim",
     "    return open('/etc/passwd')\n": "open",
     "    a = __torch__.torch.classes.aoti.Loader('/tmp/x')\n    return x\n": "__torch__.torch.classes.aoti.Loader",
     '    a = """\n    return torch.save(x)\n    """\n    return x\n': "which torch does not write",
@@ -80,6 +83,7 @@ HARMLESS = (
     "    if torch.gt(x, 2):\n      ops.prim.RaiseException('save me', \"it's\")\n    else:\n      pass\n    return x\n",
     "    return torch.mul(x, CONSTANTS.c0)\n",
     "    return ops.quantized.linear_dynamic(x, self._packed, False)\n",
+    "    return ops.torchvision.nms(x, x, 0.5)\n",
     "    return ops.neuron.forward_v2([x], self.model)\n",
 )
 
