@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from ..files import yaml
 from ..model.checkpoint import header
-from . import arrays, strict_json
+from . import arrays, json_syntax
 from .content import Content
 
 # fmt: off
@@ -76,7 +76,7 @@ def _yaml(file: Content) -> str:
 
 def _safetensors(file: Content) -> str:
     length = int.from_bytes(file.start[:8], "little")
-    if 8 + length > len(file.start) < file.size or file.start.count(b"[", 0, 8 + length) > strict_json.MOST:
+    if 8 + length > len(file.start) < file.size or file.start.count(b"[", 0, 8 + length) > json_syntax.MOST:
         return "has a longer header than is examined"
     try:
         header(io.BytesIO(file.start), file.size)
@@ -161,17 +161,17 @@ def _png(file: Content) -> bool:
     return kind == b"IEND" and at == len(data)
 
 
-def json_problem(file: Content) -> strict_json.NotJson | None:
+def json_problem(file: Content) -> json_syntax.NotJson | None:
     """Why a `.json` file is not JSON; None if it is, or has another name."""
     if file.suffix != ".json":
         return None
     if file.whole is None:
-        return strict_json.NotJson("it is no text")
+        return json_syntax.NotJson("it is no text")
     try:
-        strict_json.check(file.whole.decode("utf-8"))
+        json_syntax.check(file.whole.decode("utf-8"))
     except UnicodeDecodeError:
-        return strict_json.NotJson("it is not UTF-8")
-    except strict_json.NotJson as error:
+        return json_syntax.NotJson("it is not UTF-8")
+    except json_syntax.NotJson as error:
         return error
     return None
 

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-DEEPEST = 200
+DEEPEST = 100
 """Levels of nested lists and objects; Python's own parser stops at about a thousand."""
 MOST = 4_000_000
 """The most lists and objects: tokenizer.json of a large vocabulary has half a million."""
