@@ -5,15 +5,19 @@ Keys are elliptic-curve keys (P-256, P-384 or P-521) in PEM files. To create a p
     openssl ecparam -name prime256v1 -genkey -noout -out private.pem
     openssl ec -in private.pem -pubout -out public.pem
 
-`model_signing verify key NAME.mar --signature NAME.mar.sig --public_key public.pem` accepts these signatures.
+`model_signing verify key NAME.mar --signature NAME.mar.sig --public_key public.pem` accepts these signatures, but does
+not compare the name, version and date that they state (`statement`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +25,7 @@ from typing import Any
 from ..errors import InputError, StageError
 from ..files.atomic import write_atomic
 from ..files.opening import read_bytes
+from . import statement, writer
 from .reader import Archive
 
 SUFFIX = ".sig"
@@ -35,20 +40,25 @@ def signature_path(archive: Path) -> Path:
     return named.with_name(named.name + SUFFIX)
 
 
-def sign(archive: Path, private_key: Path) -> Path:
+def sign(archive: Path, private_key: Path, environment: Mapping[str, str] = os.environ) -> Path:
     """Sign an archive and return the signature's path. An older signature is replaced.
 
-    Raises InputError for a file that is not an archive or is damaged, and for a key that cannot sign, StageError if the
-    signature cannot be written.
+    The date that it states is SOURCE_DATE_EPOCH if that is set, else now. Raises InputError for a file that is not an
+    archive or is damaged, for one under another name than its manifest's, and for a key that cannot sign, StageError if
+    the signature cannot be written.
     """
     library = _library()
-    Archive(archive).verify()
+    read = Archive(archive)
+    read.verify()
     _load(library, private_key, private=True)
+    seconds = environment.get("SOURCE_DATE_EPOCH")
+    time = datetime.fromtimestamp(writer.epoch(seconds), timezone.utc) if seconds else datetime.now(timezone.utc)
+    subject = statement.subject(read, time)
     target = signature_path(archive)
     with tempfile.TemporaryDirectory() as folder, _readable(archive):
         bundle = Path(folder) / target.name
         signer = library.signing.Config().use_elliptic_key_signer(private_key=private_key)
-        signer.set_hashing_config(_hashing(library)).sign(archive.resolve(), bundle)
+        signer.set_hashing_config(_hashing(library, subject)).sign(archive.resolve(), bundle)
         text = bundle.read_text(encoding="utf-8")
     try:
         write_atomic(target, text)
@@ -59,44 +69,73 @@ def sign(archive: Path, private_key: Path) -> Path:
     return target
 
 
-def verify(archive: Path, public_key: Path) -> None:
-    """Verify an archive with the signature beside it. Raises InputError, with the reason, unless the private key of
-    `public_key` signed exactly these bytes."""
+def verify(
+    archive: Path, *public_keys: Path, name: str | None = None, not_before: datetime | None = None
+) -> statement.Statement:
+    """Verify an archive with the signature beside it, and return what that states. Nothing of the archive is parsed
+    before.
+
+    Raises InputError, with the reason, unless the private key of one of `public_keys` signed exactly these bytes. Where
+    the signature states them, name and version have to be those of the manifest, and the name that of the file or, if
+    it is given, `name` (NAME or NAME@VERSION). With `not_before`, an older signature or one without a date is refused.
+    """
     library = _library()
-    # Do not parse an archive before its signature is verified.
     if not archive.exists():
         raise InputError(f"{archive} does not exist.", fix="Check its path, or copy it again.")
     if not (archive.is_file() or archive.is_dir()):
         raise InputError(
             f"{archive} is a pipe or a device, and not an archive.", fix="Name the archive's file or folder."
         )
-    _load(library, public_key, private=False)
+    keys = {path: _load(library, path, private=False) for path in public_keys}
     signature = signature_path(archive)
     if not signature.is_file():
         raise InputError(
             f"{archive} is not signed: there is no {signature}.",
             fix="Sign it (mar sign FILE --key private.pem), or copy its signature to that place.",
         )
+    for path, key in keys.items():
+        try:
+            stated = statement.Statement.of(_verified(library, archive, signature, path), key)
+        except _OtherKey:
+            if len(keys) == 1:
+                raise
+            continue
+        statement.check(stated, archive, name, not_before)
+        return stated
+    raise InputError(
+        f"{signature} was changed, or is by none of these keys: {', '.join(map(str, keys))}.",
+        fix="Get it again, or add the public key of whoever signed it, if you trust them.",
+    )
+
+
+class _OtherKey(InputError):
+    """A signature is not by this key."""
+
+
+def _verified(library: Any, archive: Path, signature: Path, public_key: Path) -> str:
+    """The name of the statement's subject in a signature that is verified, and whose digests are the archive's."""
     verifier = library.verifying.Config().use_elliptic_key_verifier(public_key=public_key)
+    hashing = _hashing(library)
     try:
         # The library prints a warning to stdout, which is for the command's result.
         with contextlib.redirect_stdout(sys.stderr), _readable(archive):
-            verifier.set_hashing_config(_hashing(library)).verify(archive.resolve(), signature)
+            verifier.set_hashing_config(hashing).verify(archive.resolve(), signature)
     except InputError:
         raise
     except library.InvalidSignature:
-        raise InputError(
+        raise _OtherKey(
             f"{signature} was changed, or is not by the key of {public_key}.",
             fix="Get the archive, the signature and the public key again from whoever signed it.",
         ) from None
     # A signature is untrusted input, on which the library fails in many ways. None of them may count as a success.
     except Exception as error:
         raise _refused(archive, signature, public_key, str(error)) from None
+    return str(hashing.compared)
 
 
 def _refused(archive: Path, signature: Path, public_key: Path, why: str) -> InputError:
     if why.startswith("Key mismatch"):
-        return InputError(
+        return _OtherKey(
             f"{signature} is not by the key of {public_key}.",
             fix="Use the public key of whoever signed it, if you trust them.",
         )
@@ -117,7 +156,12 @@ def _library() -> Any:
     try:
         from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
         from cryptography.hazmat.primitives.asymmetric import ec
-        from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+        from cryptography.hazmat.primitives.serialization import (
+            Encoding,
+            PublicFormat,
+            load_pem_private_key,
+            load_pem_public_key,
+        )
         from model_signing import hashing, signing, verifying
     except ModuleNotFoundError as error:
         raise InputError(
@@ -125,6 +169,8 @@ def _library() -> Any:
             fix="pip install 'mar-pipeline[sign]'",
         ) from None
     return SimpleNamespace(
+        Encoding=Encoding,
+        PublicFormat=PublicFormat,
         InvalidSignature=InvalidSignature,
         UnsupportedAlgorithm=UnsupportedAlgorithm,
         ec=ec,
@@ -136,10 +182,38 @@ def _library() -> Any:
     )
 
 
-def _hashing(library: Any) -> Any:
-    """Sign the SHA-256 of every file. By default the library ignores .git*, so that such files could be added
-    unnoticed."""
-    return library.hashing.Config().set_ignored_paths(paths=(), ignore_git_paths=False)
+def _hashing(library: Any, subject: str | None = None) -> Any:
+    """How the library computes an archive's manifest: the SHA-256 of every file. By default it ignores .git*, so that
+    such files could be added unnoticed.
+
+    The manifest has the name `subject` if that is given, which the library then signs. After the library has compared
+    it with the manifest of a verified signature, `compared` is that one's name: the signature's file may have changed
+    since, or be read differently by another parser.
+    """
+
+    class Named:
+        """A manifest: what the library reads of one to sign it, and how it compares two."""
+
+        def __init__(self, manifest: Any) -> None:
+            self._manifest = manifest
+            self.model_name = subject if subject is not None else manifest.model_name
+            self.serialization_type = manifest.serialization_type
+            self.resource_descriptors = manifest.resource_descriptors
+
+        def __eq__(self, signed: Any) -> bool:
+            config.compared = signed.model_name
+            return bool(self._manifest == signed)
+
+        __hash__ = None  # type: ignore[assignment]
+
+    class Config(library.hashing.Config):  # type: ignore[misc]
+        compared: Any = None
+
+        def hash(self, *arguments: Any, **named: Any) -> Named:
+            return Named(super().hash(*arguments, **named))
+
+    config = Config()
+    return config.set_ignored_paths(paths=(), ignore_git_paths=False)
 
 
 @contextlib.contextmanager
@@ -159,8 +233,9 @@ def _readable(archive: Path) -> Iterator[None]:
         ) from None
 
 
-def _load(library: Any, path: Path, *, private: bool) -> None:
-    """Raises InputError unless the file has a key that the library supports."""
+def _load(library: Any, path: Path, *, private: bool) -> str:
+    """The SHA-256 of a key's public half (`Statement.key`). Raises InputError unless the file has a key that the
+    library supports."""
     kind, make = ("private", _MAKE) if private else ("public", _PUBLISH)
     try:
         content = read_bytes(path)
@@ -187,3 +262,7 @@ def _load(library: Any, path: Path, *, private: bool) -> None:
             "It has to be an elliptic-curve key: P-256 (prime256v1), P-384 or P-521.",
             f"Create one: {make}",
         )
+    public = key.public_key() if private else key
+    return hashlib.sha256(
+        public.public_bytes(library.Encoding.DER, library.PublicFormat.SubjectPublicKeyInfo)
+    ).hexdigest()

@@ -52,12 +52,17 @@ def check(
     from ...audit.check import check as examine
     from ...audit.check import show
 
+    signed = None
     if key is not None:
         from ...archive.signing import verify
 
         # An archive without a valid signature is not parsed at all.
-        verify(archive, key)
+        signed = verify(archive, key)
     findings = examine(archive)
+    if signed and as_json:
+        findings["signature"] = signed.as_json()
+    elif signed:
+        print(f"Signed {signed}.")
     print(json.dumps(findings, ensure_ascii=False) if as_json else show(findings))
     if not findings["ok"]:
         raise typer.Exit(InputError.exit_code)

@@ -7,32 +7,18 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from mar_pipeline import __main__ as command
 from mar_pipeline.archive import model_store, signing
 from mar_pipeline.errors import InputError
 from tests.support import fake_archives as archives
+from tests.support.keys import write_key
 from tests.support.mar import Mar, words
 
 FILES = archives.contents("a", archives.provenance(archives.HUB))
-
-
-def write_key(folder: Path, name: str, key: Any, password: bytes | None = None) -> tuple[Path, Path]:
-    """A private key's file and its public half's."""
-    private, public = folder / f"{name}.pem", folder / f"{name}.public.pem"
-    protection: Any = serialization.NoEncryption()
-    if password:
-        protection = serialization.BestAvailableEncryption(password)
-    form = serialization.PrivateFormat.PKCS8
-    private.write_bytes(key.private_bytes(serialization.Encoding.PEM, form, protection))
-    spki = serialization.PublicFormat.SubjectPublicKeyInfo
-    public.write_bytes(key.public_key().public_bytes(serialization.Encoding.PEM, spki))
-    return private, public
 
 
 @pytest.fixture
@@ -205,9 +191,9 @@ def test_a_folders_signature_lies_beside_it_from_within_too(
 
 
 def test_a_link_to_an_archive_is_signed_as_the_archive(mar_file: Path, key: tuple[Path, Path], tmp_path: Path) -> None:
-    link = tmp_path / "latest.mar"
+    link = tmp_path / "a.mar"
     link.symlink_to(mar_file)
-    assert signing.sign(link, key[0]) == tmp_path / "latest.mar.sig"
+    assert signing.sign(link, key[0]) == tmp_path / "a.mar.sig"
     signing.verify(link, key[1])
 
 
