@@ -8,7 +8,7 @@ import os
 import shlex
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..archive.reader import Archive
@@ -27,11 +27,13 @@ def serve(
     ports: Ports | None = None,
     ready_timeout: float = 600.0,
     keep: Path | None = None,
+    accept: Callable[[Sequence[Path]], object] = lambda _: None,
 ) -> int:
     """Serve `out`/model-store with `out`/config/config.properties until Ctrl-C or SIGTERM; returns the exit code.
 
     `ports` replace those of config.properties. `report` gets lines for the user: the address, the file of tokens, a
-    request to try, and later why a worker died.
+    request to try, and later why a worker died. `accept` gets every archive in the store before one of them is read,
+    and raises InputError if one is not to be served.
     Raises InputError before the start if something is missing or a port is in use, WorkerDied if an archive does not
     load, StageError if TorchServe ends by itself.
     """
@@ -56,6 +58,7 @@ def serve(
             f"The model store {store} is empty, or {config} loads nothing of it (load_models).",
             fix=f"Build into it: mar build CONFIG --out {shlex.quote(str(out))}",
         )
+    accept(sorted({*archives, *(store / name for name in _all(store))}))
     check_ports({**properties, **(ports.settings() if ports else {})})
     with (
         Server(archives, store=store.resolve(), config=text, ports=ports, jvm=(), grace=_GRACE, keep=keep) as server,

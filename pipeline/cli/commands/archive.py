@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ...errors import DIFFERENT, InputError
-from .. import report
+from .. import report, trust
 from ..options import Archived, JsonOption, example
 
 
@@ -43,21 +43,17 @@ def diff(
 )
 def check(
     archive: Archived,
-    key: Annotated[
-        Path | None, typer.Option("--key", help="The signer's public key (PEM); the signature is checked first.")
-    ] = None,
+    key: trust.KeysOption = None,
+    require_signed: trust.RequireSignedOption = None,
+    not_before: trust.NotBeforeOption = None,
+    name: trust.SignedNameOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check an archive against its own record and TorchServe's rules, and look for harmful contents."""
     from ...audit.check import check as examine
     from ...audit.check import show
 
-    signed = None
-    if key is not None:
-        from ...archive.signing import verify
-
-        # An archive without a valid signature is not parsed at all.
-        signed = verify(archive, key)
+    signed = trust.accept([archive], key, require_signed, not_before, name).get(archive)
     findings = examine(archive)
     if signed and as_json:
         findings["signature"] = signed.as_json()

@@ -12,7 +12,7 @@ import typer
 from ...errors import InputError
 from ...files.opening import read_text
 from ...text import visible
-from .. import console
+from .. import console, trust
 from ..options import Archived, CacheOption, JsonOption, example, open_store
 
 
@@ -26,14 +26,23 @@ def run(
             help="JSON or text, @file, or - for standard input; the archive's samples if not given.",
         ),
     ] = None,
+    key: trust.KeysOption = None,
+    require_signed: trust.RequireSignedOption = None,
+    not_before: trust.NotBeforeOption = None,
+    name: trust.SignedNameOption = None,
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Answer requests with the archive's own handler, in a local process: no Java, no server. Archives of
-    torch-model-archiver are answered too, as TorchServe's worker would."""
+    torch-model-archiver are answered too, as TorchServe's worker would.
+
+    An archive is a program: its handler runs with your rights. --key accepts only archives that somebody you trust
+    signed.
+    """
     from ...answers import rehearsal
     from ...archive.reader import Archive
 
+    trust.note(trust.accept([archive], key, require_signed, not_before, name))
     requests = Archive(archive).json("samples.json") if request is None else [read_input(request)]
     if not requests:
         raise InputError(f"{archive} does not have a samples.json.", fix='Give a request: --input \'{"text": "..."}\'')
@@ -57,15 +66,24 @@ def explain(
     archive: Archived,
     request: Annotated[str, typer.Option("--input", help="JSON or text, @file, or - for standard input.")],
     html: Annotated[Path | None, typer.Option("--html", help="Write the explanation to this file, as HTML.")] = None,
+    key: trust.KeysOption = None,
+    require_signed: trust.RequireSignedOption = None,
+    not_before: trust.NotBeforeOption = None,
+    name: trust.SignedNameOption = None,
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show which words an answer depends on: green words speak for it, red ones against it."""
+    """Show which words an answer depends on: green words speak for it, red ones against it.
+
+    An archive is a program: its handler runs with your rights. --key accepts only archives that somebody you trust
+    signed.
+    """
     from ...answers import rehearsal
     from .. import explanation
 
     if html is not None:
         explanation.check_writable(html)
+    trust.note(trust.accept([archive], key, require_signed, not_before, name))
     foreign = rehearsal.is_foreign(archive)
     if foreign and html is not None:
         raise InputError(

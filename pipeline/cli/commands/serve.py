@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ import typer
 
 from ...errors import InputError
 from ...text import table
+from .. import trust
 from ..options import CacheOption, JsonOption, OutOption, example, open_store
 
 
@@ -19,15 +21,23 @@ from ..options import CacheOption, JsonOption, OutOption, example, open_store
 def smoke(
     archives: Annotated[list[Path] | None, typer.Argument(help="Archives; all of --out if not given.")] = None,
     out: OutOption = Path("build"),
+    key: trust.KeysOption = None,
+    require_signed: trust.RequireSignedOption = None,
+    not_before: trust.NotBeforeOption = None,
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Start a real TorchServe on free loopback ports, send the samples, compare with `mar run`, and stop it."""
+    """Start a real TorchServe on free loopback ports, send the samples, compare with `mar run`, and stop it.
+
+    An archive is a program: its handler runs with your rights, here and in TorchServe. --key accepts only archives that
+    somebody you trust signed.
+    """
     from ...answers.rehearsal import answers
     from ...serving import smoke as smoking
 
     store = open_store(cache)
     paths = archives or _stored(out)
+    trust.note(trust.accept(paths, key, require_signed, not_before))
     unverified = {path: report for path in paths if (report := smoking.unverified(path))}
 
     def expected(path: Path, requests: list[Any]) -> list[Any]:
@@ -69,9 +79,22 @@ def _stored(out: Path) -> list[Path]:
 
 
 @example("mar serve --out build")
-def serve(out: OutOption = Path("build")) -> None:
-    """Run TorchServe on the model store, in the foreground, until Ctrl-C."""
+def serve(
+    out: OutOption = Path("build"),
+    key: trust.KeysOption = None,
+    require_signed: trust.RequireSignedOption = None,
+    not_before: trust.NotBeforeOption = None,
+) -> None:
+    """Run TorchServe on the model store, in the foreground, until Ctrl-C.
+
+    An archive is a program: its handler runs with your rights. --key accepts only archives that somebody you trust
+    signed, and starts nothing if one in the model store is not.
+    """
     from ...serving import serve as torchserve
 
     _stored(out)
-    raise typer.Exit(torchserve.serve(out, _print))
+
+    def accept(paths: Sequence[Path]) -> None:
+        trust.note(trust.accept(paths, key, require_signed, not_before))
+
+    raise typer.Exit(torchserve.serve(out, _print, accept=accept))
