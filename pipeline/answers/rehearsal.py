@@ -11,17 +11,20 @@ from ..cache.workspace import workspace
 from ..errors import InputError
 from ..files import pointers, strict_json
 from ..files.opening import read_text
+from ..host.sandbox import Sandbox
 from ..text import printable
 
 
-def answers(store: Store, path: Path, requests: list[Any], *, explain: bool = False) -> dict[str, Any]:
+def answers(
+    store: Store, path: Path, requests: list[Any], *, explain: bool = False, sandbox: Sandbox | None = None
+) -> dict[str, Any]:
     """The archive's answer to each request alone, or its explanations, and the HTTP statuses, in the form of
-    `emulator.answers`. Raises InputError if the archive's graphs cannot run on this machine, StageError for errors of
-    the disk."""
+    `emulator.answers`. Raises InputError if the archive's graphs cannot run on this machine; in a `sandbox`, also if
+    the handler fails; and StageError for errors of the disk, or if it exceeds a limit."""
     from ..host import toolchain
     from ..host.chips import CHIPS
     from ..portable.graph import FACTS
-    from ..workers.client import work
+    from ..workers.client import WorkerCrash, work
     from ..workers.limits import Limits
 
     archive = Archive(path)
@@ -47,16 +50,48 @@ def answers(store: Store, path: Path, requests: list[Any], *, explain: bool = Fa
         }
         limits = Limits.of(sum(member.size for member in archive.members()), advice="Send less text at once.")
         chip = CHIPS.get(_device(folder / FACTS))
-        if chip is None:
-            return dict(work("answer", job, scratch=scratch, limits=limits))
-        result = dict(work("answer", job, scratch=scratch, limits=limits, script=toolchain.WORKER))
-    if "unverified" in result:
+        script = toolchain.WORKER if chip else None
+        try:
+            result = work(
+                "answer", job, scratch=scratch, limits=limits, script=script, sandbox=sandbox, readable=[folder]
+            )
+        except WorkerCrash as crash:
+            if sandbox is None:
+                raise
+            raise _failed(path, crash) from None
+    if chip is not None and isinstance(result, dict) and "unverified" in result:
         raise InputError(
             f"{path} runs on {chip.machines}, and not here: {result['unverified']}.",
             result["said"],
             f"Run it there, with a `mar` in an environment that has {chip.distribution}.",
         )
-    return result
+    return _checked(path, result, len(requests))
+
+
+def _failed(path: Path, crash: Exception) -> InputError:
+    last = str(crash).strip().rpartition("\n")[2].strip()
+    return InputError(
+        f"{path} failed in the sandbox: {printable(last)[:300]}.",
+        "A sandbox has no network, none of your files, no GPU and little room; or the handler has an error of its own.",
+        "If you trust the archive, run it without --sandbox; --memory and --timeout set the limits.",
+    )
+
+
+def _checked(path: Path, result: Any, count: int) -> dict[str, Any]:
+    """A worker's result. Raises InputError if it is in another form: an archive's code can write one itself."""
+    replies = result if isinstance(result, dict) else {}
+    single, statuses, hints = (replies.get(name) for name in ("single", "statuses", "hints"))
+    if (
+        not (isinstance(single, list) and isinstance(statuses, list) and isinstance(hints, list))
+        or not len(single) == len(statuses) == count
+        or not all(isinstance(status, int) for status in statuses)
+        or not all(isinstance(hint, str) for hint in hints)
+    ):
+        raise InputError(
+            f"The code of {path} wrote a result of its own, and not its answers.",
+            fix="Do not use the archive unless you know why it does that.",
+        )
+    return replies
 
 
 def is_foreign(path: Path) -> bool:

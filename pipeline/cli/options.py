@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import typer
 
 from ..cache import folder as cache_folder
 from ..cache.store import Store
+from ..errors import InputError
 from . import console
 
 EXIT_CODES = (
@@ -122,6 +124,14 @@ def epilog(command: Callable[..., None]) -> str:
     heading = "Example:" if len(lines) == 1 else "Examples:"
     # \b keeps the parser from joining the lines.
     return "\n".join(["\b", heading, *(f"  {line}" for line in lines), "", EXIT_CODES])
+
+
+def bytes_of(option: str, text: str) -> int:
+    """The number of bytes that an option's value means. Raises InputError if it is not a size."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKMGT]?)i?[bB]?\s*", text)
+    if not match:
+        raise InputError(f"{option} {text} is not a size.", fix="Write it as 20GB or 500MB.")
+    return int(float(match[1]) * 1000 ** " kMGT".index(match[2].replace("K", "k") or " "))
 
 
 def cache_of(cache: Path | None) -> Path:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from .. import ROOT
 from ..errors import InputError, StageError
 from ..files import private
 from ..host import environment as variables
+from ..host.sandbox import Sandbox
 from ..text import printable
 from . import warm
 from .limits import Limits, watched
@@ -24,7 +25,6 @@ from .limits import Limits, watched
 _UNLIMITED = Limits()
 _ON_TOKENIZERS = ("tokenizer", "samples")
 _ERRORS = {InputError.exit_code: InputError, StageError.exit_code: StageError}
-
 
 _running: set[subprocess.Popen[str]] = set()
 _forked: set[warm.Worker] = set()
@@ -60,15 +60,22 @@ def run(
     ours: bool = True,
     on_line: Callable[[str], None] | None = None,
     worker: warm.Worker | None = None,
+    sandbox: Sandbox | None = None,
+    readable: Iterable[Path] = (),
 ) -> int:
     """Run a program to its end and return its exit code. Its standard error goes to `log`, each line of its standard
     output to `on_line`. If this process is interrupted, the program is killed with all its children. `env` and `ours`
-    are the arguments of `environment`; `worker` learns the process id."""
+    are the arguments of `environment`; `worker` learns the process id.
+
+    In a `sandbox`, it can also read the folders `readable`. Raises StageError if it was over a limit of the sandbox."""
+    environ = environment(env, ours=ours)
+    if sandbox is not None:
+        command, environ = sandbox.command(command, cwd=cwd, readable=readable), sandbox.environment(environ)
     with log.open("ab") as errors:
         process = subprocess.Popen(
             command,
             cwd=cwd,
-            env=environment(env, ours=ours),
+            env=environ,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -81,11 +88,21 @@ def run(
     if worker is not None:
         worker.pid = process.pid
     try:
-        assert process.stdout is not None
-        while line := process.stdout.readline(warm.LONGEST_LINE):
-            if on_line:
-                on_line(line)
-        return process.wait()
+        output = process.stdout
+        assert output is not None
+        with contextlib.ExitStack() as stack:
+            over = stack.enter_context(sandbox.watched(process)) if sandbox is not None else []
+            while line := output.readline(warm.LONGEST_LINE):
+                if on_line:
+                    on_line(line)
+            code = process.wait()
+        if over:
+            raise StageError(
+                f"The sandbox was ended: it {over[0]}.",
+                "A program in it may be stuck or hostile, or the limit is too low for an honest one.",
+                "Set a higher limit if you trust it.",
+            )
+        return code
     except BaseException:
         _kill(process)
         raise
@@ -122,11 +139,14 @@ def work(
     python: str = sys.executable,
     script: Path | None = None,
     env: dict[str, str] | None = None,
+    sandbox: Sandbox | None = None,
+    readable: Iterable[Path] = (),
 ) -> Any:
     """Run the operation `op` (`worker.OPERATIONS`) in a worker and return its result.
 
     A `script` runs as the worker instead, without this package on its path. A worker of this interpreter without an
     `env` is forked (`warm`). A model's own code is copied into the worker's folder, so that workers do not share it.
+    In a `sandbox`, a worker is a program of its own, which can read the folders `readable`.
 
     Raises the InputError or StageError that the worker reports, StageError if it exceeds its `limits` or was killed,
     InputError if a tokenizer crashed it, else WorkerCrash.
@@ -146,13 +166,14 @@ def work(
             doing[:] = message["progress"][:1]
             if progress:
                 progress(*message["progress"])
-        else:
-            messages.append(message)
+        elif message:
+            messages[:] = [message]
 
     modules = {"HF_MODULES_CACHE": str(folder / "modules")}
     worker = warm.Worker()
-    with watched(worker, limits, doing) as watch:
-        if script is None and python == sys.executable and env is None:
+    # A sandbox has limits of its own.
+    with watched(worker, limits if sandbox is None else _UNLIMITED, doing) as watch:
+        if script is None and python == sys.executable and env is None and sandbox is None:
             with contextlib.suppress(warm.NoServer):
                 code = warm.run(
                     [str(job_file)],
@@ -166,9 +187,16 @@ def work(
                 )
         if code is None:
             command = [python, *([str(script)] if script else ["-m", "mar_pipeline.workers.worker"]), str(job_file)]
-            ours = script is None
             code = run(
-                command, cwd=folder, log=log, env=modules | (env or {}), ours=ours, on_line=on_line, worker=worker
+                command,
+                cwd=folder,
+                log=log,
+                env=modules | (env or {}),
+                ours=script is None,
+                on_line=on_line,
+                worker=worker,
+                sandbox=sandbox,
+                readable=readable,
             )
     if watch.ended is not None:
         raise watch.ended
@@ -199,13 +227,27 @@ def _message(line: str) -> dict[str, Any]:
         message = json.loads(line)
     except (ValueError, RecursionError):
         message = None
-    if not isinstance(message, dict):
+    if not _is_message(message):
         raise StageError(
             f"The worker wrote something that is no message: {printable(line[:80])}",
             "Code of the model, or of the archive, wrote to the worker's standard output; or its result is too large.",
             "Correct that code; for a large result, ask for less at once.",
         )
-    return message
+    return dict(message)
+
+
+def _is_message(message: Any) -> bool:
+    """Whether it has the form of `portable.protocol`'s messages."""
+    if not isinstance(message, dict):
+        return False
+    progress, error = message.get("progress"), message.get("error")
+    if progress is not None:
+        return isinstance(progress, list) and len(progress) == 3 and isinstance(progress[0], str)
+    if error is not None:
+        code = error.get("code") if isinstance(error, dict) else None
+        texts = ("what", "why", "fix") if code in _ERRORS else ("traceback",)
+        return isinstance(code, int) and all(isinstance(error.get(key), str) for key in texts)
+    return "result" in message
 
 
 def _refuse_tokenizer(op: str, number: int, doing: str) -> None:
@@ -228,6 +270,8 @@ def _refuse_tokenizer(op: str, number: int, doing: str) -> None:
 def tail(log: Path, lines: int = 40) -> str:
     """The last lines of a log."""
     try:
-        return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - (64 << 10)))
+            return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
     except OSError:
         return ""

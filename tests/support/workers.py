@@ -65,7 +65,7 @@ def server() -> Workers:
 
 
 def forking(workers: warm.Server) -> Callable[..., int]:
-    """`client.run`, but a worker of this interpreter is forked."""
+    """`client.run`, but a worker of this interpreter is forked, unless it is to run in a sandbox."""
     program = client.run
 
     def run(
@@ -77,9 +77,10 @@ def forking(workers: warm.Server) -> Callable[..., int]:
         ours: bool = True,
         on_line: Callable[[str], None] | None = None,
         worker: warm.Worker | None = None,
+        **held: Any,
     ) -> int:
         python, *words = command
-        if python == sys.executable and words[:-1] in (_AS_MODULE, [str(toolchain.WORKER)]):
+        if not held.get("sandbox") and python == sys.executable and words[:-1] in (_AS_MODULE, [str(toolchain.WORKER)]):
             job = json.loads(Path(words[-1]).read_text(encoding="utf-8"))
             with suppress(warm.NoServer):
                 return workers.run(
@@ -92,7 +93,7 @@ def forking(workers: warm.Server) -> Callable[..., int]:
                     worker=worker,
                     transformers=not job.get("without_transformers"),
                 )
-        return program(command, cwd=cwd, log=log, env=env, ours=ours, on_line=on_line, worker=worker)
+        return program(command, cwd=cwd, log=log, env=env, ours=ours, on_line=on_line, worker=worker, **held)
 
     return run
 

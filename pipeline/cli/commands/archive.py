@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from ...errors import DIFFERENT, InputError
-from .. import report, trust
-from ..options import Archived, JsonOption, example
+from .. import report, sandbox, trust
+from ..options import Archived, CacheOption, JsonOption, example, open_store
 
 
 @example("mar inspect build/model-store/seq_classification.mar")
@@ -39,7 +39,7 @@ def diff(
 
 @example(
     "mar check build/model-store/seq_classification.mar",
-    "mar check model.mar --key public.pem   # the signature first",
+    "mar check model.mar --key public.pem --run   # the signature first; the handler too, in a sandbox",
 )
 def check(
     archive: Archived,
@@ -47,14 +47,26 @@ def check(
     require_signed: trust.RequireSignedOption = None,
     not_before: trust.NotBeforeOption = None,
     name: trust.SignedNameOption = None,
+    run: Annotated[
+        bool, typer.Option("--run", help="Also load the handler and answer the samples, in a sandbox (bubblewrap).")
+    ] = False,
+    memory: sandbox.MemoryOption = None,
+    timeout: sandbox.TimeoutOption = None,
+    cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check an archive against its own record and TorchServe's rules, and look for harmful contents."""
+    """Check an archive against its own record and TorchServe's rules, and look for harmful contents. No code of the
+    archive runs, but with --run."""
     from ...audit.check import check as examine
     from ...audit.check import show
 
+    box = sandbox.of(run, memory, timeout, "--run")
     signed = trust.accept([archive], key, require_signed, not_before, name).get(archive)
     findings = examine(archive)
+    if box is not None:
+        from ...audit import trial
+
+        findings = trial.added(findings, open_store(cache), archive, box)
     if signed and as_json:
         findings["signature"] = signed.as_json()
     elif signed:

@@ -16,7 +16,7 @@ from ...cache import housekeeping
 from ...cache.store import Store
 from ...errors import InputError
 from ...text import size, table
-from ..options import CacheOption, JsonOption, example, open_store
+from ..options import CacheOption, JsonOption, bytes_of, example, open_store
 
 
 @example("mar cache list")
@@ -79,13 +79,6 @@ def _ago(then: float) -> str:
     return "now"
 
 
-def _bytes(text: str) -> int:
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKMGT]?)i?[bB]?\s*", text)
-    if not match:
-        raise InputError(f"--max-size {text} is not a size.", fix="Write it as 20GB or 500MB.")
-    return int(float(match[1]) * 1000 ** " kMGT".index(match[2].replace("K", "k") or " "))
-
-
 def _age(text: str) -> float:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", text)
     if not match:
@@ -106,7 +99,7 @@ def collect(
 ) -> None:
     """Remove files that no result needs, and results by age or size. Fails while a build runs."""
     opened = open_store(cache, read_only=dry_run)
-    limit = _bytes(max_size) if max_size else None
+    limit = bytes_of("--max-size", max_size) if max_size else None
     age = _age(older_than) if older_than else None
     with _alone(opened, "mar cache gc"):
         freed = housekeeping.collect(opened, max_size=limit, older_than=age, dry_run=dry_run)

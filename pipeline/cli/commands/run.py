@@ -12,7 +12,7 @@ import typer
 from ...errors import InputError
 from ...files.opening import read_text
 from ...text import visible
-from .. import console, trust
+from .. import console, sandbox, trust
 from ..options import Archived, CacheOption, JsonOption, example, open_store
 
 
@@ -30,6 +30,9 @@ def run(
     require_signed: trust.RequireSignedOption = None,
     not_before: trust.NotBeforeOption = None,
     name: trust.SignedNameOption = None,
+    in_sandbox: sandbox.SandboxOption = False,
+    memory: sandbox.MemoryOption = None,
+    timeout: sandbox.TimeoutOption = None,
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -37,16 +40,17 @@ def run(
     torch-model-archiver are answered too, as TorchServe's worker would.
 
     An archive is a program: its handler runs with your rights. --key accepts only archives that somebody you trust
-    signed.
+    signed; --sandbox keeps the handler from your files and the network.
     """
     from ...answers import rehearsal
     from ...archive.reader import Archive
 
+    box = sandbox.of(in_sandbox, memory, timeout)
     trust.note(trust.accept([archive], key, require_signed, not_before, name))
     requests = Archive(archive).json("samples.json") if request is None else [read_input(request)]
     if not requests:
         raise InputError(f"{archive} does not have a samples.json.", fix='Give a request: --input \'{"text": "..."}\'')
-    replies = rehearsal.answers(open_store(cache), archive, requests)
+    replies = rehearsal.answers(open_store(cache), archive, requests, sandbox=box)
     single = replies["single"]
     if request is None:
         print(json.dumps(single, ensure_ascii=False, indent=None if as_json else 2))
@@ -70,19 +74,23 @@ def explain(
     require_signed: trust.RequireSignedOption = None,
     not_before: trust.NotBeforeOption = None,
     name: trust.SignedNameOption = None,
+    in_sandbox: sandbox.SandboxOption = False,
+    memory: sandbox.MemoryOption = None,
+    timeout: sandbox.TimeoutOption = None,
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show which words an answer depends on: green words speak for it, red ones against it.
 
     An archive is a program: its handler runs with your rights. --key accepts only archives that somebody you trust
-    signed.
+    signed; --sandbox keeps the handler from your files and the network.
     """
     from ...answers import rehearsal
     from .. import explanation
 
     if html is not None:
         explanation.check_writable(html)
+    box = sandbox.of(in_sandbox, memory, timeout)
     trust.note(trust.accept([archive], key, require_signed, not_before, name))
     foreign = rehearsal.is_foreign(archive)
     if foreign and html is not None:
@@ -91,7 +99,7 @@ def explain(
             fix="Leave --html out.",
         )
     parsed = read_input(request)
-    replies = rehearsal.answers(open_store(cache), archive, [parsed], explain=True)
+    replies = rehearsal.answers(open_store(cache), archive, [parsed], explain=True, sandbox=box)
     reply = replies["single"][0]
     if replies["statuses"][0] >= 300:
         why = json.dumps(reply, ensure_ascii=False) if foreign else reply["error"]["message"]
