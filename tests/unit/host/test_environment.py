@@ -123,6 +123,18 @@ def test_a_value_with_a_password_in_its_address_is_not_handed_on(monkeypatch: py
     assert environment.environment()["NEURON_COMPILE_CACHE_URL"] == "s3://bucket/cache"
 
 
+def test_a_worker_keeps_the_docstrings_that_transformers_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONOPTIMIZE", "2")
+    done = subprocess.run(
+        [sys.executable, "-c", "def f():\n  'said'\nprint(f.__doc__)"],
+        env=environment.environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "said\n"
+
+
 def test_a_handlers_own_variables_are_passed_by_their_exact_names(shell: pytest.MonkeyPatch) -> None:
     shell.setenv("MY_SETTING", "https://me:password@host")
     shell.setenv("MY_SETTING_2", "not named")
