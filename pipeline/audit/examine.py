@@ -34,6 +34,8 @@ def problem(file: Content, budget: Budget, depth: int = 0) -> Problem | None:
         return Problem(f"is not examined: the other files took more than {packed.SECONDS} s", _UNPACK)
     if depth > DEEPEST:
         return Problem(f"has more than {DEEPEST} files in one another, and is not examined", _UNPACK)
+    if depth and (file.suffix in kinds.SOURCES or file.start.startswith(b"#!")):
+        return Problem("is a program that is hidden in another file", _UNPACK)
     if found := _other_archive(file):
         return found
     try:

@@ -8,10 +8,8 @@ from typing import Any
 from ..archive.findings import SHOWN, Finding, Findings
 from ..archive.reader import MANIFEST, PROVENANCE
 from ..portable.handler import BUILT_IN
-from . import entry_point, released
+from . import entry_point, kinds, released
 from .survey import Survey
-
-_PROGRAMS = (".py", ".pyw", ".sh")
 
 
 def findings(manifest: dict[str, Any], read: Survey) -> Findings:
@@ -97,7 +95,7 @@ def _foreign(own: list[str], read: Survey) -> Findings:
     paths = [
         path
         for path, file in read.files.items()
-        if (path.lower().endswith(_PROGRAMS) or file.start.startswith(b"#!"))
+        if (path.lower().endswith(kinds.SOURCES) or file.start.startswith(b"#!"))
         and path not in own
         and not released.is_released(path, file.sha256)
     ]

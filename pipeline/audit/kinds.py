@@ -19,6 +19,8 @@ from .content import Content
 # fmt: off
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".dat", ".data", ".npy", ".npz", ".pkl", ".pickle", ".joblib")
 """Suffixes of files that torch, NumPy or joblib may load as pickles."""
+SOURCES = (".py", ".pyw", ".sh")
+"""Suffixes of programs that are text."""
 PROGRAMS = (
     ".so", ".pyd", ".pyc", ".pyo", ".dll", ".dylib", ".exe", ".jar", ".class", ".war", ".whl", ".egg", ".elf", ".o",
     ".a", ".wasm", ".neff",

@@ -174,6 +174,8 @@ HIDDEN: dict[str, tuple[str, bytes]] = {
     "a zip file in a zip file": ("x.zip", zipped(inner=zipped(evil=evil()))),
     "behind other bytes": ("x.jpg", b"\xff\xd8\xff\xe0" + bytes(100) + zipped(evil=evil())),
     "behind an image and in front of more": ("x.jpg", b"\xff\xd8\xff\xe0" + zipped(evil=evil()) + bytes(100)),
+    "a program in a zip file": ("x.zip", zipped(a__b_dot_py=b"x = 1\n")),
+    "a script in gzip": ("x.gz", gzip.compress(b"#!/bin/sh\n")),
     "empty JSON": ("x.json", b""),
     "json by name, a zip file": ("x.json", zipped(a=b"text")),
     "a pointer in a zip file": ("x.zip", zipped(a=b"version https://git-lfs.github.com/spec/v1\n" + bytes(9))),
