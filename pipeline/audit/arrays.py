@@ -19,7 +19,7 @@ _ELEMENT = {"U": 4}  # bytes of a unit of the size
 def unproven(file: Content) -> str:
     """Why a file is not an array of numbers or texts; "" if it is one."""
     if not file.start.startswith(MAGIC):
-        return "is no array of NumPy, so np.load may read it as a pickle"
+        return "is no array of NumPy"
     header = _header(file.start)
     if header is None:
         return "is an array of NumPy with a malformed header"

@@ -156,8 +156,11 @@ def _read(opened: zipfile.ZipFile, info: zipfile.ZipInfo, budget: Budget) -> byt
 
 
 def _in_zip(inner: Content, found: Problem) -> Problem:
-    if found.pickled and inner.name == "data.pkl":
-        return _pickled(Pickled("a file of torch.save", found.pickled.names))
-    if found.pickled:
-        return _pickled(Pickled(f"a zip file with {found.pickled.kind} in it", found.pickled.names))
-    return Problem(f"is a zip file whose {inner.path} {found.what}", found.do)
+    if found.pickled is None:
+        return Problem(f"is a zip file whose {inner.path} {found.what}", found.do)
+    kind = found.pickled.kind
+    if inner.name == "data.pkl":
+        kind = "a file of torch.save"
+    elif not kind.startswith("a zip file"):
+        kind = f"a zip file with {kind} in it"
+    return _pickled(Pickled(kind, found.pickled.names))

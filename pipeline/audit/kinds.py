@@ -55,7 +55,7 @@ def unproven(file: Content) -> str:
 def _text(file: Content) -> str:
     """UTF-8 without NUL."""
     if file.suffix in _BINARY:
-        return f"is not what {file.suffix} files are, or not one that is known to be harmless"
+        return f"is no {file.suffix} file that is known to be harmless"
     if b"\0" in file.start:
         return "is no text, and of no kind that is known to be harmless"
     if file.whole is None:

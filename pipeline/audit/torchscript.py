@@ -97,7 +97,7 @@ def check(names: Collection[str], read: Callable[[str, int], bytes]) -> list[str
     """Raise Harmful unless the members of a zip file are TorchScript that is known to be harmless. Returns the members
     that are none of torch's own, which are to be examined as any file.
 
-    `read` returns a member's bytes, and raises Harmful if they are more than a number.
+    `read` returns a member's bytes; if they are more than a number, it raises an error of its own.
     """
     tops = {name.partition("/")[0] for name in names}
     if len(tops) != 1:
@@ -125,8 +125,7 @@ def check(names: Collection[str], read: Callable[[str, int], bytes]) -> list[str
 
 
 def _check_pickle(record: str, data: bytes) -> None:
-    """Raise Harmful unless torch.jit's reader takes the pickle, and Python's would import nothing that calls anything
-    else."""
+    """Raise Harmful unless the pickle names only what torch.jit.save writes, and ends where its record does."""
     end = 0
     try:
         for name, argument, at in opcodes.read(data, 0, len(data)):
