@@ -34,6 +34,11 @@ class Cut(Exception):
     """The data ends inside of a pickle."""
 
 
+class Misframed(Exception):
+    """A frame ends inside of an opcode, or of another frame. Python's reader of a file then drops the frame's other
+    bytes, and its reader of bytes in memory does not: what is imported depends on the reader."""
+
+
 class Malformed(Exception):
     """The data is no pickle from here on: every reader stops."""
 
@@ -41,9 +46,10 @@ class Malformed(Exception):
 def read(data: bytes, at: int = 0, size: int | None = None) -> Iterator[tuple[str, bytes, int]]:
     """The opcodes from an offset up to STOP: name, argument, offset behind it.
 
-    `data` is the beginning of `size` bytes; None: of an unknown number. Raises Cut where `data` ends before them, and
-    Malformed where a reader fails.
+    `data` is the beginning of `size` bytes; None: of an unknown number. Raises Cut where `data` ends before them,
+    Malformed where a reader fails, and Misframed.
     """
+    frame = 0  # where the frame ends
     while True:
         if at >= len(data):
             raise Malformed if len(data) == size else Cut
@@ -52,7 +58,14 @@ def read(data: bytes, at: int = 0, size: int | None = None) -> Iterator[tuple[st
             raise Malformed
         begin, end = _argument(data, at + 1, opcode)
         if end < 0 or end > len(data):
+            # Of a frame that ends in it, the reader of a file drops what is left, and finds another argument behind.
+            if at < frame < len(data):
+                raise Misframed
             raise Malformed if len(data) == size or (size is not None and end > size) else Cut
+        if at < frame < end or (opcode.name == "FRAME" and end < frame):
+            raise Misframed
+        if opcode.name == "FRAME":
+            frame = end + int.from_bytes(data[begin:end], "little")
         yield opcode.name, data[begin:end], end
         if opcode.name == "STOP":
             return
@@ -118,6 +131,9 @@ def follow(data: bytes, at: int = 0, size: int | None = None) -> Trace:
             trace.stopped = name == "STOP"
     except Malformed:
         pass
+    except Misframed:
+        trace.names["what its frames hide"] = False
+        trace.called = True
     except Cut:
         trace.cut = True
     return trace

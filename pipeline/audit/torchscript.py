@@ -36,7 +36,7 @@ _CLASSES = re.compile(
     r"__torch__\.torch\.classes\.(neuron\.Model|quantized\.\w+|sparse\.\w+|xnnpack\.\w+|mkldnn\.\w+|rnn\.CellParamsBase)"
 )
 """Classes that are built into torch or into AWS's packages, and only hold weights or compiled graphs."""
-_IMPORTS = ("INST", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4")
+_OPCODES = ("INST", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4", "FRAME")
 
 _NAMESPACES = frozenset(("quantized", "mkldnn", "mkldnn_prepacked", "prepacked", "sparse", "neuron"))
 """Further namespaces of operations, as in ops.quantized.linear. None has one that opens a file."""
@@ -130,13 +130,13 @@ def _check_pickle(record: str, data: bytes) -> None:
     try:
         for name, argument, at in opcodes.read(data, 0, len(data)):
             end = at
-            if name in _IMPORTS:
+            if name in _OPCODES:
                 raise Harmful(f"is TorchScript whose {record} has the opcode {name}, which torch.jit does not write")
             if name == "GLOBAL":
                 named = ".".join(argument.decode("utf-8", "backslashreplace").split("\n")[:2])
                 if not _GLOBALS.fullmatch(named) or (".torch.classes." in named and not _CLASSES.fullmatch(named)):
                     raise Harmful(f"is TorchScript whose {record} names {named}, which torch.jit.save does not write")
-    except (opcodes.Malformed, opcodes.Cut):
+    except (opcodes.Malformed, opcodes.Misframed, opcodes.Cut):
         raise Harmful(f"is TorchScript whose {record} is malformed") from None
     if end != len(data):
         raise Harmful(f"is TorchScript whose {record} has bytes behind its end")

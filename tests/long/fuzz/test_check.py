@@ -8,6 +8,7 @@ import gzip
 import io
 import lzma
 import pickle
+import pickletools
 import re
 import struct
 import zipfile
@@ -15,6 +16,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from hypothesis import strategies as st
@@ -120,12 +122,21 @@ def files(draw: Callable[..., Any]) -> bytes:
     return data
 
 
-_OPCODES = st.sampled_from([bytes([code]) for code in b"(0.12NRbdeost)}l]u\x81\x85\x86\x87\x93\x94aIq\x00h\x00"])
-_PARTS = st.sampled_from(
-    [b"cos\nsystem\n", b"ios\nsystem\n", b"\x8c\x02os", b"\x8c\x06system", b"S'a'\n", b"Va\n", b"K\x01"]
-)
-programs = st.lists(st.one_of(_OPCODES, _PARTS, st.binary(max_size=3)), max_size=30).map(b"".join)
-"""Opcodes of pickles in any order."""
+_OPCODES = [opcode.code.encode("latin-1") for opcode in pickletools.opcodes]
+_PARTS = (
+    b"cos\nsystem\n", b"(ios\nsystem\n", b"\x8c\x02os", b"\x8c\x06system", b"U\x06system", b"X\x02\0\0\0os", b"Vos\n",
+    b"S'a'\n", b"I5\n", b"L5L\n", b"F1.5\n", b"K\x01", b"M\0\0", b"J" + bytes(4), b"G" + bytes(8), b"C\x01a",
+    b"\x8a\x01\x01", b"\x8b\x01\0\0\0\x01", b"\x8d\x01" + bytes(7) + b"a", b"q\0", b"h\0", b"p0\n", b"g0\n", b"p 1\n",
+    b"g1\n", b"r" + bytes(4), b"j" + bytes(4), b"\x80\x04", b"\x95\x03" + bytes(7), b"\x95\x09" + bytes(7), b"Pa\n",
+)  # fmt: skip
+
+
+def _program(random: Random) -> bytes:
+    """Opcodes and whole steps of pickles, in any order."""
+    return b"".join(random.choice(random.choice((_PARTS, _OPCODES))) for _ in range(random.randrange(1, 14)))
+
+
+programs = st.integers(0, 2**63).map(lambda number: _program(Random(number)))
 
 
 def read(data: bytes, _folder: Path) -> None:

@@ -85,6 +85,8 @@ LOADED: dict[str, tuple[str, bytes, str]] = {
     "a mark and a pop in front": ("weights.dat", b"(1" + evil(4), "pickle"),
     "two PROTOs": ("weights.dat", b"\x80\x04\x80\x02" + evil(4), "pickle"),
     "a frame of the wrong place": ("weights.dat", b"N0\x95\x02" + bytes(7) + b"N0" + evil(4), "pickle"),
+    "a frame that ends in an opcode": ("x.bin", b"\x95\x03" + bytes(7) + b"Gaa" + b"\x7f" * 8 + b"0" + evil(2), "file"),
+    "a frame in a frame": ("x.bin", b"\x95\x0f" + bytes(7) + b"\x95\x60" + bytes(13) + evil(0) + bytes(99), "file"),
     "INST": ("vocab.txt", b"(V" + CODE + b"\nibuiltins\nexec\n.", "pickle"),
     "OBJ": ("vocab.txt", b"(cbuiltins\nexec\nV" + CODE + b"\no.", "pickle"),
     "names from the memo": (
@@ -138,6 +140,7 @@ def _numpy(data: bytes) -> Any:
 
 LOAD: dict[str, Callable[[bytes], Any]] = {
     "pickle": pickle.loads,
+    "file": lambda data: pickle.load(io.BytesIO(data)),
     "second": _second,
     "gzip": lambda data: pickle.loads(gzip.decompress(data)),
     "bz2": lambda data: pickle.loads(bz2.decompress(data)),
