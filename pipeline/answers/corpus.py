@@ -186,6 +186,7 @@ def special_tokens(folder: Path) -> list[str]:
     if (folder / "added_tokens.json").exists():
         entries += read_json(folder / "added_tokens.json")
     if (folder / "tokenizer.json").exists():
-        entries += read_json(folder / "tokenizer.json").get("added_tokens") or []
+        added = read_json(folder / "tokenizer.json").get("added_tokens")
+        entries += added if isinstance(added, list) else []
     words = [token.get("content") if isinstance(token, dict) else token for token in entries]
     return list(dict.fromkeys(word for word in words if isinstance(word, str)))

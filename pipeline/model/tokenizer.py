@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..errors import InputError
 from .checkpoint import read_json
 
 PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
@@ -23,7 +26,8 @@ def set_lower_case(folder: Path, lower: bool) -> None:
     """
     file = folder / "tokenizer.json"
     data = read_json(file)
-    normalizer = with_lower_case(data.get("normalizer"), lower)
+    with _expected():
+        normalizer = with_lower_case(data.get("normalizer"), lower)
     if normalizer != data.get("normalizer"):
         data["normalizer"] = normalizer
         file.write_text(json.dumps(data, ensure_ascii=False, indent=2), encoding="utf-8")
@@ -32,6 +36,17 @@ def set_lower_case(folder: Path, lower: bool) -> None:
     if settings.get("do_lower_case") != lower:
         settings["do_lower_case"] = lower
         config.write_text(json.dumps(settings, ensure_ascii=False, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _expected() -> Iterator[None]:
+    """Raises InputError where tokenizer.json has another value than a tokenizer has."""
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError) as error:
+        raise InputError(
+            f"tokenizer.json is not a tokenizer: {error}.", fix="Save the tokenizer again with save_pretrained()."
+        ) from None
 
 
 def with_lower_case(normalizer: dict[str, Any] | None, lower: bool) -> dict[str, Any] | None:
@@ -61,7 +76,9 @@ def for_older_readers(folder: Path) -> None:
     text, separated by a blank. If a word contains a blank, that form is ambiguous, and the file is not changed."""
     file = folder / "tokenizer.json"
     data = read_json(file)
-    merges = (data.get("model") or {}).get("merges")
-    if merges and all(isinstance(pair, list) and not any(" " in word for word in pair) for pair in merges):
+    with _expected():
+        merges = (data.get("model") or {}).get("merges")
+        if not merges or not all(isinstance(pair, list) and not any(" " in word for word in pair) for pair in merges):
+            return
         data["model"]["merges"] = [" ".join(pair) for pair in merges]
-        file.write_text(json.dumps(data, ensure_ascii=False, indent=2), encoding="utf-8")
+    file.write_text(json.dumps(data, ensure_ascii=False, indent=2), encoding="utf-8")

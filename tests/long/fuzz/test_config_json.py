@@ -7,6 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from mar_pipeline.builder import resolve
 from mar_pipeline.builder.stages import samples
 from mar_pipeline.config.build_config import load_all, packaged
@@ -87,5 +89,6 @@ def read(data: bytes, folder: Path) -> None:
 READER = Reader("config_json", read, of_json(_SEEDS))
 
 
+@pytest.mark.slow
 def test_no_settings_end_the_command_or_take_its_memory(tmp_path: Path) -> None:
     check(READER, tmp_path)

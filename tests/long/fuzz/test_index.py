@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 from mar_pipeline.errors import MarError
 from mar_pipeline.model.remote_code import with_code
 from mar_pipeline.model.selection import select
@@ -39,5 +41,6 @@ def read(data: bytes, folder: Path) -> None:
 READER = Reader("index", read, of_json(_SEEDS))
 
 
+@pytest.mark.slow
 def test_no_index_ends_the_command_or_leads_out_of_the_folder(tmp_path: Path) -> None:
     check(READER, tmp_path)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from mar_pipeline.builder.stages import locking
 from mar_pipeline.config.build_config import load_all
 from mar_pipeline.model import lock
@@ -42,5 +44,6 @@ def read(data: bytes, folder: Path) -> None:
 READER = Reader("lock", read, of_json(_SEEDS))
 
 
+@pytest.mark.slow
 def test_no_lock_ends_the_command(tmp_path: Path) -> None:
     check(READER, tmp_path)

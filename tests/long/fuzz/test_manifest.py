@@ -6,6 +6,8 @@ import json
 import zipfile
 from pathlib import Path
 
+import pytest
+
 from mar_pipeline.archive.contents import describe
 from mar_pipeline.archive.reader import MANIFEST, Archive
 
@@ -42,5 +44,6 @@ def read(data: bytes, folder: Path) -> None:
 READER = Reader("manifest", read, of_json(_SEEDS))
 
 
+@pytest.mark.slow
 def test_no_manifest_ends_the_command(tmp_path: Path) -> None:
     check(READER, tmp_path)

@@ -6,6 +6,8 @@ import json
 import zipfile
 from pathlib import Path
 
+import pytest
+
 from mar_pipeline.archive.bom import _Archive, _text
 from mar_pipeline.archive.contents import describe
 from mar_pipeline.archive.reader import MANIFEST, PROVENANCE
@@ -41,5 +43,6 @@ def read(data: bytes, folder: Path) -> None:
 READER = Reader("provenance", read, of_json(_SEEDS))
 
 
+@pytest.mark.slow
 def test_no_provenance_ends_the_command(tmp_path: Path) -> None:
     check(READER, tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from hypothesis import strategies as st
 
 from mar_pipeline.handlers.protocol import requests
@@ -59,5 +60,6 @@ _right = st.one_of(changed_json(_ROWS), changed_json(_BODIES)).map(text_of)
 READER = Reader("requests", read, st.one_of(_right, changed_bytes(_right), st.binary(max_size=300)), ())
 
 
+@pytest.mark.slow
 def test_no_request_ends_the_handler(tmp_path: Path) -> None:
     check(READER, tmp_path)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import strategies as st
 
 from mar_pipeline.model import adapter, labels
@@ -46,6 +47,7 @@ def read(data: bytes, folder: Path) -> None:
 READER = Reader("safetensors", read, st.one_of(files(), changed_bytes(files()), st.binary(max_size=300)))
 
 
+@pytest.mark.slow
 def test_no_header_ends_the_command_or_takes_its_memory(tmp_path: Path) -> None:
     check(READER, tmp_path)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import pytest
 from hypothesis import strategies as st
 
 from mar_pipeline.archive.reader import Archive
@@ -28,5 +29,6 @@ def read(data: bytes, folder: Path) -> None:
 READER = Reader("zip", read, st.one_of(_made, changed_bytes(_made), st.binary(max_size=300)))
 
 
+@pytest.mark.slow
 def test_no_zip_file_ends_the_command_or_fills_the_disk(tmp_path: Path) -> None:
     check(READER, tmp_path)
