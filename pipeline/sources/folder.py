@@ -18,6 +18,8 @@ from ..model.selection import card as card_of
 from .source import LARGEST_TEXT, Fetched, NotReadYet, Progress
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_LARGE = 1 << 28
+"""Bytes of a file of weights whose header is checked before all of it is read: a sparse file can have any size."""
 DEEPEST = 3
 """The depth to which folders are searched: a checkpoint's files are not deeper."""
 
@@ -111,8 +113,8 @@ class Folder:
             fetched = []
             for name, path in files.items():
                 file = self._file(path)
-                if path.endswith(".safetensors"):
-                    checkpoint.tensors(file, path)  # before it is read as a whole: a sparse file has any size
+                if path.endswith(".safetensors") and self.sizes()[path] > _LARGE:
+                    checkpoint.tensors(file, path)
                 entry = self.store.digests.read(file, path, tick, links=False)
                 fetched.append(Fetched(entry=replace(entry, path=name), place=str(file)))
             return fetched
