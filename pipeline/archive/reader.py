@@ -154,7 +154,7 @@ class Archive:
         size, free = sum(member.size for member in self._index.members), shutil.disk_usage(folder).free
         if size > free:
             raise StageError(
-                f"{self.path} unpacks to {bytes_of(size)}, and the disk of {folder} has {bytes_of(free)} left.",
+                f"The disk is full: {self.path} unpacks to {bytes_of(size)}, and {folder} has {bytes_of(free)} left.",
                 fix="Free some space (mar cache gc), or use --cache for another disk.",
             )
 
