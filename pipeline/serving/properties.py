@@ -95,7 +95,7 @@ def config_properties(
         (
             "Predictions and management need a token from key_file.json, and models cannot be added or removed by\n"
             "calls. What needs no token: GET /metrics (names of models, counts, times) on the metrics port, and\n"
-            "GET /api-description and OPTIONS / (which calls there are) on the other two.\n"
+            "GET /api-description and OPTIONS / (which calls there are) on every port.\n"
             "KServe's wrapper knows no tokens: there, give the container the argument --disable-token-auth.",
             {
                 "disable_token_authorization": "false",

@@ -64,6 +64,22 @@ def test_a_call_without_the_right_token_is_refused(server: Server, headers: dict
         assert "Token" in reply.text
 
 
+def test_no_call_but_those_that_config_properties_names_is_answered_without_a_token(server: Server) -> None:
+    ports, open_calls = server.ports, set()
+    for port in (ports.inference, ports.management, ports.metrics):
+        for method, path in (
+            ("GET", "/ping"), ("GET", "/metrics"), ("GET", "/api-description"), ("OPTIONS", "/"), ("GET", "/"),
+            ("GET", "/models"), ("OPTIONS", "/models"), ("POST", f"/predictions/{FORMATS[0]}"),
+            ("GET", f"/models/{FORMATS[0]}"), ("PUT", f"/models/{FORMATS[0]}"), ("POST", f"/explanations/{FORMATS[0]}"),
+        ):  # fmt: skip
+            reply = server.client.http.request(method, f"http://127.0.0.1:{port}{path}")
+            if reply.status_code < 400:
+                open_calls.add((port, method, path))
+    described = {(port, method, path) for port in (ports.inference, ports.management, ports.metrics)
+                 for method, path in (("OPTIONS", "/"), ("GET", "/api-description"))}  # fmt: skip
+    assert open_calls == {(ports.metrics, "GET", "/metrics"), *described}
+
+
 def test_models_cannot_be_added_or_removed_by_calls(server: Server) -> None:
     assert server.client.manage("POST", f"/models?url={FORMATS[0]}.mar").status_code == 405
     assert server.client.manage("DELETE", f"/models/{FORMATS[1]}").status_code == 405
