@@ -58,4 +58,4 @@ def _holders(lock: int) -> list[int]:
     except OSError:
         return []
     # A row of a process that waits has an arrow: "1: -> FLOCK ...".
-    return [int(row[4]) for row in rows if row[1] == "FLOCK" and row[5] == place and int(row[4]) > 0]
+    return [int(row[4]) for row in rows if row[1:2] == ["FLOCK"] and row[5:6] == [place] and int(row[4]) > 0]
