@@ -30,7 +30,7 @@ def smoke(
     """Start a real TorchServe on free loopback ports, send the samples, compare with `mar run`, and stop it.
 
     An archive is a program: its handler runs with your rights, here and in TorchServe. --key accepts only archives that
-    somebody you trust signed.
+    somebody you trust signed; `mar run --sandbox` tries others.
     """
     from ...answers.rehearsal import answers
     from ...serving import smoke as smoking
@@ -88,7 +88,7 @@ def serve(
     """Run TorchServe on the model store, in the foreground, until Ctrl-C.
 
     An archive is a program: its handler runs with your rights. --key accepts only archives that somebody you trust
-    signed, and starts nothing if one in the model store is not.
+    signed, and starts nothing if one in the model store is not; `mar run --sandbox` tries others.
     """
     from ...serving import serve as torchserve
 
