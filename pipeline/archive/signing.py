@@ -25,10 +25,14 @@ from typing import Any
 from ..errors import InputError, StageError
 from ..files.atomic import write_atomic
 from ..files.opening import read_bytes
+from ..text import printable
 from . import statement, writer
 from .reader import Archive
 
 SUFFIX = ".sig"
+LARGEST = 64 << 20
+"""The most bytes of a signature: about 150 for each file of a folder."""
+_LARGEST_KEY = 1 << 20
 _MAKE = "openssl ecparam -name prime256v1 -genkey -noout -out private.pem"
 _PUBLISH = "openssl ec -in private.pem -pubout -out public.pem"
 
@@ -92,6 +96,11 @@ def verify(
         raise InputError(
             f"{archive} is not signed: there is no {signature}.",
             fix="Sign it (mar sign FILE --key private.pem), or copy its signature to that place.",
+        )
+    if signature.stat().st_size > LARGEST:
+        raise InputError(
+            f"{signature} has {signature.stat().st_size:,} bytes, and a signature has at most {LARGEST:,}.",
+            fix="Get it again from whoever signed the archive, or sign it again.",
         )
     for path, key in keys.items():
         try:
@@ -238,9 +247,10 @@ def _load(library: Any, path: Path, *, private: bool) -> str:
     library supports."""
     kind, make = ("private", _MAKE) if private else ("public", _PUBLISH)
     try:
-        content = read_bytes(path)
-    except OSError as error:
-        raise InputError(f"The key {path} cannot be read: {error.strerror}.", fix=f"Create one: {make}") from None
+        content = read_bytes(path, _LARGEST_KEY)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"The key {printable(str(path))} cannot be read: {why}.", fix=f"Create one: {make}") from None
     read: Callable[[], Any] = (
         (lambda: library.load_private(content, None)) if private else (lambda: library.load_public(content))
     )

@@ -128,7 +128,7 @@ def epilog(command: Callable[..., None]) -> str:
 
 def bytes_of(option: str, text: str) -> int:
     """The number of bytes that an option's value means. Raises InputError if it is not a size."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKMGT]?)i?[bB]?\s*", text)
+    match = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]+)?)\s*([kKMGT]?)i?[bB]?\s*", text)
     if not match:
         raise InputError(f"{option} {text} is not a size.", fix="Write it as 20GB or 500MB.")
     return int(float(match[1]) * 1000 ** " kMGT".index(match[2].replace("K", "k") or " "))

@@ -51,4 +51,4 @@ def of(wanted: bool, memory: str | None, timeout: float | None, option: str = "-
         raise InputError(f"--memory {memory} is too little: Python and torch need some of it.", fix="Give 1GB or more.")
     if not 0 < seconds < 1e6:
         raise InputError(f"--timeout {timeout:g} is not a time limit.", fix="Give a number of seconds, as 60.")
-    return sandbox.Sandbox(memory=size, timeout=seconds)
+    return sandbox.Sandbox(memory=min(size, sandbox.MOST), timeout=seconds)

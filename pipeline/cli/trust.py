@@ -112,7 +112,7 @@ def _time(text: str | None) -> datetime | None:
         return None
     try:
         return in_utc(datetime.fromisoformat(text.removesuffix("Z") + "+00:00" * text.endswith("Z")))
-    except (ValueError, OverflowError):
+    except ValueError:
         raise InputError(
             f"--not-before {text!r} is not a date.", fix="Write it as 2026-11-01, or as 2026-11-01T12:00:00Z."
         ) from None

@@ -62,7 +62,7 @@ class TeamFile:
     @property
     def keys(self) -> list[Path]:
         """The public keys' files."""
-        return [self.path.parent / Path(key).expanduser() for key in self.tables.trust.keys]
+        return [self.path.parent / key for key in self.tables.trust.keys]
 
     @property
     def not_before(self) -> datetime | None:
@@ -75,7 +75,10 @@ def in_utc(value: date) -> datetime:
     """A time in UTC: a date's is its midnight, and one without a time zone is in UTC already."""
     if not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day)
-    return value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value.astimezone(timezone.utc)
+    try:
+        return value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value.astimezone(timezone.utc)
+    except OverflowError:  # in the first or the last year that there is
+        return value.replace(tzinfo=timezone.utc)
 
 
 def find(environment: Mapping[str, str] = os.environ) -> Path | None:

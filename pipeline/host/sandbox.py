@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import site
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,8 @@ TIMEOUT = 600.0
 """The default time limit in seconds."""
 LEAST = 256 << 20
 """The least memory that a worker starts with."""
+MOST = 1 << 50
+"""More memory than a shell's `ulimit` takes."""
 DISK = 256 << 20
 """The most bytes of a file, and of each of the writable folders, /tmp and /dev/shm, which are in memory."""
 PROCESSES = 256
@@ -92,7 +95,9 @@ class Sandbox:
     def environment(env: Mapping[str, str]) -> dict[str, str]:
         """A child's environment with the sandbox's folders instead of the user's."""
         kept = {name: value for name, value in env.items() if name not in _GONE}
-        return kept | {"HOME": "/tmp", "TMPDIR": "/tmp", "HF_MODULES_CACHE": "/tmp/modules"}
+        # Python looks for `pip install --user`'s packages in the home, unless it is told where they are.
+        packages = {"PYTHONUSERBASE": site.getuserbase()} if site.ENABLE_USER_SITE else {}
+        return kept | packages | {"HOME": "/tmp", "TMPDIR": "/tmp", "HF_MODULES_CACHE": "/tmp/modules"}
 
     @contextmanager
     def watched(self, process: subprocess.Popen[str]) -> Iterator[list[str]]:

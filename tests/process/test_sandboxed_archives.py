@@ -140,7 +140,8 @@ def test_limits_without_a_sandbox_are_refused(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["--memory", "much"], ["--memory", "1MB"], ["--timeout", "-1"], ["--timeout", "nan"]]
+    "words",
+    [["--memory", "much"], ["--memory", "9" * 400], ["--memory", "1MB"], ["--timeout", "-1"], ["--timeout", "nan"]],
 )
 def test_limits_that_are_none_are_refused(run: Run, words: list[str]) -> None:
     exit_code, _out, err = run("run", "--sandbox", *words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -314,3 +315,21 @@ def test_a_check_with_a_key_asks_for_its_signature_first(
     assert "files" in capsys.readouterr().out
     tamper(archive)
     assert "is not what was signed" in refused(["check", archive, "--key", public], capsys)
+
+
+def test_a_signature_that_is_too_large_is_not_read(mar_file: Path, key: tuple[Path, Path]) -> None:
+    with signing.sign(mar_file, key[0]).open("r+b") as file:
+        file.truncate((64 << 20) + 1)
+    with pytest.raises(InputError, match="a signature has at most 67,108,864"):
+        signing.verify(mar_file, key[1])
+
+
+def test_a_key_that_is_a_pipe_is_refused_and_not_waited_for(
+    mar_file: Path, key: tuple[Path, Path], tmp_path: Path
+) -> None:
+    signing.sign(mar_file, key[0])
+    os.mkfifo(tmp_path / "pipe.pem")
+    with pytest.raises(InputError, match=r"pipe\.pem cannot be read: it is not a file"):
+        signing.verify(mar_file, tmp_path / "pipe.pem")
+    with pytest.raises(InputError, match="cannot be read"):
+        signing.verify(mar_file, Path("a\0b"))

@@ -171,3 +171,12 @@ def test_every_archive_of_the_model_store_has_to_be_signed(
     (out / "config" / "config.properties").write_text("load_models=ham=../../ham.mar\n")
     if name == "serve":
         assert "does not exist" in mar(name, *words)
+
+
+@pytest.mark.parametrize("name", ["run", "explain", "smoke", "serve"])
+def test_the_help_says_that_an_archive_is_a_program(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command.run([name, "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "An archive is a program: its handler runs with your rights" in said
+    assert "--key accepts only archives that somebody you trust signed" in said
+    assert "--sandbox" in said

@@ -62,6 +62,15 @@ def test_its_paths_are_relative_to_it_and_its_date_is_midnight_in_utc(project: P
     assert read.not_before == datetime(2026, 11, 1, tzinfo=timezone.utc)
 
 
+def test_paths_and_times_at_the_edge_are_no_crash(project: Path) -> None:
+    lines = ["[trust]", 'keys = ["~nobody-at-all/a.pem", "a\\u0000b"]', "not_before = 0001-01-01T00:00:00+05:00"]
+    (project / "mar.toml").write_text("\n".join(lines))
+    read = team_file.read()
+    assert read is not None
+    assert [path.parent for path in read.keys] == [project / "~nobody-at-all", project]
+    assert read.not_before == datetime(1, 1, 1, tzinfo=timezone.utc)
+
+
 @pytest.mark.parametrize(
     ("value", "hour"),
     [("2026-11-01T12:00:00Z", 12), ("2026-11-01T12:00:00+02:00", 10), ("2026-11-01T12:00:00", 12)],
