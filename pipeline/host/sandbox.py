@@ -22,6 +22,7 @@ from pathlib import Path
 from .. import ROOT
 from ..errors import InputError
 from ..text import printable, size
+from . import system_calls
 
 TIMEOUT = 600.0
 """The default time limit in seconds."""
@@ -43,7 +44,8 @@ _SYSTEM = (
     # torch's libraries choose their code by the processors that they find here.
     "/sys/devices/system",
 )  # fmt: skip
-_ALONE = ("--unshare-all", "--die-with-parent", "--new-session")
+# bubblewrap leaves root the capabilities by default, and with them what is read-only can be mounted otherwise.
+_ALONE = ("--unshare-all", "--cap-drop", "ALL", "--die-with-parent", "--new-session")
 # Kilobytes of memory and blocks of 512 bytes (POSIX), and no core dumps.
 _LIMITED = 'ulimit -c 0 && ulimit -d "$1" && ulimit -f "$2" && shift 2 && exec "$@"'
 
@@ -77,9 +79,13 @@ class Sandbox:
                 "Allow them for bwrap, or use a machine or a container of its own for the archive.",
             )
 
-    def command(self, program: Sequence[str], *, cwd: Path, readable: Iterable[Path] = ()) -> list[str]:
-        """The command that runs `program` in the sandbox, in the folder `cwd`. It can read that, `readable`, the
-        system's programs and libraries, and what this Python imports."""
+    @contextmanager
+    def command(
+        self, program: Sequence[str], *, cwd: Path, readable: Iterable[Path] = ()
+    ) -> Iterator[tuple[list[str], list[int]]]:
+        """The command that runs `program` in the sandbox, in the folder `cwd`, and the descriptors that it has to
+        inherit. It can read that folder, `readable`, the system's programs and libraries, and what this Python
+        imports."""
         bwrap = _bwrap()
         # Without it, bubblewrap before 0.7 limits them to half of the memory.
         known = subprocess.run([bwrap, "--help"], capture_output=True, text=True, check=False)
@@ -89,7 +95,15 @@ class Sandbox:
         for path in _outermost({*map(Path, _SYSTEM), *_python(), cwd, *readable}):
             words += ["--ro-bind-try", str(path), str(path)]
         limits = ["/bin/sh", "-c", _LIMITED, "sh", str(self.memory // 1024), str(DISK // 512)]
-        return [*words, "--remount-ro", "/", "--chdir", str(cwd), "--", *limits, *program]
+        words += ["--remount-ro", "/", "--chdir", str(cwd)]
+        calls = system_calls.program()
+        if calls is None:
+            yield [*words, "--", *limits, *program], []
+            return
+        with tempfile.TemporaryFile() as file:
+            file.write(calls)
+            file.seek(0)
+            yield [*words, "--seccomp", str(file.fileno()), "--", *limits, *program], [file.fileno()]
 
     @staticmethod
     def environment(env: Mapping[str, str]) -> dict[str, str]:
@@ -156,7 +170,8 @@ def _used(pid: int) -> tuple[int, int]:
 
 
 def _hardly_any_left() -> bool:
-    """Whether the machine's memory is nearly used up: files in memory (memfd_create(2)) are no process's."""
+    """Whether the machine's memory is nearly used up: that of the kernel for a process's sockets and pipes is not the
+    process's."""
     import psutil
 
     memory = psutil.virtual_memory()

@@ -69,9 +69,12 @@ def run(
 
     In a `sandbox`, it can also read the folders `readable`. Raises StageError if it was over a limit of the sandbox."""
     environ = environment(env, ours=ours)
-    if sandbox is not None:
-        command, environ = sandbox.command(command, cwd=cwd, readable=readable), sandbox.environment(environ)
-    with log.open("ab") as errors:
+    inherited: list[int] = []
+    with contextlib.ExitStack() as stack:
+        errors = stack.enter_context(log.open("ab"))
+        if sandbox is not None:
+            environ = sandbox.environment(environ)
+            command, inherited = stack.enter_context(sandbox.command(command, cwd=cwd, readable=readable))
         process = subprocess.Popen(
             command,
             cwd=cwd,
@@ -83,6 +86,7 @@ def run(
             encoding="utf-8",
             errors="replace",
             start_new_session=True,
+            pass_fds=inherited,
         )
     _running.add(process)
     if worker is not None:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
+import signal
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -180,3 +185,38 @@ def test_an_explanation_is_the_same(mar: Mar, fresh_mar: Mar, monkeypatch: pytes
     plain, held = mar(*asked), fresh_mar(*asked, "--sandbox")
     assert held.returncode == 0, held.stderr
     assert held.stdout == plain.stdout
+
+
+def of(folder: Path) -> list[str]:
+    """The processes that have a folder in their command line."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if str(folder).encode() in file.read_bytes():
+                found.append(file.parent.name)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
+def test_what_is_in_the_sandbox_ends_with_mar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    bwrap.on_path(monkeypatch)
+    code = HANDLER.format(initialize="os.fork() or os.setsid(); time.sleep(600)", handle="return data").encode()
+    archive = archiver.make(tmp_path / "made", {"handler.py": code}, recorded=False)
+    words = [sys.executable, "-m", "mar_pipeline", "run", archive, "--sandbox", "--cache", tmp_path / "cache"]
+    mar = subprocess.Popen(words, cwd=tmp_path)
+    # This command, bubblewrap's two processes, the worker, and its child.
+    assert until(lambda: len(of(tmp_path)) == 5, 120)
+    mar.send_signal(number)
+    mar.wait()
+    assert until(lambda: not of(tmp_path), 20)
+
+
+def until(met: Callable[[], bool], seconds: float) -> bool:
+    """Whether a condition is met within a time."""
+    end = time.monotonic() + seconds
+    while not met():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.2)
+    return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import socket
 import sys
 import time
@@ -107,12 +108,13 @@ for place in {places!r}:
     assert list(tmp_path.glob("mar-was-here")) == []
 
 
-def test_what_could_be_mounted_otherwise_cannot(run: Run) -> None:
-    """As the superuser of a user namespace of its own, too."""
-    code = """
+@pytest.mark.parametrize("own", [False, True], ids=["as it is", "in a namespace of its own"])
+def test_what_is_read_only_cannot_be_mounted_otherwise(run: Run, own: bool) -> None:
+    """As root neither, whom bubblewrap leaves the capabilities by default."""
+    code = f"""
 import ctypes
 libc = ctypes.CDLL(None, use_errno=True)
-libc.unshare(0x10000000 | 0x20000)  # CLONE_NEWUSER, CLONE_NEWNS
+{own} and libc.unshare(0x10000000 | 0x20000)  # CLONE_NEWUSER, CLONE_NEWNS
 result = []
 for place in (b"/", b"/usr"):
     result.append(libc.mount(None, place, None, 32 | 4096, None))  # MS_REMOUNT, MS_BIND: no longer read-only
@@ -122,8 +124,45 @@ try:
     result.append("written")
 except OSError:
     pass
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+result.append([status[name].strip() for name in ("CapEff", "CapPrm", "CapBnd")])
 """
-    assert run(code) == [-1, -1, -1, -1]
+    assert run(code) == [-1, -1, -1, -1, ["0" * 16] * 3]
+    assert not Path("/usr/mar-was-here").exists()
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="no filter of system calls")
+def test_memory_keys_and_sockets_that_no_namespace_holds_are_refused(run: Run) -> None:
+    """The C library's wrappers, where it has some: the numbers of the calls are its own."""
+    code = """
+import ctypes, errno, mmap, socket, threading
+result = {}
+libc = ctypes.CDLL(None, use_errno=True)
+def tried(name, call):
+    ctypes.set_errno(0)
+    try:
+        done = call()
+        result[name] = errno.errorcode.get(ctypes.get_errno(), "done") if done == -1 else "done"
+    except OSError as error:
+        result[name] = errno.errorcode[error.errno]
+tried("memfd", lambda: os.memfd_create("a"))
+tried("vsock", lambda: socket.socket(40, socket.SOCK_STREAM))
+tried("unshare", lambda: libc.unshare(0x10000000))
+tried("clone", lambda: libc.syscall({"x86_64": 56, "aarch64": 220}[os.uname().machine], 0x10000011, 0, 0, 0, 0))
+tried("keys", lambda: libc.syscall({"x86_64": 250, "aarch64": 219}[os.uname().machine], 0, -3, 0, 0, 0))
+tried("ring", lambda: libc.syscall(425, 1, 0))
+tried("bpf", lambda: libc.syscall({"x86_64": 321, "aarch64": 280}[os.uname().machine], 0, 0, 0))
+thread = threading.Thread(target=lambda: result.update(thread="done"))
+thread.start(); thread.join()
+if not os.fork():
+    os._exit(7)
+result["fork"] = os.waitstatus_to_exitcode(os.wait()[1])
+tried("inet", lambda: socket.socket().fileno())
+"""
+    refused = dict.fromkeys(("memfd", "keys", "ring", "bpf"), "ENOSYS")
+    assert run(code) == {
+        **refused, "vsock": "EPERM", "unshare": "EPERM", "clone": "EPERM", "thread": "done", "fork": 7, "inet": "done",
+    }  # fmt: skip
 
 
 def test_there_is_no_network(run: Run) -> None:
