@@ -114,6 +114,20 @@ def test_a_handler_that_fails_is_said_in_three_lines(run: Run, code: str, said: 
 
 
 @pytest.mark.parametrize(
+    "given",
+    ["'fine'", "[]", "{'words': 3}", "{'words': [{}]}", "{'words': [{'field': 'text', 'start': 'x'}]}", "None"],
+)
+@pytest.mark.usefixtures("run")
+def test_an_explanation_in_another_form_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], given: str
+) -> None:
+    code = HANDLER.format(initialize="pass", handle=f"return [{given}]").encode()
+    archive = archiver.make(tmp_path / "ours", {"handler.py": code})
+    assert command.run(["explain", str(archive), "--sandbox", "--input", "a"]) == 2
+    assert "answered in another form than this program's handlers" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("handle", "said"),
     [
         ("raise KeyError('data')", "KeyError"),

@@ -102,16 +102,26 @@ def explain(
     replies = rehearsal.answers(open_store(cache), archive, [parsed], explain=True, sandbox=box)
     reply = replies["single"][0]
     if replies["statuses"][0] >= 300:
-        why = json.dumps(reply, ensure_ascii=False) if foreign else reply["error"]["message"]
-        raise InputError(f"{archive.name} does not explain its answer: {visible(why)}.")
+        try:
+            why = reply["error"]["message"]
+        except (TypeError, KeyError):  # of another tool's handler, or a changed one
+            why = json.dumps(reply, ensure_ascii=False)
+        raise InputError(f"{archive.name} does not explain its answer: {visible(str(why))}.")
     if foreign:
         for hint in replies["hints"]:
             console.note(hint)
         print(json.dumps(reply, ensure_ascii=False, indent=None if as_json else 2))
         return
-    pairs = explanation.pairs(parsed, reply)
+    try:
+        pairs = explanation.pairs(parsed, reply)
+        page = explanation.page(archive.stem, pairs)
+    except (TypeError, KeyError, IndexError, AttributeError, ValueError):
+        raise InputError(
+            f"{archive.name} answered in another form than this program's handlers: its handler was changed.",
+            fix="Get the archive again from where it was built.",
+        ) from None
     if html is not None:
-        explanation.write(html, explanation.page(archive.stem, pairs))
+        explanation.write(html, page)
     if as_json:
         print(json.dumps(reply, ensure_ascii=False))
     elif html is not None:

@@ -56,7 +56,7 @@ def mar(
     monkeypatch.setattr("mar_pipeline.archive.reader.Archive.json", used)
     monkeypatch.setattr("mar_pipeline.audit.check.check", used)
     monkeypatch.setattr(rehearsal, "is_foreign", used)
-    monkeypatch.setattr(serve, "Server", used)
+    monkeypatch.setattr(serve, "check_ports", used)
 
     def run(name: str, *words: object) -> str:
         target = ["--out", out] if name == "serve" else [out / "model-store" / "ham.mar"]

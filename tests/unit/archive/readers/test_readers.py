@@ -343,7 +343,9 @@ def test_every_command_that_opens_archives_refuses_it(
         bom.write(tmp_path / "out", None)
     # Whoever signs with another program signs anything.
     with monkeypatch.context() as other:
-        other.setattr(signing, "Archive", lambda _: type("", (), {"verify": lambda _: None})())
+        manifest = {"model": {"modelName": "model"}}
+        unread = type("", (), {"verify": lambda _: None, "manifest": manifest, "path": archive})
+        other.setattr(signing, "Archive", lambda _: unread())
         signing.sign(archive, key)
     assert "model.bin is damaged" in refused(["check", archive, "--key", key.with_name("public.pem")], capsys)
 
