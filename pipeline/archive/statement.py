@@ -54,10 +54,14 @@ class Statement:
         """The fields as JSON values; the time as RFC 3339."""
         return {**vars(self), "time": self.time.strftime(_TIME) if self.time else None}
 
+    @property
+    def what(self) -> str:
+        """The name and the version, as people read them."""
+        return printable(" ".join(filter(None, (self.name, self.version))))
+
     def __str__(self) -> str:
-        what = " ".join(filter(None, (self.name, self.version)))
         when = f"on {self.time:%Y-%m-%d at %H:%M:%S} UTC" if self.time else ""
-        stated = printable(" ".join(filter(None, (what, when))))
+        stated = " ".join(filter(None, (self.what, when)))
         return f"by the key {self.key[:16]}, {stated or 'which states no name, version or date'}"
 
 
@@ -101,9 +105,9 @@ def check(stated: Statement, archive: Path, name: str | None, not_before: dateti
     again = "Get the archive and its signature again from whoever signed it."
     if stated.name is not None:
         called, both = name or file_name(archive), f"{stated.name}@{stated.version}"
-        if called not in (stated.name, both):
+        if called != stated.name and name != both:
             raise InputError(
-                f"{archive} was signed as {printable(both if stated.version else stated.name)}, and not as {called}.",
+                f"{archive} was signed as {stated.what}, and not as {called}.",
                 "Another archive of the same signer was put in its place, or it was renamed.",
                 f"{again} If it is meant, give --name {printable(stated.name)}.",
             )
@@ -111,7 +115,7 @@ def check(stated: Statement, archive: Path, name: str | None, not_before: dateti
         if (stated.name, stated.version) != packed:
             raise InputError(
                 f"{archive} is {printable(' '.join(filter(None, packed)))} in its manifest, "
-                f"and was signed as {printable(' '.join(filter(None, (stated.name, stated.version))))}.",
+                f"and was signed as {stated.what}.",
                 fix=again,
             )
     elif name is not None:

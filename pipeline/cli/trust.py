@@ -75,7 +75,8 @@ def accept(
         # What was asked for on the command line cannot be waived by a file.
         required = demanded or bool(team and team.tables.trust.require_signed)
     if not used:
-        if required or demanded:
+        # A team's date without keys is a mistake.
+        if required or demanded or (since and require_signed is None):
             raise InputError(
                 "A signature is required, and there is no public key to verify it with.",
                 fix=f'Give --key public.pem, or keys = ["public.pem"] below [trust] in {team_file.NAME}.',

@@ -149,8 +149,10 @@ def test_a_downloaded_folders_file_weakens_nothing_of_the_command_line(
 @pytest.mark.parametrize("words", [["--require-signed"], ["--not-before", "2026-01-01"], ["--name", "ham"]])
 def test_a_demand_without_a_key_is_refused(mar: Callable[..., str], tmp_path: Path, words: list[str]) -> None:
     assert "there is no public key to verify it with" in mar("run", *words)
-    team(tmp_path, "require_signed = true")
-    assert "there is no public key to verify it with" in mar("run")
+    for line in ("require_signed = true", "not_before = 2026-01-01"):
+        team(tmp_path, line)
+        assert "there is no public key to verify it with" in mar("run")
+        assert mar("run", "--no-require-signed") == "reached"
 
 
 @pytest.mark.parametrize("date", ["yesterday", "2026-13-01", "", "01.11.2026"])
