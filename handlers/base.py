@@ -159,8 +159,10 @@ class Handler:
         began, clock = time.perf_counter(), self.pace.clock()
         replies: list[Any] = [None] * len(data)
         requests: dict[int, Request] = {}
+        # Servers that only resemble TorchServe may not have this method.
+        set_type = getattr(context, "set_response_content_type", lambda *_: None)
         for index, row in enumerate(data):
-            context.set_response_content_type(index, "application/json")
+            set_type(index, "application/json")
             at = "a request"
             try:
                 if not clock.open:

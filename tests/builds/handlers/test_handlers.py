@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -110,6 +111,21 @@ def test_an_answer_has_a_character(served: Any) -> None:
         assert all(one["answer"] for one in answers)
         (answers,) = ask({"question": "Who?", "context": context, "top_k": 50, "handle_impossible_answer": True})
         assert [(one["start"], one["end"]) for one in answers if not one["answer"]] == [(0, 0)]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_server_that_takes_no_content_type_gets_the_same_answers(served: Any, task: str) -> None:
+    ask = served("gpt2" if TASKS[task].generates else "bert", task, "pretrained")
+    (sample, *_) = TASKS[task].samples
+    (expected,) = ask(sample)
+    context = SimpleNamespace(
+        system_properties=ask.context.system_properties,
+        model_yaml_config=ask.context.model_yaml_config,
+        model_name="m",
+        get_request_header=lambda *_: None,
+        set_response_status=lambda **_: None,
+    )
+    assert ask.handler.handle([{"body": sample}], context) == [expected]
 
 
 def test_no_answer_is_never_the_best_of_a_model_that_has_no_token_for_it(served: Any) -> None:
