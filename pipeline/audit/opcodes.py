@@ -57,6 +57,8 @@ def read(data: bytes, at: int = 0, size: int | None = None) -> Iterator[tuple[st
         if opcode is None:
             raise Malformed
         begin, end = _argument(data, at + 1, opcode)
+        if end < 0 and len(data) == size:
+            end = size  # Python's own reader, which joblib uses, takes a last line without an end
         if end < 0 or end > len(data):
             # Of a frame that ends in it, the reader of a file drops what is left, and finds another argument behind.
             if at < frame < len(data):
@@ -164,7 +166,7 @@ def _step(name: str, argument: bytes, stack: list[Any], memo: dict[int, Any], tr
         trace.names[".".join(str(part) if part is not None else "?" for part in popped)] = False
     elif name in ("GLOBAL", "INST"):
         module, _, rest = argument.decode("utf-8", "backslashreplace").partition("\n")
-        trace.names[f"{module.strip()}.{rest.strip()}"] = True
+        trace.names[f"{module.strip()}.{rest.strip()}"] = rest.endswith("\n")
     elif name.startswith("EXT"):
         trace.names[f"copyreg extension {int.from_bytes(argument, 'little')}"] = False
     if name in _CALLS and trace.names:

@@ -47,8 +47,8 @@ class Imported:
         raise Called
 
 
-class Unpickler(pickle.Unpickler):
-    """Imports nothing."""
+class Nothing:
+    """What an unpickler imports: nothing."""
 
     def find_class(self, module: str, name: str) -> Any:
         # What no import can find.
@@ -60,14 +60,23 @@ class Unpickler(pickle.Unpickler):
         return pid
 
 
+class Fast(Nothing, pickle.Unpickler):
+    """As torch and NumPy read pickles."""
+
+
+class Slow(Nothing, pickle._Unpickler):  # type: ignore[name-defined,misc]
+    """As joblib reads them."""
+
+
 def calls(data: bytes) -> bool:
-    """Whether Python, which reads the bytes as a pickle, comes to a call."""
-    try:
-        Unpickler(io.BytesIO(data)).load()
-    except Called:
-        return True
-    except BaseException:
-        return False
+    """Whether one of Python's two readers, which differ, comes to a call when it reads the bytes as a pickle."""
+    for reader in (Fast, Slow):
+        try:
+            reader(io.BytesIO(data)).load()
+        except Called:
+            return True
+        except BaseException:
+            continue
     return False
 
 

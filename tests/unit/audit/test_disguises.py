@@ -88,6 +88,7 @@ LOADED: dict[str, tuple[str, bytes, str]] = {
     "a frame that ends in an opcode": ("x.bin", b"\x95\x03" + bytes(7) + b"Gaa" + b"\x7f" * 8 + b"0" + evil(2), "file"),
     "a frame in a frame": ("x.bin", b"\x95\x0f" + bytes(7) + b"\x95\x60" + bytes(13) + evil(0) + bytes(99), "file"),
     "INST": ("vocab.txt", b"(V" + CODE + b"\nibuiltins\nexec\n.", "pickle"),
+    "INST without an end": ("x.txt", b"(V" + CODE + b"\nibuiltins\nexecs", "joblib"),
     "OBJ": ("vocab.txt", b"(cbuiltins\nexec\nV" + CODE + b"\no.", "pickle"),
     "names from the memo": (
         "x",
@@ -141,6 +142,8 @@ def _numpy(data: bytes) -> Any:
 LOAD: dict[str, Callable[[bytes], Any]] = {
     "pickle": pickle.loads,
     "file": lambda data: pickle.load(io.BytesIO(data)),
+    # The reader that joblib extends.
+    "joblib": lambda data: pickle._Unpickler(io.BytesIO(data)).load(),  # type: ignore[attr-defined]
     "second": _second,
     "gzip": lambda data: pickle.loads(gzip.decompress(data)),
     "bz2": lambda data: pickle.loads(bz2.decompress(data)),
