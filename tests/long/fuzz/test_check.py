@@ -75,7 +75,7 @@ def calls(data: bytes) -> bool:
             reader(io.BytesIO(data)).load()
         except Called:
             return True
-        except BaseException:
+        except Exception:
             continue
     return False
 
