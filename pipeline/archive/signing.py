@@ -48,8 +48,7 @@ def sign(archive: Path, private_key: Path, environment: Mapping[str, str] = os.e
     """Sign an archive and return the signature's path. An older signature is replaced.
 
     The date that it states is SOURCE_DATE_EPOCH if that is set, else now. Raises InputError for a file that is not an
-    archive or is damaged, for one under another name than its manifest's, and for a key that cannot sign, StageError if
-    the signature cannot be written.
+    archive or is damaged, and for a key that cannot sign, StageError if the signature cannot be written.
     """
     library = _library()
     read = Archive(archive)
@@ -79,9 +78,9 @@ def verify(
     """Verify an archive with the signature beside it, and return what that states. Nothing of the archive is parsed
     before.
 
-    Raises InputError, with the reason, unless the private key of one of `public_keys` signed exactly these bytes. Where
-    the signature states them, name and version have to be those of the manifest, and the name that of the file or, if
-    it is given, `name` (NAME or NAME@VERSION). With `not_before`, an older signature or one without a date is refused.
+    Raises InputError, with the reason, unless the private key of one of `public_keys` signed exactly these bytes, and
+    under this file's name if the signature states one. `name` (NAME or NAME@VERSION) says which archive is expected
+    instead (`statement.check`). With `not_before`, an older signature or one without a date is refused.
     """
     library = _library()
     if not archive.exists():

@@ -1,5 +1,7 @@
 """What a signature of ours states beside the digests: the archive's name and version, and when it was signed.
 
+The name is the file's, by which TorchServe serves the archive, the version that of the manifest.
+
 The signed in-toto statement (https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md) names its subject.
 Ours is named by a package URL (https://github.com/package-url/purl-spec):
 
@@ -66,21 +68,15 @@ class Statement:
 
 
 def subject(archive: Archive, time: datetime) -> str:
-    """The name of an archive's subject. Raises InputError if the file's name is not the one in its manifest, under
-    which the signature would be accepted only with `--name`."""
-    name, version = of_manifest(archive)
-    if name != (filed := file_name(archive.path)):
-        raise InputError(
-            f"{archive.path} is called {printable(filed)}, and {printable(name)} in its manifest.",
-            "TorchServe serves it by its file's name; a signature states the manifest's, and the two are compared.",
-            f"Sign it as {printable(name)}, or build it with --name.",
-        )
+    """The name of an archive's subject: the name of its file, by which TorchServe serves it, and the version in its
+    manifest. Raises InputError if they cannot be written."""
+    _, version = of_manifest(archive)
     try:
-        parts = [quote(part, safe="") for part in filter(None, (name, version))]
+        parts = [quote(part, safe="") for part in filter(None, (file_name(archive.path), version))]
     except UnicodeEncodeError:
         raise InputError(
-            f"{archive.path} has a name or a version in its manifest that is no text in UTF-8.",
-            fix="Make the archive again with another one.",
+            f"{archive.path} has a file name or a version in its manifest that is no text in UTF-8.",
+            fix="Rename it, or make the archive again with another version.",
         ) from None
     return f"pkg:generic/{'@'.join(parts)}?signed={time.astimezone(timezone.utc).strftime(_TIME)}"
 
@@ -96,33 +92,35 @@ def file_name(archive: Path) -> str:
     """The name by which TorchServe serves an archive: its file's or folder's, without the suffix."""
     # For a folder given as `.`, the name is in its absolute path.
     named = archive if archive.name not in ("", "..") else archive.resolve()
-    return formats.stem(named.name)
+    return formats.stem(named.name) or named.name
 
 
 def check(stated: Statement, archive: Path, name: str | None, not_before: datetime | None) -> None:
     """Raises InputError if a verified signature is of another archive than the one expected, or older than
-    `not_before`. Expected is the `name` (NAME or NAME@VERSION) if given, else the file's name."""
+    `not_before`.
+
+    By default, the name of the file has to be the one that was signed. A `name` (NAME or NAME@VERSION) that is given
+    has to be that, or the one in the manifest, which is signed as all bytes are.
+    """
     again = "Get the archive and its signature again from whoever signed it."
-    if stated.name is not None:
-        called, both = name or file_name(archive), f"{stated.name}@{stated.version}"
-        if called != stated.name and name != both:
-            raise InputError(
-                f"{archive} was signed as {stated.what}, and not as {called}.",
-                "Another archive of the same signer was put in its place, or it was renamed.",
-                f"{again} If it is meant, give --name {printable(stated.name)}.",
-            )
-        packed = of_manifest(Archive(archive))
-        if (stated.name, stated.version) != packed:
-            raise InputError(
-                f"{archive} is {printable(' '.join(filter(None, packed)))} in its manifest, "
-                f"and was signed as {stated.what}.",
-                fix=again,
-            )
-    elif name is not None:
+    if name is None and stated.name not in (None, file_name(archive)):
         raise InputError(
-            f"The signature of {archive} does not state a name, and {name} is expected.",
-            "It is by model_signing's own command, or by an older version of this one.",
-            "Sign it again: mar sign",
+            f"{archive} was signed as {stated.what}, and not as {printable(file_name(archive))}.",
+            "Another archive of the same signer was put in its place, or it was renamed.",
+            f"{again} If it is meant, give --name {printable(str(stated.name))}.",
+        )
+    packed, version = of_manifest(Archive(archive))
+    if stated.name is not None and stated.version != version:
+        raise InputError(
+            f"{archive} has the version {printable(str(version))} in its manifest, and was signed as {stated.what}.",
+            fix=again,
+        )
+    known = {each for each in (stated.name, packed) if each is not None}
+    if name is not None and name not in known | {f"{each}@{version}" for each in known}:
+        raise InputError(
+            f"{archive} is {printable(packed)} {printable(str(version))}, and {name} is expected.",
+            "Another archive of the same signer was put in its place, or --name is wrong.",
+            again,
         )
     if not_before is not None and (stated.time is None or stated.time < not_before):
         when = f"is of {stated.time:%Y-%m-%d %H:%M:%S} UTC" if stated.time else "does not state a date"

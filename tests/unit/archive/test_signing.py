@@ -192,9 +192,9 @@ def test_a_folders_signature_lies_beside_it_from_within_too(
 
 
 def test_a_link_to_an_archive_is_signed_as_the_archive(mar_file: Path, key: tuple[Path, Path], tmp_path: Path) -> None:
-    link = tmp_path / "a.mar"
+    link = tmp_path / "latest.mar"
     link.symlink_to(mar_file)
-    assert signing.sign(link, key[0]) == tmp_path / "a.mar.sig"
+    assert signing.sign(link, key[0]) == tmp_path / "latest.mar.sig"
     signing.verify(link, key[1])
 
 
