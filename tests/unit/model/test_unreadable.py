@@ -193,8 +193,9 @@ def test_a_pointer_in_an_archive_is_named(tmp_path: Path, monkeypatch: pytest.Mo
     (folder / "MAR-INF" / "MANIFEST.json").write_text('{"model": {"modelName": "m", "handler": "h.py"}}')
     (folder / "h.py").write_text("def handle(data, context):\n    return data\n")
     store = Store(tmp_path / "cache")
-    monkeypatch.setattr("mar_pipeline.workers.client.work", lambda *_, **__: {"single": [1]})
-    assert rehearsal.answers(store, folder, [1]) == {"single": [1]}
+    replies = {"single": [1], "statuses": [200], "hints": []}
+    monkeypatch.setattr("mar_pipeline.workers.client.work", lambda *_, **__: replies)
+    assert rehearsal.answers(store, folder, [1]) == replies
     assert check(folder)["ok"]
     (folder / "weights.pt").write_text(POINTER)
     with pytest.raises(InputError, match=f"weights.pt in {folder} is a Git LFS pointer"):
