@@ -58,7 +58,7 @@ def free_ports() -> Ports:
     with contextlib.ExitStack() as stack:
         ports: list[int] = []
         while len(ports) < 5:
-            port = random.randrange(20000, 32000)
+            port = random.randrange(20000, 32000)  # noqa: S311 - a port is no secret
             probe = stack.enter_context(socket.socket())
             with contextlib.suppress(OSError):
                 probe.bind((LOOPBACK, port))
@@ -275,4 +275,4 @@ def _short_temporary_folder() -> str:
     """The folder for temporary folders: a short path, since a socket's path below it may have 107 characters at
     most."""
     usual = tempfile.gettempdir()
-    return usual if len(usual) <= 60 else "/tmp"
+    return usual if len(usual) <= 60 else "/tmp"  # noqa: S108 - only a private folder is made in it
