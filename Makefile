@@ -17,7 +17,7 @@ overrides := $(if $(MODEL),--model "$(MODEL)") $(if $(REVISION),--revision "$(RE
              $(if $(SAVE_MODE),--save-mode "$(SAVE_MODE)") $(if $(OFFLINE),--offline) $(if $(LOCKED),--locked) \
              $(if $(findstring command,$(origin NAME)),--name "$(NAME)")
 
-.PHONY: help setup mar smoke serve release test test-all test-fast test-matrix torture bench lint docs docs-reference starters clean
+.PHONY: help setup mar smoke serve release test test-all test-fast test-matrix torture bench lint audit docs docs-reference starters clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -113,6 +113,15 @@ lint: $(VENV)/.lint  ## ruff, mypy, import-linter, and vermin for the oldest Pyt
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache > $(VENV)/imports.log || { cat $(VENV)/imports.log; exit 1; }
 	@$(BIN)/vermin --quiet --no-tips --target=3.8- --violations handlers pipeline/portable
+
+# pip-audit has an environment of its own: its packages are none of ours.
+$(VENV)/audit/.ready: $(VENV)/.ready
+	@$(PYTHON) -m venv $(VENV)/audit
+	@$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.7' >&2
+	@touch $@
+
+audit: $(VENV)/audit/.ready  ## known vulnerabilities of the lowest and the highest versions that are allowed
+	@PATH="$(abspath $(VENV)/audit/bin):$$PATH" $(BIN)/python .ci/audit.py
 
 $(VENV)/.docs: $(VENV)/.ready
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[serve,test,docs]' >&2

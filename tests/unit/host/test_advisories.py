@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import ast
+import json
 import logging
+import os
 import re
+import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
@@ -110,3 +115,30 @@ def test_a_newer_jinja_writes_chats(monkeypatch: pytest.MonkeyPatch, release: st
     monkeypatch.setattr(metadata, "version", lambda _: release)
     chat = Chat("{{ messages[0].content }}", {})
     assert chat.prompt([{"role": "user", "content": "hi"}]) == "hi"
+
+
+@pytest.mark.parametrize(
+    ("vulns", "code", "said"),
+    [
+        ([{"id": "GHSA-53q9", "aliases": ["CVE-2025-32434"]}], 0, ""),
+        (
+            [{"id": "GHSA-1234", "aliases": ["CVE-2031-1"]}],
+            1,
+            "torch 2.4: GHSA-1234, which docs/",
+        ),
+        (None, 0, "pip-audit reaches no database of vulnerabilities here"),
+    ],
+)
+def test_the_audit_fails_at_a_vulnerability_that_the_table_lacks(
+    tmp_path: Path, vulns: list[dict[str, Any]] | None, code: int, said: str
+) -> None:
+    found = {"vulns": vulns} if vulns is not None else {"skip_reason": "not found"}
+    answer = json.dumps({"dependencies": [{"name": "torch", "version": "2.4", **found}]})
+    stand_in = tmp_path / "pip-audit"
+    stand_in.write_text(f"#!/bin/sh\necho '{answer}'\n")
+    stand_in.chmod(0o755)
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    words = [sys.executable, ".ci/audit.py"]
+    done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert said in done.stdout
