@@ -329,7 +329,7 @@ def test_a_key_that_is_a_pipe_is_refused_and_not_waited_for(
 ) -> None:
     signing.sign(mar_file, key[0])
     os.mkfifo(tmp_path / "pipe.pem")
-    with pytest.raises(InputError, match=r"pipe\.pem cannot be read: it is not a file"):
+    with pytest.raises(InputError, match=r"pipe\.pem cannot be read: it is a pipe, not a file"):
         signing.verify(mar_file, tmp_path / "pipe.pem")
     with pytest.raises(InputError, match="cannot be read"):
         signing.verify(mar_file, Path("a\0b"))

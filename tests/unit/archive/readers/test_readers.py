@@ -327,6 +327,8 @@ def test_every_command_that_opens_archives_refuses_it(
     store = tmp_path / "out" / "model-store"
     store.mkdir(parents=True)
     (tmp_path / "out" / "config").mkdir()
+    # Another TorchServe of this machine may listen on the usual ports.
+    monkeypatch.setattr("mar_pipeline.serving.serve.check_ports", lambda _: None)
     (tmp_path / "out" / "config" / "config.properties").write_text("load_models=all\nmodel_store=model-store\n")
     archive = store / "model.mar"
     archive.write_bytes(hidden_alike())
