@@ -13,8 +13,8 @@ _WINDOWS = (
 
 
 def _number(value: Any) -> float | None:
-    """A positive number; None for anything else."""
-    return value if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else None
+    """A positive number of at most twelve digits; None for anything else."""
+    return value if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 10**12 else None
 
 
 def _ropes(config: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -75,3 +75,9 @@ def test_the_lengths_at_which_a_model_changes_are_known_by_its_config(
     config: dict[str, Any], points: list[int]
 ) -> None:
     assert lengths.switches(config) == points
+
+
+@pytest.mark.parametrize("factor", [float("inf"), float("nan"), 1e308, 10**40, -2.0, "2", True])
+def test_a_factor_that_no_model_has_does_not_count(factor: Any) -> None:
+    rope = {"rope_type": "yarn", "factor": factor, "original_max_position_embeddings": 64}
+    assert lengths.stretched({"rope_parameters": rope}, 4096) == 4096
