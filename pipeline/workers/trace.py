@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..archive.records import write_repeatable
-from ..errors import MarError, StageError, disk_is_full
+from ..errors import InputError, MarError, StageError, disk_is_full
 from ..model.checkpoint import GENERATION
 from ..model.lengths import scaled
 from ..portable.tracing import encoder, own_padding, traceable_masks
@@ -180,11 +180,25 @@ def _refused(model: Any) -> Iterator[None]:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         # When a trace fails at run time, the last line has the reason, after the location.
         reason = lines[-1] if lines[-1].startswith("RuntimeError: ") else lines[0]
+        _refuse_own_failure(model, reason)
         raise StageError(
             f"The model cannot be traced: {reason.removeprefix('RuntimeError: ').rstrip(':')}",
             "The architecture takes a path that depends on its input, or calls what a trace cannot record.",
             probe.advice(model),
         ) from error
+
+
+def _refuse_own_failure(model: Any, reason: str) -> None:
+    """Raises InputError if the model fails for the same reason without a trace."""
+    try:
+        model(input_ids=probe.ids(model, 1, 5, 5), attention_mask=probe.mask(model, 1, 5, "right"))
+    except Exception as error:
+        if str(error).strip().splitlines()[:1] == [reason]:
+            raise InputError(
+                f"The original model cannot answer: {type(error).__name__}: {reason}",
+                "transformers itself raises this, so an archive of this model could not answer either.",
+                "Correct the model's config.json.",
+            ) from None
 
 
 def _trace_encoder(model: Any, facts: dict[str, Any], job: dict[str, Any], report: Report) -> tuple[Any, bool]:

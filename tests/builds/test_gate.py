@@ -11,7 +11,7 @@ import pytest
 
 from tests.builds.test_own_code import AUTO_MAP, CODE, TRUSTED, weights
 from tests.support import tiny
-from tests.support.mar import Mar
+from tests.support.mar import MODES, Mar
 
 pytestmark = pytest.mark.slow
 
@@ -79,6 +79,17 @@ def test_a_model_that_cannot_be_served_is_refused_with_the_cause(mar: Mar, kind:
         assert words in error
     assert "Traceback" not in done.stderr
     assert not list((tmp_path / "out").rglob("*.mar"))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_model_that_fails_by_itself_is_not_sent_to_another_save_mode(mar: Mar, mode: str, tmp_path: Path) -> None:
+    folder = own(tmp_path / f"own-{mode}", "1 / 0")
+    done = mar("build", "--model", folder, *TRUSTED, "--save-mode", mode, "--out", tmp_path / "out")
+    assert done.returncode == 2, done.stderr
+    error = done.stderr.partition("error: ")[2]
+    assert error.startswith("The original model cannot answer")
+    assert "ZeroDivisionError: division by zero" in error
+    assert "save_mode" not in error
 
 
 def test_what_was_compared_is_in_the_report(mar: Mar, bert: Path, tmp_path: Path) -> None:
