@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ def answers(
     store: Store, path: Path, requests: list[Any], *, explain: bool = False, sandbox: Sandbox | None = None
 ) -> dict[str, Any]:
     """The archive's answer to each request alone, or its explanations, and the HTTP statuses, in the form of
-    `emulator.answers`. Raises InputError if the archive's graphs cannot run on this machine; in a `sandbox`, also if
-    the handler fails; and StageError for errors of the disk, or if it exceeds a limit."""
+    `emulator.answers`. Raises InputError if the archive's graphs cannot run on this machine or its handler fails, and
+    StageError for errors of the disk, or if it exceeds a limit."""
     from ..host import toolchain
     from ..host.chips import CHIPS
     from ..portable.graph import FACTS
@@ -56,9 +57,7 @@ def answers(
                 "answer", job, scratch=scratch, limits=limits, script=script, sandbox=sandbox, readable=[folder]
             )
         except WorkerCrash as crash:
-            if sandbox is None:
-                raise
-            raise _failed(path, crash) from None
+            raise _failed(path, crash, folder, sandboxed=sandbox is not None) from None
     if chip is not None and isinstance(result, dict) and "unverified" in result:
         raise InputError(
             f"{path} runs on {chip.machines}, and not here: {result['unverified']}.",
@@ -68,8 +67,17 @@ def answers(
     return _checked(path, result, len(requests))
 
 
-def _failed(path: Path, crash: Exception) -> InputError:
+def _failed(path: Path, crash: Exception, folder: Path, *, sandboxed: bool) -> InputError:
+    """The error for a crash of a worker that ran the archive unpacked in `folder`."""
     last = str(crash).strip().rpartition("\n")[2].strip()
+    if not sandboxed:
+        places = re.findall(rf'^  File "{re.escape(str(folder))}/(.+)", line (\d+)', str(crash), re.MULTILINE)
+        at = f" ({printable(':'.join(places[-1]))[:100]})" if places else ""
+        return InputError(
+            f"{path} failed: {printable(last)[:300]}{at}.",
+            "A file in it was changed or is damaged, or its handler does not suit the libraries installed here.",
+            "Look at `mar check`, and at `mar doctor` for the libraries; if the archive is unchanged, report it.",
+        )
     return InputError(
         f"{path} failed in the sandbox: {printable(last)[:300]}.",
         "A sandbox has no network, none of your files, no GPU and little room; or the handler has an error of its own.",

@@ -114,6 +114,30 @@ def test_a_handler_that_fails_is_said_in_three_lines(run: Run, code: str, said: 
 
 
 @pytest.mark.parametrize(
+    ("where", "code", "said"),
+    [
+        ("initialize", "raise ValueError('no weights')", r"m failed: ValueError: no weights (handler.py:15)."),
+        ("handle", "raise RuntimeError('a\\x1b[31mb\\nc')", "m failed: c (handler.py:18)."),
+        ("handle", "os._exit(3)", "m failed: the worker ended with exit code 3"),
+    ],
+    ids=["loads", "answers", "exits"],
+)
+@pytest.mark.parametrize("name", ["run", "explain"])
+@pytest.mark.usefixtures("run")
+def test_a_changed_handler_that_fails_is_bad_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, where: str, code: str, said: str
+) -> None:
+    source = HANDLER.format(**{"initialize": "pass", "handle": "pass", where: code}).encode()
+    archive = archiver.make(tmp_path / "ours", {"handler.py": source})
+    capsys.readouterr()
+    assert command.run([name, str(archive), "--input", "{}"]) == 2
+    err = capsys.readouterr().err
+    assert said in err.replace(str(archive), "m")
+    assert "Traceback" not in err
+    assert len(err[err.index("error: ") :].splitlines()) == 3
+
+
+@pytest.mark.parametrize(
     "given",
     ["'fine'", "[]", "{'words': 3}", "{'words': [{}]}", "{'words': [{'field': 'text', 'start': 'x'}]}", "None"],
 )
