@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 import traceback
@@ -10,6 +11,9 @@ from .cli import console
 from .cli.app import app
 from .errors import INTERRUPTED, OK, UNEXPECTED, InputError, MarError, of_the_disk
 from .host import environment
+
+_IN_THE_WAY = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)
+"""What the system reports if a path leads to something of another kind, as a folder in the place of a file."""
 
 
 def _terminated(_number: int, _frame: object) -> None:
@@ -29,6 +33,12 @@ def _of_the_system(error: Exception) -> MarError | None:
             f"{error.filename}: {error.strerror}.",
             "It belongs to another user, or its permissions or the file system keep you out.",
             "Change them (chmod, chown), or name another place.",
+        )
+    if isinstance(error, OSError) and error.errno in _IN_THE_WAY and error.filename:
+        return InputError(
+            f"{error.filename2 or error.filename}: {error.strerror}.",
+            "Something else is in the place of a file or a folder that this command reads or writes.",
+            "Move it away, or name another place.",
         )
     return of_the_disk(error) if isinstance(error, OSError) else None
 

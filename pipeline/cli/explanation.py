@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -129,8 +130,14 @@ def check_writable(file: Path) -> None:
 def write(file: Path, text: str) -> None:
     """Write a page. Raises InputError if the file cannot be written."""
     try:
-        file.write_text(text, encoding="utf-8")
+        # O_NONBLOCK: opening a pipe that nobody reads would wait for ever.
+        number = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+        with os.fdopen(number, "w", encoding="utf-8") as page:
+            os.set_blocking(number, True)
+            page.write(text)
     except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise _not_writable(file, "it is a pipe that nobody reads") from None
         raise _not_writable(file, error.strerror or str(error)) from None
 
 

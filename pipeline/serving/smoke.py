@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,8 @@ from ..answers.tolerance import FLOAT32, of_scores
 from ..archive import formats
 from ..archive.reader import PROVENANCE, Archive, digest
 from ..errors import InputError, MismatchError
+from ..files import strict_json
+from ..files.opening import read_text
 from ..model import checkpoint
 from .logs import WorkerDied
 from .properties import served_name
@@ -92,10 +95,10 @@ def tolerance_of(archive: Path) -> float:
     try:
         recorded = content.json(PROVENANCE)["settings"]
         if "verify" in recorded:
-            return float(recorded["verify"]["tolerance"])
+            return _finite(recorded["verify"]["tolerance"])
         settings = recorded["handler"]["handler"]
         dtype, hardware = str(settings["dtype"]), str(settings["hardware"])
-    except (KeyError, TypeError, ValueError):  # an archive of another tool
+    except (LookupError, TypeError, ValueError, OverflowError):  # an archive of another tool, or a changed one
         return FLOAT32["cpu"]
     config = content.json("config.json") if dtype == "auto" else None
     if isinstance(config, dict):
@@ -103,22 +106,41 @@ def tolerance_of(archive: Path) -> float:
     return of_scores(dtype, hardware if hardware in FLOAT32 else "cpu", casts=False)
 
 
-def unverified(archive: Path) -> dict[str, Any] | None:
-    """The report of an archive that was not verified when it was built; it has the original model's answers to the
-    samples. None for a verified archive. Raises InputError if an unverified archive's report is missing."""
-    if not (Archive(archive).json(PROVENANCE) or {}).get("unverified"):
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{number} is not a tolerance")
+    return number
+
+
+@dataclass(frozen=True, kw_only=True)
+class Original:
+    """The original model's answers to an archive's samples, and the largest allowed difference of scores."""
+
+    answers: list[Any]
+    tolerance: float
+
+
+def unverified(archive: Path) -> Original | None:
+    """The original model's answers, from the report of an archive that was not verified when it was built; None for a
+    verified archive. Raises InputError if an unverified archive's report is missing or cannot be read."""
+    provenance = Archive(archive).json(PROVENANCE)
+    if not isinstance(provenance, dict) or not provenance.get("unverified"):
         return None
     name = formats.stem(archive.name)
     file = archive.parent.parent / "reports" / f"{name}.json"
     try:
-        report = json.loads(file.read_text(encoding="utf-8"))
+        report = strict_json.loads(read_text(file))
         if report["sha256"] == digest(archive):
-            return None if report["verified"] else dict(report)
-    except (OSError, ValueError, KeyError, TypeError):
+            if report["verified"]:
+                return None
+            answers = [sample["expected"] for sample in report["samples"]]
+            return Original(answers=answers, tolerance=_finite(report["tolerance"]))
+    except (OSError, ValueError, LookupError, TypeError, OverflowError):
         pass
     raise InputError(
         f"{archive} was not verified where it was built, and its report is not beside it.",
-        f"{file} has the original model's answers. It is missing, or is the report of another archive.",
+        f"{file} has the original model's answers. It is missing or damaged, or is the report of another archive.",
         "Copy the whole output folder of the build.",
     )
 
@@ -135,7 +157,11 @@ def shown(report: Callable[[str], None]) -> Iterator[None]:
 
 def _try(server: Server, name: str, requests: list[Any], expected: list[Any], tolerance: float) -> SmokeResult:
     if len(expected) != len(requests):
-        raise ValueError(f"{len(expected)} answers for {len(requests)} requests")
+        raise InputError(
+            f"There are {len(expected)} expected answers to the {len(requests)} samples of {server.archives[name]}.",
+            "Its report, or its samples.json, was changed after the build.",
+            "Copy the whole output folder of the build again.",
+        )
     differing: list[Difference] = []
     times: list[float] = []
 

@@ -38,14 +38,14 @@ def smoke(
     store = open_store(cache)
     paths = archives or _stored(out)
     trust.note(trust.accept(paths, key, require_signed, not_before))
-    unverified = {path: report for path in paths if (report := smoking.unverified(path))}
+    unverified = {path: original for path in paths if (original := smoking.unverified(path))}
 
     def expected(path: Path, requests: list[Any]) -> list[Any]:
         if path in unverified:
-            return [sample["expected"] for sample in unverified[path]["samples"]]
+            return unverified[path].answers
         return list(answers(store, path, requests)["single"])
 
-    tolerances = {path: float(report["tolerance"]) for path, report in unverified.items()}
+    tolerances = {path: original.tolerance for path, original in unverified.items()}
     results = smoking.smoke(paths, expected, _print, tolerances=tolerances)
     if as_json:
         from dataclasses import asdict

@@ -11,6 +11,7 @@ import pytest
 
 from mar_pipeline import __main__ as command
 from mar_pipeline.answers import rehearsal
+from mar_pipeline.archive import model_store
 from mar_pipeline.archive.reader import Archive
 from mar_pipeline.errors import of_the_disk
 from mar_pipeline.files import private
@@ -72,6 +73,17 @@ def test_a_disk_without_inodes_is_not_said_to_be_full(tmp_path: Path, monkeypatc
 
 def test_an_error_that_is_none_of_the_disk_stays_what_it_is() -> None:
     assert of_the_disk(OSError(errno.EBADF, "Bad file descriptor")) is None
+
+
+def test_a_folder_in_the_place_of_a_file_is_said(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out" / "SHA256SUMS").mkdir(parents=True)
+    monkeypatch.setattr(rehearsal, "answers", lambda *_, **__: model_store.renew(tmp_path / "out", "SHA256SUMS", "x"))
+    assert command.run(["run", str(here), "--input", "a"]) == 2
+    err = capsys.readouterr().err
+    assert f"error: {tmp_path}/out/SHA256SUMS: Is a directory." in err
+    assert "Traceback" not in err
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from handlers.protocol import tensors
 from mar_pipeline import __main__ as command
 from mar_pipeline.cli import explanation
+from mar_pipeline.errors import InputError
 from mar_pipeline.text import visible
 
 
@@ -71,3 +73,13 @@ def test_a_page_that_cannot_be_written_is_refused_before_any_work(
         assert (out, "--html" in err, len(err.splitlines()) <= 3) == ("", True, True)
     with pytest.raises(explanation.InputError):
         explanation.write(tmp_path, "page")
+
+
+def test_a_page_goes_into_a_pipe_only_if_somebody_reads_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "page.html")
+    with pytest.raises(InputError, match="it is a pipe that nobody reads"):
+        explanation.write(tmp_path / "page.html", "<p>")
+    reader = os.open(tmp_path / "page.html", os.O_RDONLY | os.O_NONBLOCK)
+    explanation.write(tmp_path / "page.html", "<p>")
+    assert os.read(reader, 9) == b"<p>"
+    os.close(reader)
