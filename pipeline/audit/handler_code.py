@@ -32,6 +32,8 @@ def _handler(manifest: dict[str, Any], read: Survey) -> Findings:
         except SyntaxError as error:
             line = f" (line {error.lineno})" if error.lineno else ""
             yield Finding("error", path, f"is not valid Python: {error.msg}{line}; importing it fails", "Fix the file.")
+    if isinstance(named, (dict, list)):
+        return  # an error of the manifest
     if not isinstance(named, str) or not named:
         what = "does not name a handler: TorchServe uses its default one"
         yield Finding("warning", MANIFEST, what, "Pack one: torch-model-archiver --handler FILE.")

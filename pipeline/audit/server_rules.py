@@ -22,6 +22,10 @@ _RUNTIMES = ("python", "python3", "LSP")
 # The manifest's entries that name a file, other than the handler.
 FILES = ("serializedFile", "modelFile", "configFile", "requirementsFile")
 
+# Fields of Manifest.java that are a String and that no other rule is about: Gson refuses lists and objects for them.
+_TEXTS = ("createdOn", "description", "archiverVersion")
+_TEXTS_OF_THE_MODEL = ("modelVersion", "description", "handler", "envelope")
+
 # Out of range, ModelConfig.java silently replaces these by its smallest or largest value.
 _CLAMPED = ("minWorkers", "maxWorkers", "batchSize", "maxSequenceJobQueueSize", "maxNumSequence")
 
@@ -40,6 +44,11 @@ def manifest(content: Mapping[str, Any], files: Survey) -> Findings:
             f"modelName is {shown(name)}: TorchServe could not build a URL from it",
             "Use only letters, digits and _ - . in it, starting with a letter or a digit.",
         )
+    for inner, keys in ((content, _TEXTS), (model, _TEXTS_OF_THE_MODEL)):
+        for key in keys:
+            if isinstance(inner.get(key), dict | list):
+                what = f"{key} is {shown(inner[key])}, and not a text: TorchServe cannot read the manifest"
+                yield Finding("error", where, what, "Make the archive again with torch-model-archiver.")
     if "runtime" in content and content["runtime"] not in _RUNTIMES:
         yield Finding(
             "error",
