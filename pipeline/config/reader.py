@@ -212,7 +212,7 @@ class ConfigReader:
             if model and (model.kind in ("starter", "folder") or not self._problems):
                 config = self._with_task(config, model, self.overrides.lookup)
         for key, message in rules.conflicts(config, nested.keys(data).__contains__):
-            self._problems.add(tuple(int(part) if part.isdigit() else part for part in key.split(".")), message)
+            self._problems.add(tuple(int(part) if part.isdecimal() else part for part in key.split(".")), message)
         if no_task:
             self._problems.add(("handler", "mode"), f"is missing: one of {', '.join(MODES)}")
         if readable and "handler.model_name" not in given:

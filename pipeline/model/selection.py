@@ -162,7 +162,7 @@ def _homes(present: Collection[str], where: str, text: Text) -> _Homes:
 
 def _number(name: str) -> tuple[int, str]:
     digits = name.rpartition("-")[2]
-    return (int(digits) if digits.isdigit() else 0, name)
+    return (int(digits) if digits.isdecimal() else 0, name)
 
 
 # The last part of a module's type in modules.json, for modules with a transformer; early versions named it after the

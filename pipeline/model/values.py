@@ -36,11 +36,11 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float)
+    return type(value) is float or (type(value) is int and abs(value) < 2**63)
 
 
 def _is_token(value: Any) -> bool:
-    return type(value) is int
+    return type(value) is int and abs(value) < 2**63  # as a tensor holds it
 
 
 def _is_name(value: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -196,7 +197,7 @@ def wait(error: Exception) -> float | None:
     if isinstance(error, theirs.HfHubHTTPError) and error.response is not None:
         code, retry_after = error.response.status_code, error.response.headers.get("Retry-After", "")
         if code in (408, 425, 429) or code >= 500:
-            return float(retry_after) if retry_after.isdigit() else 0.0
+            return float(retry_after) if re.fullmatch("[0-9]{1,9}", retry_after) else 0.0
         return None
     if _of_the_network(error) or str(error).startswith(_CUT_SHORT):
         return 0.0

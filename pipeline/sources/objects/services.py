@@ -104,7 +104,7 @@ def kind(error: BaseException) -> Kind:
         return "denied"
     if names & _ABSENT or code == "404":
         return "absent"
-    busy = code in ("408", "429") or (code.isdigit() and int(code) >= 500)
+    busy = code in ("408", "429") or (code.isdecimal() and int(code) >= 500)
     if names & _NETWORK or busy or (isinstance(error, OSError) and error.errno in _BUSY):
         return "network"
     return "wrong" if names & _WRONG else "other"

@@ -196,6 +196,16 @@ def test_sizes_that_no_model_has_are_refused(config: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
+    "key", ["max_new_tokens", "max_length", "top_k", "temperature", "top_p", "repetition_penalty", "eos_token_id"]
+)
+@pytest.mark.parametrize("value", [10**400, -(10**400), 2**63])
+def test_numbers_of_generation_fit_into_a_tensor(key: str, value: int) -> None:
+    with pytest.raises(InputError, match=f"{key} in the checkpoint's generation_config.json is"):
+        values.refuse_strange({key: value}, "generation_config.json", generates=True)
+    values.refuse_strange({key: 2**31}, "generation_config.json", generates=True)
+
+
+@pytest.mark.parametrize(
     "name",
     [
         "num_hidden_layers",

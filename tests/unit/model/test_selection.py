@@ -62,6 +62,10 @@ def test_a_trainers_outer_folder_is_told_from_its_checkpoints_and_the_newest_is_
     assert "download it first if the model is on the Hub" in error.fix
 
 
+def test_a_checkpoint_with_a_number_that_is_none_is_named_too() -> None:
+    assert "has checkpoint-², checkpoint-7 of" in refused(["checkpoint-²/config.json", "checkpoint-7/config.json"]).what
+
+
 @pytest.mark.parametrize(
     ("files", "said"),
     [
