@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..files import atomic
-from ..files.opening import opened
+from ..files.opening import is_utf8, opened
 
 TAG = "CACHEDIR.TAG"
 LOCK = "in-use.lock"
@@ -99,6 +99,12 @@ def leads_out(root: Path, path: Path) -> bool:
 def check(root: Path) -> None:
     """Raises InputError unless `root` can be a cache: a missing folder, an empty one, one that is marked as a cache, or
     one with the layout of a cache of a version that did not mark them."""
+    if not is_utf8(root.absolute()):
+        raise InputError(
+            f"The cache cannot be at {root}: its path is not UTF-8.",
+            "Libraries that read models cannot open files there.",
+            "Use --cache, or MAR_CACHE, for another folder.",
+        )
     try:
         names = {item.name for item in root.iterdir()} - _USUAL
     except FileNotFoundError:

@@ -45,6 +45,16 @@ def _refuse(state: os.stat_result, path: Path) -> None:
         raise OSError(errno.EINVAL, _KINDS[kind], str(path))
 
 
+def is_utf8(path: Path) -> bool:
+    """Whether a path's bytes are UTF-8. Files can have other names, which libraries in Rust cannot open and JSON cannot
+    hold."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def read_bytes(path: Path, most: int = LARGEST_JSON) -> bytes:
     """A regular file's bytes. Raises OSError if it is anything else, or larger than `most` bytes."""
     with opened(path) as stream:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..cache.store import Store, key_of
 from ..errors import InputError
-from ..files.opening import opened
+from ..files.opening import is_utf8, opened
 from ..model import card, checkpoint
 from ..model.selection import card as card_of
 from .source import LARGEST_TEXT, Fetched, NotReadYet, Progress
@@ -73,6 +73,12 @@ class Folder:
                 "A snapshot of the Hugging Face cache was copied without its blobs, or the link's target was removed.",
                 "Copy the checkpoint again, with the targets of its links: cp -rL FROM TO",
             ) from None
+        if not is_utf8(file):
+            raise InputError(
+                f"{file} has a path that is not UTF-8.",
+                "A folder or a file in it was named on a system with another encoding.",
+                "Rename it, or copy the checkpoint to another folder.",
+            )
         # A starter's files are installed with the package: uv can install links into its cache.
         if file.is_relative_to(home) or _is_blob(file, home) or self._provenance["kind"] == "starter":
             return file

@@ -136,6 +136,18 @@ def test_a_pipe_in_place_of_the_caches_mark_does_not_stop_a_command(mar: Mar, co
     assert "The cache cannot be at" in done.stderr
 
 
+def test_paths_of_another_encoding_are_said(mar: Mar, config: Path, tmp_path: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/a\xff"))
+    shutil.copytree(Path(__file__).parents[3] / "pipeline/starters/seq_classification", odd)
+    done = mar("plan", "--task", "seq_classification", "--model", odd)
+    assert done.returncode == 2
+    assert "has a path that is not UTF-8" in done.stderr
+    done = mar("plan", config, "--cache", odd / "cache")
+    assert done.returncode == 2
+    assert "The cache cannot be at" in done.stderr
+    assert "its path is not UTF-8" in done.stderr
+
+
 def test_the_environment_of_a_compiler_is_read_from_files(mar: Mar, config: Path, tmp_path: Path) -> None:
     (tmp_path / "venv/bin").mkdir(parents=True)
     (tmp_path / "venv/bin/python").touch(0o755)
