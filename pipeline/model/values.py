@@ -70,7 +70,7 @@ _MODEL: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 _GENERATION: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(("temperature", "top_p", "repetition_penalty"), (_is_number, "a number")),
-    **dict.fromkeys(("top_k", "max_new_tokens", "max_length"), (_is_token, "a whole number")),
+    **dict.fromkeys(("top_k", "max_new_tokens", "max_length"), (_is_token, "a whole number of at most 64 bits")),
     "eos_token_id": (
         lambda value: all(map(_is_token, value)) if isinstance(value, list) else _is_token(value),
         "the number of a token, or a list of them",
