@@ -219,4 +219,4 @@ def inputs(plain: Path, where: str, strange: dict[str, Any], into: Path) -> Any:
     read = lambda _stage, name: read_json(folder / name) if (folder / name).exists() else {}  # noqa: E731
     handler = SimpleNamespace(allow_untrained_head=False)
     config = SimpleNamespace(handler=handler, task=TASKS["text_generation"], model=SimpleNamespace(name="here"))
-    return SimpleNamespace(config=config, read_json=read, find=find)
+    return SimpleNamespace(config=config, read_json=read, find=find, tree=lambda _stage: ())
