@@ -23,7 +23,7 @@ from ..errors import InputError, MarError, StageError, disk_is_full
 from ..model.checkpoint import GENERATION
 from ..model.lengths import scaled
 from ..portable.tracing import encoder, own_padding, traceable_masks
-from ..tasks import TASKS
+from ..tasks import TASKS, Task
 from . import probe
 from .trace_decoder import trace_decoder
 
@@ -74,7 +74,7 @@ def trace(job: dict[str, Any], report: Report) -> dict[str, Any]:
         "cache": None,
         "alone": False,
     }
-    with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings(), _refused(model):
+    with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings(), _refused(model, words, task):
         warnings.simplefilter("ignore")  # tracers warn of each Python branch; the trace is checked below
         report("tracing", 0, None)
         if task.generates:
@@ -168,7 +168,7 @@ def _refuse_scaled(config: dict[str, Any], max_length: int, *, writes: bool) -> 
 
 
 @contextmanager
-def _refused(model: Any) -> Iterator[None]:
+def _refused(model: Any, words: Any, task: Task) -> Iterator[None]:
     """Turn any error of torch while tracing, running or saving a trace into StageError."""
     try:
         yield
@@ -180,7 +180,7 @@ def _refused(model: Any) -> Iterator[None]:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         # When a trace fails at run time, the last line has the reason, after the location.
         reason = lines[-1] if lines[-1].startswith("RuntimeError: ") else lines[0]
-        _refuse_own_failure(model, reason)
+        _refuse_own_failure(model, words(*["Is it so?"] * len(task.fields), return_tensors="pt"), reason)
         raise StageError(
             f"The model cannot be traced: {reason.removeprefix('RuntimeError: ').rstrip(':')}",
             "The architecture takes a path that depends on its input, or calls what a trace cannot record.",
@@ -188,10 +188,10 @@ def _refused(model: Any) -> Iterator[None]:
         ) from error
 
 
-def _refuse_own_failure(model: Any, reason: str) -> None:
-    """Raises InputError if the model fails for the same reason without a trace."""
+def _refuse_own_failure(model: Any, inputs: Any, reason: str) -> None:
+    """Raises InputError if the model fails at an input for the same reason without a trace."""
     try:
-        model(input_ids=probe.ids(model, 1, 5, 5), attention_mask=probe.mask(model, 1, 5, "right"))
+        model(**{name: inputs[name].to(model.device) for name in ("input_ids", "attention_mask")})
     except Exception as error:
         if str(error).strip().splitlines()[:1] == [reason]:
             raise InputError(
