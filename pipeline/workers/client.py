@@ -249,8 +249,10 @@ def _is_message(message: Any) -> bool:
         return isinstance(progress, list) and len(progress) == 3 and isinstance(progress[0], str)
     if error is not None:
         code = error.get("code") if isinstance(error, dict) else None
+        if not isinstance(code, int):
+            return False
         texts = ("what", "why", "fix") if code in _ERRORS else ("traceback",)
-        return isinstance(code, int) and all(isinstance(error.get(key), str) for key in texts)
+        return all(isinstance(error.get(key), str) for key in texts)
     return "result" in message
 
 
