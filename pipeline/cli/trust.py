@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -89,7 +90,7 @@ def accept(
     accepted = {}
     for archive in archives:
         # A pipe or a folder in the signature's place is no unsigned archive.
-        if not required and not _exists(signing.signature_path(archive)):
+        if not required and not os.path.lexists(signing.signature_path(archive)):
             console.warning(f"{archive} is not signed.")
             continue
         accepted[archive] = signing.verify(archive, *used, name=name, not_before=since)
@@ -100,10 +101,6 @@ def note(accepted: dict[Path, Statement]) -> None:
     """Say who signed each archive."""
     for archive, stated in accepted.items():
         console.note(f"{archive.name} is signed {stated}.")
-
-
-def _exists(path: Path) -> bool:
-    return path.is_symlink() or path.exists()
 
 
 def _time(text: str | None) -> datetime | None:

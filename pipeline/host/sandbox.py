@@ -12,17 +12,16 @@ import site
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from .. import ROOT
 from ..errors import InputError
 from ..text import printable, size
-from . import system_calls
+from . import system_calls, watching
 
 TIMEOUT = 600.0
 """The default time limit in seconds."""
@@ -34,7 +33,6 @@ DISK = 256 << 20
 """The most bytes of a file, and of each of the writable folders, /tmp and /dev/shm, which are in memory."""
 PROCESSES = 256
 """The most processes at a time."""
-_EVERY = 0.1  # seconds between two looks at memory and time
 
 # Programs, libraries and what they are configured by. The rest of /etc may have credentials, and is not there.
 _SYSTEM = (
@@ -113,36 +111,22 @@ class Sandbox:
         packages = {"PYTHONUSERBASE": site.getuserbase()} if site.ENABLE_USER_SITE else {}
         return kept | packages | {"HOME": "/tmp", "TMPDIR": "/tmp", "HF_MODULES_CACHE": "/tmp/modules"}
 
-    @contextmanager
-    def watched(self, process: subprocess.Popen[str]) -> Iterator[list[str]]:
+    def watched(self, process: subprocess.Popen[str]) -> AbstractContextManager[list[str]]:
         """Kill the sandbox when it is over a limit. The list that it yields then has the reason."""
-        over: list[str] = []
-        ended = threading.Event()
         deadline = time.monotonic() + self.timeout
 
-        def look() -> None:
-            while not ended.wait(_EVERY):
-                memory, processes = _used(process.pid)
-                if time.monotonic() > deadline:
-                    over.append(f"took longer than {self.timeout:g} seconds (--timeout)")
-                elif memory > self.memory:
-                    over.append(f"used more than {size(self.memory)} of memory (--memory)")
-                elif processes > PROCESSES:
-                    over.append(f"started more than {PROCESSES} processes")
-                elif _hardly_any_left():
-                    over.append("left this machine with less than 5% of its memory")
-                if over:
-                    # With it, everything in the sandbox ends.
-                    process.kill()
-                    return
+        def look() -> str | None:
+            memory, processes = _used(process.pid)
+            if time.monotonic() > deadline:
+                return f"took longer than {self.timeout:g} seconds (--timeout)"
+            if memory > self.memory:
+                return f"used more than {size(self.memory)} of memory (--memory)"
+            if processes > PROCESSES:
+                return f"started more than {PROCESSES} processes"
+            return "left this machine with less than 5% of its memory" if _hardly_any_left() else None
 
-        watcher = threading.Thread(target=look, daemon=True)
-        watcher.start()
-        try:
-            yield over
-        finally:
-            ended.set()
-            watcher.join()
+        # With this process, everything in the sandbox ends.
+        return watching.watched(look, process.kill)
 
 
 def _bwrap() -> str:

@@ -160,7 +160,7 @@ def work(
     job_file, log = folder / "job.json", folder / "log.txt"
     # Requests are in it, which are nobody else's business.
     private.write(job_file, json.dumps({"op": op, **job}).encode())
-    messages: list[dict[str, Any]] = []
+    last: dict[str, Any] = {}
     doing = [f"starting ({op})"]
     code: int | None = None
 
@@ -170,13 +170,14 @@ def work(
             doing[:] = message["progress"][:1]
             if progress:
                 progress(*message["progress"])
-        elif message:
-            messages[:] = [message]
+        else:
+            last.clear()
+            last.update(message)
 
     modules = {"HF_MODULES_CACHE": str(folder / "modules")}
     worker = warm.Worker()
     # A sandbox has limits of its own.
-    with watched(worker, limits if sandbox is None else _UNLIMITED, doing) as watch:
+    with watched(worker, limits if sandbox is None else _UNLIMITED, doing) as ended:
         if script is None and python == sys.executable and env is None and sandbox is None:
             with contextlib.suppress(warm.NoServer):
                 code = warm.run(
@@ -202,9 +203,8 @@ def work(
                 sandbox=sandbox,
                 readable=readable,
             )
-    if watch.ended is not None:
-        raise watch.ended
-    last = messages[-1] if messages else {}
+    if ended:
+        raise ended[0]
     if "result" in last:
         return last["result"]
     if "error" in last:

@@ -8,15 +8,14 @@ RLIMIT_AS counts the address space that CUDA reserves, and RLIMIT_DATA files tha
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from ..errors import StageError
+from ..host import watching
 from ..text import size as bytes_of
 
 _TIME, _TIME_PER_BYTE = 1800.0, 120 / 1e9
@@ -28,8 +27,6 @@ copied."""
 
 _SHARE = 0.9
 """The share of the machine's memory that a worker may take at most."""
-
-_EVERY = 0.1  # seconds
 
 
 class Process(Protocol):
@@ -71,34 +68,13 @@ def machine_memory() -> int:
     return whole
 
 
-class Watch:
-    """What became of a watched worker."""
-
-    def __init__(self) -> None:
-        self.ended: StageError | None = None
-        """Why it was killed."""
-
-
-@contextmanager
-def watched(worker: Process, limits: Limits, what: list[str]) -> Iterator[Watch]:
-    """Within the context, the worker is killed when it exceeds a limit. `what[0]` is what it does at the moment."""
-    watch, done = Watch(), threading.Event()
+def watched(worker: Process, limits: Limits, what: list[str]) -> AbstractContextManager[list[StageError]]:
+    """Within the context, the worker is killed when it exceeds a limit; the list then has the error. `what[0]` is what
+    it does at the moment."""
+    if limits.seconds is None and limits.memory is None:
+        return nullcontext([])
     begin = time.monotonic()
-
-    def look() -> None:
-        while not done.wait(_EVERY):
-            watch.ended = _excess(worker.pid, time.monotonic() - begin, limits, what[0])
-            if watch.ended is not None:
-                worker.kill()
-                return
-
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    try:
-        yield watch
-    finally:
-        done.set()
-        thread.join()
+    return watching.watched(lambda: _excess(worker.pid, time.monotonic() - begin, limits, what[0]), worker.kill)
 
 
 def _excess(pid: int | None, spent: float, limits: Limits, what: str) -> StageError | None:

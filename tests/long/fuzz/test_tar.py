@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import pytest
-from hypothesis import strategies as st
 
-from mar_pipeline.archive.reader import Archive
 from tests.unit.archive.readers import tars
 
-from .changes import changed_bytes
-from .harness import Reader, check
+from .archives import reader
+from .harness import check
 
-_made = st.integers(0, 2**32).map(lambda number: tars.changed(random.Random(number)))
-
-
-def read(data: bytes, folder: Path) -> None:
-    file = folder / "name.tar.gz"
-    file.write_bytes(data)
-    archive = Archive(file)
-    archive.verify()
-    archive.digests()
-    archive.unpack(folder / "unpacked")
-
-
-READER = Reader("tar", read, st.one_of(_made, changed_bytes(_made), st.binary(max_size=300)))
+READER = reader("tar", ".tar.gz", tars.changed)
 
 
 @pytest.mark.slow

@@ -23,14 +23,10 @@ CONFIG = "handler:\n  mode: seq_classification\n  model_name: ./model\n"
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MAR_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    checkpoint(tmp_path / "model")
-    (tmp_path / "c.yaml").write_text(CONFIG)
-    return tmp_path
+def here(here: Path) -> Path:
+    checkpoint(here / "model")
+    (here / "c.yaml").write_text(CONFIG)
+    return here
 
 
 def test_a_setting_is_an_option_where_there_is_no_config(here: Path, capsys: Capture) -> None:

@@ -109,15 +109,6 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return planted(root / f"a{FILE}"), planted(root / "b", EVIL + "2", FILE + "2")
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MAR_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    return tmp_path
-
-
 @pytest.mark.parametrize("words", [[], ["--json"]])
 def test_archives_are_examined(archives: tuple[Path, Path], words: list[str]) -> None:
     first, second = archives
